@@ -34,11 +34,13 @@ struct rml_expr_error {
 };
 
 /*
- * Compile `text` against the first `frame->column_count` columns of `frame`. Returns 0 and a new
- * expression, freed by rml_expr_free; -EINVAL with `error` filled; -ENOMEM.
+ * Compile `text` against those columns of `frame` whose bit is set in `visible` (NULL: all). Two
+ * branches of a pipeline may each map a column of the same name; the visible ones have distinct
+ * names. Returns 0 and a new expression, freed by rml_expr_free; -EINVAL with `error` filled; -ENOMEM.
  */
 int rml_expr_compile(const char *text, size_t length, const struct rml_frame *frame,
-                     struct rml_expr **ret_expr, struct rml_expr_error *error);
+                     const uint64_t *visible, struct rml_expr **ret_expr,
+                     struct rml_expr_error *error);
 void rml_expr_free(struct rml_expr *expr);
 
 enum rml_type rml_expr_type(const struct rml_expr *expr);
