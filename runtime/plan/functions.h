@@ -1,0 +1,32 @@
+/*
+ * functions - what the reader of a pipeline file must know of the aggregate functions.
+ *
+ * The functions are the operators' (operators/registry.h); the plan is handed this face of them, so
+ * that it can check names and types without knowing what they do.
+ */
+#ifndef RML_PLAN_FUNCTIONS_H
+#define RML_PLAN_FUNCTIONS_H
+
+#include "runtime/record/type.h"
+
+enum rml_function_argument {
+    RML_ARGUMENT_NONE,    // count()
+    RML_ARGUMENT_NUMBER,  // sum(x)
+    RML_ARGUMENT_BOOL,    // count_if(failed)
+};
+
+struct rml_function {
+    const char *name;
+    enum rml_function_argument argument;
+    bool nullable;         // an aggregate of nothing is null
+    const char *sentence;  // for help and `explain`
+    /* The type of the result, given the type of the argument (ignored where there is none). */
+    enum rml_type (*type)(enum rml_type argument);
+};
+
+struct rml_functions {
+    uint32_t count;
+    const struct rml_function *list;
+};
+
+#endif

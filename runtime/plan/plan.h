@@ -1,0 +1,201 @@
+/*
+ * plan - a pipeline file, read, checked and resolved: what everything else is built from.
+ *
+ * Names have become indices, expressions are compiled, units are nanoseconds and bytes. A plan is
+ * made once, never changes, and may be read by any number of threads at once.
+ */
+#ifndef RML_PLAN_PLAN_H
+#define RML_PLAN_PLAN_H
+
+#include "runtime/record/expr.h"
+#include "runtime/record/schema.h"
+
+struct rml_err;
+struct rml_functions;
+
+#define RML_SOURCES_MAX    16
+#define RML_STAGES_MAX     64
+#define RML_SINKS_MAX      32
+#define RML_AGGREGATES_MAX 32  // of one stage
+#define RML_KEY_FIELDS_MAX 8
+#define RML_KEY_BYTES_MAX  256
+#define RML_WORKERS_MAX    64
+#define RML_PARTITIONS_MAX 256
+#define RML_NO_STAGE       UINT32_MAX
+
+enum rml_on_full { RML_ON_FULL_BLOCK, RML_ON_FULL_DROP_NEWEST };
+
+struct rml_plan_source {
+    char name[RML_NAME_MAX + 1];
+    struct rml_schema schema;
+    uint32_t time_field;  // event_time
+    uint32_t partition_field_count;
+    uint32_t partition_fields[RML_KEY_FIELDS_MAX];  // partition_by: field indices, in the order hashed
+    int64_t out_of_order_ns;
+    int64_t idle_after_ns;  // 0: a lane is never idle
+    uint32_t cells;         // of each partition's ring in a lane, a power of two
+    enum rml_on_full on_full;
+    struct rml_frame frame;  // the schema's fields first, then each map's columns in stage order
+    /*
+     * The coarsest grid of watermarks on which no stage below can tell two watermarks apart: every
+     * window's end and end + late lies on it. Granule 1: exact.
+     */
+    int64_t grid_origin_ns, grid_granule_ns;
+};
+
+enum rml_stage_kind { RML_STAGE_FILTER, RML_STAGE_MAP, RML_STAGE_WINDOW };
+
+enum rml_window_kind { RML_WINDOW_TUMBLING, RML_WINDOW_SLIDING };
+
+struct rml_plan_window {
+    enum rml_window_kind kind;
+    int64_t size_ns, every_ns, offset_ns;  // tumbling: every == size
+    int64_t pane_ns;                       // gcd(size, every)
+    int64_t late_ns;
+};
+
+struct rml_plan_aggregate {
+    char name[RML_NAME_MAX + 1];  // of the result column
+    uint32_t function;            // index into the functions that the plan was read with
+    uint32_t column;              // frame column of the argument; RML_FIELD_ABSENT: none (count())
+    enum rml_type type;           // of the result
+    bool nullable;
+};
+
+struct rml_plan_mapped {
+    uint32_t column;  // frame column that it fills
+    struct rml_expr *expr;
+};
+
+struct rml_plan_stage {
+    char name[RML_NAME_MAX + 1];
+    enum rml_stage_kind kind;
+    uint32_t source;      // the source at the root
+    uint32_t from;        // parent stage, RML_NO_STAGE: the source itself
+    bool from_late;       // takes the parent's late output instead of its main one
+    uint64_t visible[RML_COLUMNS_MAX / 64];  // frame columns that its children (and outputs) see
+
+    struct rml_expr *filter;  // FILTER
+
+    uint32_t mapped_count;  // MAP
+    struct rml_plan_mapped *mapped;
+
+    struct rml_plan_window window;  // WINDOW
+    uint32_t key_count;
+    uint32_t key_columns[RML_KEY_FIELDS_MAX];
+    uint32_t key_bytes;             // of all key columns' cells behind one another
+    bool key_is_partition_key;      // key columns are partition_by, in order: one hash serves both
+    uint32_t aggregate_count;
+    struct rml_plan_aggregate *aggregates;
+    /* An aggregate's argument that is an expression is a mapped column of this stage (`mapped`),
+     * evaluated before the window sees the batch. */
+
+    bool has_reader;       // some stage or sink takes its main output
+    bool late_has_reader;  // likewise its late output
+
+    /*
+     * What its outputs' rows look like. Main: for FILTER and MAP the visible columns (named as in
+     * the frame, source fields of their own type); for WINDOW window_start, window_end, keys,
+     * revision (u32), aggregates, with null bits where one is nullable. Late: the source's record as
+     * it came plus nothing.
+     */
+    struct rml_schema output;
+    uint32_t output_columns[RML_FIELDS_MAX];  // FILTER, MAP: the frame column behind each field
+};
+
+enum rml_sink_kind { RML_SINK_JSONL, RML_SINK_CSV, RML_SINK_RING };
+
+struct rml_plan_output {
+    uint32_t stage;
+    bool late;
+};
+
+struct rml_plan_sink {
+    char name[RML_NAME_MAX + 1];
+    enum rml_sink_kind kind;
+    char *path;       // files: relative to the pipeline file's folder; "-": standard output
+    bool rfc3339;     // times: rfc3339 | ns (default)
+    uint32_t rows;    // RING: rows kept for slow readers, a power of two (default 65536)
+    uint32_t from_count;
+    struct rml_plan_output from[RML_STAGES_MAX];
+};
+
+/* One test of the file's `tests:` section; values are still text with their place, because their
+ * types depend on the stage. */
+struct rml_plan_test_value {
+    char *name, *text;  // text NULL: null
+    uint32_t line, column;
+};
+
+struct rml_plan_test_row {
+    uint32_t count;
+    struct rml_plan_test_value *values;  // window: [0s, 1s] comes as window_start and window_end
+    uint32_t line, column;
+};
+
+struct rml_plan_test_list {  // rows fed to a source, or expected of a stage's output
+    uint32_t index;          // of the source or the stage
+    bool late;               // expect of NAME.late
+    uint32_t row_count;
+    struct rml_plan_test_row *rows;
+};
+
+struct rml_plan_test {
+    char *name;
+    uint32_t feed_count, expect_count;
+    struct rml_plan_test_list *feed, *expect;
+    int64_t advance_ns;  // RML_TIME_NONE: to the end of the input
+    uint32_t line;
+};
+
+struct rml_plan {
+    char name[RML_NAME_MAX + 1];
+    char *path;  // of the file
+    uint32_t workers, partitions;
+    uint32_t cpu_count;
+    uint32_t cpus[RML_WORKERS_MAX];  // worker i runs on cpus[i % cpu_count]; none: not pinned by the
+                                     // file, worker i takes the i-th CPU that the process may use
+    uint64_t state_bytes_max;  // of one partition's state; default 4 GiB (virtual until touched)
+    uint32_t keys_max;         // max_keys of one stage in one partition; default 10 million
+    uint32_t lanes_max;        // default 256
+    uint32_t source_count, stage_count, sink_count, test_count;
+    struct rml_plan_source *sources;
+    struct rml_plan_stage *stages;  // a parent always stands before its children
+    struct rml_plan_sink *sinks;
+    struct rml_plan_test *tests;
+};
+
+/* One error of a file: everything a person needs to mend it. */
+struct rml_plan_error {
+    uint32_t line, column, length;  // 1-based, in characters; length of the caret's underline
+    char text[256];
+    char hint[160];  // may be empty
+};
+
+struct rml_plan_errors {
+    uint32_t count;  // of `list`; errors beyond RML_PLAN_ERRORS_MAX are only counted in `more`
+    uint32_t more;
+    struct rml_plan_error *list;
+};
+
+#define RML_PLAN_ERRORS_MAX 50
+
+/*
+ * Read the pipeline file at `path` ("-": standard input). 0 and a new plan (rml_plan_close); -EINVAL
+ * with every error of the file in `errors`, in the order of their lines; another negative errno with
+ * one sentence in `err` when the file cannot be read at all (missing, larger than 1 MiB, ...).
+ * rml_plan_parse: the same from memory; `path` is for messages.
+ */
+int rml_plan_load(const char *path, const struct rml_functions *functions,
+                  struct rml_plan **ret_plan, struct rml_plan_errors *errors, struct rml_err *err);
+int rml_plan_parse(const char *text, size_t length, const char *path,
+                   const struct rml_functions *functions, struct rml_plan **ret_plan,
+                   struct rml_plan_errors *errors, struct rml_err *err);
+void rml_plan_close(struct rml_plan *plan);
+void rml_plan_errors_fini(struct rml_plan_errors *errors);
+
+/* The index of a source / stage, or UINT32_MAX. */
+uint32_t rml_plan_source_find(const struct rml_plan *plan, const char *name);
+uint32_t rml_plan_stage_find(const struct rml_plan *plan, const char *name);
+
+#endif
