@@ -30,7 +30,8 @@ struct rml_plan_source {
     struct rml_schema schema;
     uint32_t time_field;  // event_time
     uint32_t partition_field_count;
-    uint32_t partition_fields[RML_KEY_FIELDS_MAX];  // partition_by: field indices, in the order hashed
+    uint32_t
+        partition_fields[RML_KEY_FIELDS_MAX];  // partition_by: field indices, in the order hashed
     int64_t out_of_order_ns;
     int64_t idle_after_ns;  // 0: a lane is never idle
     uint32_t cells;         // of each partition's ring in a lane, a power of two
@@ -70,9 +71,9 @@ struct rml_plan_mapped {
 struct rml_plan_stage {
     char name[RML_NAME_MAX + 1];
     enum rml_stage_kind kind;
-    uint32_t source;      // the source at the root
-    uint32_t from;        // parent stage, RML_NO_STAGE: the source itself
-    bool from_late;       // takes the parent's late output instead of its main one
+    uint32_t source;  // the source at the root
+    uint32_t from;    // parent stage, RML_NO_STAGE: the source itself
+    bool from_late;   // takes the parent's late output instead of its main one
     uint64_t visible[RML_COLUMNS_MAX / 64];  // frame columns that its children (and outputs) see
 
     struct rml_expr *filter;  // FILTER
@@ -83,8 +84,8 @@ struct rml_plan_stage {
     struct rml_plan_window window;  // WINDOW
     uint32_t key_count;
     uint32_t key_columns[RML_KEY_FIELDS_MAX];
-    uint32_t key_bytes;             // of all key columns' cells behind one another
-    bool key_is_partition_key;      // key columns are partition_by, in order: one hash serves both
+    uint32_t key_bytes;         // of all key columns' cells behind one another
+    bool key_is_partition_key;  // key columns are partition_by, in order: one hash serves both
     uint32_t aggregate_count;
     struct rml_plan_aggregate *aggregates;
     /* An aggregate's argument that is an expression is a mapped column of this stage (`mapped`),
@@ -113,9 +114,9 @@ struct rml_plan_output {
 struct rml_plan_sink {
     char name[RML_NAME_MAX + 1];
     enum rml_sink_kind kind;
-    char *path;       // files: relative to the pipeline file's folder; "-": standard output
-    bool rfc3339;     // times: rfc3339 | ns (default)
-    uint32_t rows;    // RING: rows kept for slow readers, a power of two (default 65536)
+    char *path;     // files: relative to the pipeline file's folder; "-": standard output
+    bool rfc3339;   // times: rfc3339 | ns (default)
+    uint32_t rows;  // RING: rows kept for slow readers, a power of two (default 65536)
     uint32_t from_count;
     struct rml_plan_output from[RML_STAGES_MAX];
 };
@@ -153,11 +154,12 @@ struct rml_plan {
     char *path;  // of the file
     uint32_t workers, partitions;
     uint32_t cpu_count;
-    uint32_t cpus[RML_WORKERS_MAX];  // worker i runs on cpus[i % cpu_count]; none: not pinned by the
-                                     // file, worker i takes the i-th CPU that the process may use
-    uint64_t state_bytes_max;  // of one partition's state; default 4 GiB (virtual until touched)
-    uint32_t keys_max;         // max_keys of one stage in one partition; default 10 million
-    uint32_t lanes_max;        // default 256
+    uint32_t
+        cpus[RML_WORKERS_MAX];  // worker i runs on cpus[i % cpu_count]; none: not pinned by the
+                                // file, worker i takes the i-th CPU that the process may use
+    uint64_t state_bytes_max;   // of one partition's state; default 4 GiB (virtual until touched)
+    uint32_t keys_max;          // max_keys of one stage in one partition; default 10 million
+    uint32_t lanes_max;         // default 256
     uint32_t source_count, stage_count, sink_count, test_count;
     struct rml_plan_source *sources;
     struct rml_plan_stage *stages;  // a parent always stands before its children

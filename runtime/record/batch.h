@@ -20,7 +20,8 @@ struct rml_frame_column {
     char name[RML_NAME_MAX + 1];
     enum rml_type type;
     bool nullable;
-    uint32_t field;  // the source's field it is loaded from; RML_FIELD_ABSENT: an expression fills it
+    uint32_t
+        field;  // the source's field it is loaded from; RML_FIELD_ABSENT: an expression fills it
 };
 
 struct rml_frame {
@@ -36,9 +37,9 @@ struct rml_column {
 };
 
 struct rml_batch {
-    uint32_t rows;           // records in the batch, at most RML_BATCH_ROWS
-    uint32_t selected;       // how many of them count; rows when select is NULL
-    const uint16_t *select;  // their indices, ascending; NULL: all rows
+    uint32_t rows;                     // records in the batch, at most RML_BATCH_ROWS
+    uint32_t selected;                 // how many of them count; rows when select is NULL
+    const uint16_t *select;            // their indices, ascending; NULL: all rows
     const struct rml_column *columns;  // by frame index; data is NULL where nobody asked for it
 };
 

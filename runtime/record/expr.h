@@ -50,8 +50,8 @@ bool rml_expr_nullable(const struct rml_expr *expr);
 void rml_expr_columns(const struct rml_expr *expr, uint64_t wanted[RML_COLUMNS_MAX / 64]);
 
 /* Working memory large enough for every expression given, for one thread; allocated here, once. */
-int rml_expr_scratch_open(struct rml_expr_scratch **ret_scratch, const struct rml_expr *const *exprs,
-                          uint32_t expr_count);
+int rml_expr_scratch_open(struct rml_expr_scratch **ret_scratch,
+                          const struct rml_expr *const *exprs, uint32_t expr_count);
 void rml_expr_scratch_close(struct rml_expr_scratch *scratch);
 
 /*

@@ -12,8 +12,8 @@
 
 struct rml_err;
 
-#define RML_NAME_MAX     47  // characters of any name in a pipeline file
-#define RML_FIELDS_MAX   64  // of one record: a row's null bits are one word
+#define RML_NAME_MAX     47    // characters of any name in a pipeline file
+#define RML_FIELDS_MAX   64    // of one record: a row's null bits are one word
 #define RML_RECORD_MAX   4096  // bytes of one record
 #define RML_FIELD_ABSENT UINT32_MAX
 

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 enum rml_type {
+
 #define RML_TYPE(NAME, name, bytes, kind, ctype) RML_##NAME,
 #include "runtime/record/type.def"
 #undef RML_TYPE

@@ -1,0 +1,20 @@
+#include "runtime/observe/counters.h"
+
+#define RML_STAGE_DOOR(name, sentence)          {#name, "RECORDS", sentence, 1},
+#define RML_STAGE_COUNTER(name, unit, sentence) {#name, #unit, sentence, 0},
+const struct rml_counter_info rml_stage_counter_info[RML_STAGE_COUNTERS] = {
+#include "runtime/observe/counters.def"
+};
+#undef RML_STAGE_COUNTER
+
+#define RML_SOURCE_COUNTER(name, unit, sentence) {#name, #unit, sentence, 0},
+const struct rml_counter_info rml_source_counter_info[RML_SOURCE_COUNTERS] = {
+#include "runtime/observe/counters.def"
+};
+#undef RML_SOURCE_COUNTER
+
+#define RML_WORKER_COUNTER(name, unit, sentence) {#name, #unit, sentence, 0},
+const struct rml_counter_info rml_worker_counter_info[RML_WORKER_COUNTERS] = {
+#include "runtime/observe/counters.def"
+};
+#undef RML_WORKER_COUNTER

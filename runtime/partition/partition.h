@@ -1,0 +1,84 @@
+/*
+ * partition - the unit of ordering, state and placement: a deterministic state machine.
+ *
+ * A partition advances only by steps. What comes out is a function of its plan and of the steps and
+ * records it was given: no clock, no randomness, no address and no thread id enters. Cutting
+ * the same records into other batches changes nothing but the moments at which rows come out.
+ * A partition is used by one thread at a time.
+ */
+#ifndef RML_PARTITION_PARTITION_H
+#define RML_PARTITION_PARTITION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "runtime/lane/mark.h"
+#include "runtime/observe/counters.h"
+#include "runtime/partition/result.h"
+
+struct rml_err;
+struct rml_operators;
+struct rml_partition;
+struct rml_plan;
+
+enum rml_step_kind {
+    RML_STEP_BATCH,   // take `count` records of `lane`, which then vouches for `time`
+    RML_STEP_TICK,    // the wall clock is `time`
+    RML_STEP_ATTACH,  // `lane` feeds `source` from now on
+    RML_STEP_DETACH,  // `lane` has been taken to its end and holds nothing back any more
+    RML_STEP_END,     // `source` is at its end: its watermark goes to +infinity
+};
+
+/* What the schedule records of a step: 24 bytes, no pointer. */
+struct rml_step {
+    uint16_t kind;
+    uint16_t lane;   // BATCH, ATTACH, DETACH: a small number, reused after DETACH
+    uint32_t count;  // BATCH: records, any number; ATTACH, END: the source's index
+    int64_t
+        time;  // BATCH: greatest event time that the lane vouches for, RML_TIME_NONE: nothing new
+               // TICK: nanoseconds since the epoch
+    uint64_t reserved;
+};
+
+/* The records that a BATCH step names: lying one behind the other, as the source's schema says. */
+struct rml_step_input {
+    const void *records;
+    const struct rml_mark *marks;  // ascending rows; the mark's time applies before its row
+    uint32_t mark_count;
+};
+
+struct rml_partition_options {
+    uint32_t index;  // which of plan->partitions this is
+    struct rml_result_door door;
+    struct rml_stage_counts *stages;    // plan->stage_count blocks, zeroed by the caller
+    struct rml_source_counts *sources;  // plan->source_count blocks
+    uint32_t lanes_max;                 // lane numbers are below this
+};
+
+/*
+ * Set a partition up; everything it will ever need is reserved here (address space for state is
+ * reserved, not touched). The plan must outlive it. 0, or -ENOMEM and so on with a sentence.
+ */
+int rml_partition_open(struct rml_partition **ret_partition, const struct rml_plan *plan,
+                       const struct rml_operators *operators,
+                       const struct rml_partition_options *options, struct rml_err *err);
+void rml_partition_close(struct rml_partition *partition);
+
+/*
+ * Take one step. Returns how many records it took (step->count, or 0), or -EPROTO when the step cannot be (an
+ * unknown lane, a lane attached twice): the caller's own state is wrong then. Never fails on the
+ * content of records. Does not allocate.
+ */
+int rml_partition_step(struct rml_partition *partition, const struct rml_step *step,
+                       const struct rml_step_input *input);
+
+/*
+ * Would a BATCH step without records, vouching for `time` on `lane`, make anything happen (fire a
+ * window, wake an idle lane)? Cheap; a worker asks it before it writes such a step.
+ */
+bool rml_partition_vouch_due(const struct rml_partition *partition, uint16_t lane, int64_t time);
+
+/* The watermark of a source in this partition; RML_TIME_NONE before the first record. */
+int64_t rml_partition_watermark(const struct rml_partition *partition, uint32_t source);
+
+#endif
