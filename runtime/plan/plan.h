@@ -21,6 +21,7 @@ struct rml_functions;
 #define RML_KEY_BYTES_MAX  256
 #define RML_WORKERS_MAX    64
 #define RML_PARTITIONS_MAX 256
+#define RML_PANES_MAX      4096  // (size + late + out_of_order) / pane of one window
 #define RML_NO_STAGE       UINT32_MAX
 
 enum rml_on_full { RML_ON_FULL_BLOCK, RML_ON_FULL_DROP_NEWEST };
@@ -178,6 +179,8 @@ struct rml_plan_errors {
     uint32_t count;  // of `list`; errors beyond RML_PLAN_ERRORS_MAX are only counted in `more`
     uint32_t more;
     struct rml_plan_error *list;
+    char *source;  // the file's text, for showing the lines; NUL terminated
+    size_t source_length;
 };
 
 #define RML_PLAN_ERRORS_MAX 50
