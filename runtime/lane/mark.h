@@ -1,9 +1,8 @@
 /*
- * mark - event time of records that went to other partitions of the lane.
+ * mark - the lane's time has passed `time` just before this row.
  *
- * The watermark of a lane just before a record is judged comes from all records that its producer
- * committed earlier, whatever their partition. Where that is more than a partition can see from its
- * own records, the producer writes a mark beside them.
+ * The greatest event time that a lane had carried, over all its partitions, when the record in
+ * `row` was committed; written only where it says more than the partition's own records do.
  */
 #ifndef RML_LANE_MARK_H
 #define RML_LANE_MARK_H
@@ -11,8 +10,8 @@
 #include <stdint.h>
 
 struct rml_mark {
-    uint32_t row;  // index within a run of records: the mark applies before that record
-    int64_t time;  // the lane's greatest event time up to there
+    uint32_t row;  // index within a run of records; the mark's time applies before that row
+    int64_t time;  // nanoseconds since the epoch, exact (not rounded to the lane's grid)
 };
 
 #endif

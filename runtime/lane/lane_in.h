@@ -1,0 +1,99 @@
+/*
+ * lane_in - the engine's half of a lane: one producer thread's records, one ring per partition.
+ *
+ * The engine makes both segments, passes their descriptors to the producer, and takes what comes,
+ * partition by partition. Nothing that the producer writes is believed: a position or a mark that
+ * cannot be true is -EPROTO, after which the lane is to be detached (rml_lane_in_detach).
+ *
+ * AT THE SAME TIME. Functions that name a partition may be called by different threads at the same
+ * time for different partitions, and by one thread at a time for the same one. Functions that name a
+ * worker are that worker's own. The rest may be called by anyone at any time, but for open and close.
+ */
+#ifndef RML_LANE_LANE_IN_H
+#define RML_LANE_LANE_IN_H
+
+#include "runtime/lane/geometry.h"
+#include "runtime/lane/mark.h"
+#include "runtime/ring/ring.h"
+
+struct rml_lane_in;
+
+/* A run of records, one behind the other, and what is known of the lane's time in it. */
+struct rml_lane_run {
+    const void *records;  // lie in memory that the producer may still change: read each byte once
+    uint32_t rows;
+    uint32_t mark_count;  // entries of the caller's `marks`, ascending rows
+    int64_t vouches;  // once these rows are taken: the lane's greatest event time so far, good as
+                      // its watermark for this partition; RML_TIME_NONE: nothing can be said
+};
+
+struct rml_lane_counts {
+    uint64_t published, taken, released;  // records, over all partitions
+    uint64_t dropped;                     // records that the producer dropped, by its own account
+    enum rml_ring_variant variant;        // that the producer says it uses
+};
+
+/*
+ * Make a lane. `name` shows in /proc. `epoch` identifies this run of the engine to producers. 0 and
+ * a new lane (rml_lane_in_close); -EINVAL for a geometry that cannot be, or another negative errno
+ * with a sentence. The geometry is copied.
+ */
+int rml_lane_in_open(struct rml_lane_in **ret_in, const struct rml_lane_geometry *geometry,
+                     const char *name, uint64_t epoch, struct rml_err *err);
+
+/* Unmap and close everything; nobody may be using the lane. NULL is accepted. */
+void rml_lane_in_close(struct rml_lane_in *in);
+
+/* The descriptors to pass to the producer; they stay the lane's. Also what the workers poll: wake[w]. */
+const struct rml_lane_fds *rml_lane_in_fds(const struct rml_lane_in *in);
+const struct rml_lane_geometry *rml_lane_in_geometry(const struct rml_lane_in *in);
+
+/*
+ * The next records of `partition`, at most `want` (> 0), as one contiguous run; shorter where memory
+ * ends. `marks` has room for `want` entries. Returns the rows (also in *ret_run); 0 when there are
+ * none (ret_run->vouches still holds); -EPROTO. Peeking again without taking yields the same records
+ * or more.
+ */
+int32_t rml_lane_in_peek(struct rml_lane_in *in, uint32_t partition, uint32_t want,
+                         struct rml_mark *marks, struct rml_lane_run *ret_run);
+
+/* The first `rows` of the last peek are used; private to the engine: the producer gets no room yet. */
+void rml_lane_in_take(struct rml_lane_in *in, uint32_t partition, uint32_t rows);
+
+/*
+ * The `rows` oldest taken records will never be needed again: the producer may overwrite them. Wakes
+ * it if it waits for room here. Without checkpoints: release what was taken, at once.
+ */
+void rml_lane_in_release(struct rml_lane_in *in, uint32_t partition, uint32_t rows);
+
+/* Has everything published to `partition` been taken? For a producer that is gone. -EPROTO as above. */
+int rml_lane_in_is_drained(struct rml_lane_in *in, uint32_t partition);
+
+/* The lane's greatest event time as published; RML_TIME_NONE before the first. */
+int64_t rml_lane_in_time(const struct rml_lane_in *in);
+
+/*
+ * Going to sleep without losing a wake-up. A worker (1) notes `publishes` of every lane, (2) finds
+ * nothing to take anywhere, (3) calls sleep_begin on every lane, (4) looks at `publishes` again: if
+ * one changed it calls sleep_end and goes back to work, else it polls fds->wake[worker] of every
+ * lane, then calls sleep_end. A publish after (1) is seen in (4) or rings the worker's eventfd.
+ * sleep_end also resets the eventfd.
+ */
+uint64_t rml_lane_in_publishes(const struct rml_lane_in *in);
+void rml_lane_in_sleep_begin(struct rml_lane_in *in, uint32_t worker);
+void rml_lane_in_sleep_end(struct rml_lane_in *in, uint32_t worker);
+
+/*
+ * Tell the producer that the lane is closed: `code` is a positive errno-like reason, `text` a short
+ * sentence (cut at 47 bytes). A producer waiting for room is woken. One caller, once.
+ */
+void rml_lane_in_detach(struct rml_lane_in *in, uint32_t code, const char *text);
+
+/* Counts, a moment old and not all of the same moment; a hostile producer's can be anything. */
+void rml_lane_in_counts(const struct rml_lane_in *in, struct rml_lane_counts *ret_counts);
+
+/* Likewise of one partition: records published, taken, released. */
+void rml_lane_in_partition_counts(const struct rml_lane_in *in, uint32_t partition,
+                                  struct rml_lane_counts *ret_counts);
+
+#endif
