@@ -18,8 +18,9 @@ static const struct unit {
     {"s", SECOND_NS},
     {"ms", 1000000},
     {"us", 1000},
-    {"\xc2\xb5s", 1000},
     {"ns", 1},
+    {"\u00b5s", 1000},  // the micro sign, and the Greek letter that looks like it
+    {"\u03bcs", 1000},
 };
 
 #define UNITS (sizeof units / sizeof units[0])
@@ -105,22 +106,15 @@ int rml_duration_parse(const char *text, size_t length, int64_t *ret_ns)
     const struct unit *unit = unit_named(in.at, (size_t)(in.end - in.at));
     if (unit == NULL)
         return -EINVAL;
-    if (whole > (rml_int128)1 << 80 || decimals > 24)
-        return -ERANGE;
-    rml_int128 ns = whole;
-    rml_int128 factor = unit->ns;
-    for (; decimals > 0; decimals--) {
-        // a decimal that the unit cannot take up would be less than a nanosecond
-        if (factor % 10 == 0)
-            factor /= 10;
-        else if (ns % 10 == 0)
-            ns /= 10;
-        else
-            return -EINVAL;
+    for (; decimals > 0 && whole % 10 == 0; decimals--)
+        whole /= 10;
+    if (whole > (rml_int128)1 << 79)
+        return decimals > 0 ? -EINVAL : -ERANGE;
+    rml_int128 ns = whole * unit->ns;  // below 2^126
+    for (; decimals > 0; decimals--, ns /= 10) {
+        if (ns % 10 != 0)
+            return -EINVAL;  // not a whole number of nanoseconds
     }
-    if (ns != 0 && factor > ((rml_int128)1 << 120) / ns)
-        return -ERANGE;
-    ns *= factor;
     return narrowed(negative ? -ns : ns, ret_ns);
 }
 
