@@ -47,7 +47,8 @@ const char *rml_suggest(const char *word, size_t length, const char *const *name
         size_t longer = name_length > length ? name_length : length;
         size_t allowed = longer / 3 > 0 ? longer / 3 : 1;
         size_t d = distance(word, length, names[i], name_length);
-        if (d <= allowed && d < nearest_distance) {
+        // as many changes as letters make another word, not a slip
+        if (d <= allowed && d < least(length, name_length) && d < nearest_distance) {
             nearest = names[i];
             nearest_distance = d;
         }

@@ -12,8 +12,8 @@
 
 /*
  * The nearest of `count` names to the `length` bytes at `word`, or NULL when none is near: more than
- * a third of the longer one's letters (at least one) would have to change, or the word has more than
- * 64 letters. Of equally near ones the first.
+ * a third of the longer one's letters (at least one) would have to change, or every letter of the
+ * shorter one, or the word has more than 64 letters. Of equally near ones the first.
  */
 const char *rml_suggest(const char *word, size_t length, const char *const *names, size_t count);
 
