@@ -48,7 +48,8 @@ struct rml_batch {
  * records of `schema` lying one behind the other at `records`. Each field is read once and never
  * again, because the memory may be a hostile producer's. What comes out is well-formed whatever the
  * bytes were: a bool is 0 or 1, a string has only NULs after its first. Columns without a field are
- * left alone. The caller owns the columns' memory.
+ * left alone. The caller owns the columns' memory; each loaded one has its type set and no nulls.
+ * `records` is 8-byte aligned and `schema` one without null bits: what comes in has no nulls.
  */
 void rml_batch_load(const struct rml_schema *schema, const struct rml_frame *frame,
                     const uint64_t wanted[RML_COLUMNS_MAX / 64], const void *records, uint32_t rows,

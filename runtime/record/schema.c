@@ -49,14 +49,16 @@ int rml_schema_add(struct rml_schema *schema, const char *name, enum rml_type ty
                         "'%s' is not a name: a letter or _, then letters, digits, _; at most %d",
                         name, RML_NAME_MAX);
     if (rml_schema_find(schema, name, strlen(name)) != RML_FIELD_ABSENT)
-        return RML_FAIL(err, -EEXIST, "field %s stands twice", name);
+        return RML_FAIL(err, -EEXIST, "there are two fields named %s", name);
     if (schema->field_count == RML_FIELDS_MAX)
-        return RML_FAIL(err, -E2BIG, "a record has at most %d fields", RML_FIELDS_MAX);
+        return RML_FAIL(err, -E2BIG, "field %s is one too many: a record has at most %d", name,
+                        RML_FIELDS_MAX);
 
     const struct rml_type_info *info = &rml_type_info[type];
     uint32_t offset = aligned(schema->record_bytes, info->align);
     if (offset + info->bytes > RML_RECORD_MAX)
-        return RML_FAIL(err, -E2BIG, "a record has at most %d bytes", RML_RECORD_MAX);
+        return RML_FAIL(err, -E2BIG, "field %s does not fit: a record has at most %d bytes", name,
+                        RML_RECORD_MAX);
 
     struct rml_field *field = &schema->fields[schema->field_count++];
     *field = (struct rml_field){.type = type, .offset = offset, .nullable = nullable};
@@ -77,8 +79,9 @@ int rml_schema_seal(struct rml_schema *schema, struct rml_err *err)
                         schema->has_nulls ? " nulls" : "");
     for (uint32_t i = 0; i < schema->field_count; i++) {
         const struct rml_field *field = &schema->fields[i];
-        used += snprintf(text + used, sizeof text - (size_t)used, ";%s:%s@%u", field->name,
-                         rml_type_info[field->type].name, field->offset);
+        used +=
+            snprintf(text + used, sizeof text - (size_t)used, ";%s:%s@%u%s", field->name,
+                     rml_type_info[field->type].name, field->offset, field->nullable ? "?" : "");
     }
     schema->hash = rml_key_hash_bytes(text, (uint32_t)used);
     return 0;
