@@ -65,7 +65,7 @@ static int read_decimal(struct reader *in, rml_int128 *ret_whole, int *ret_decim
     int decimals = 0, digits = 0;
     bool point = false;
     for (; in->at < in->end; in->at++) {
-        if (*in->at == '.' && !point) {
+        if (*in->at == '.' && !point && digits > 0) {
             point = true;
             continue;
         }
