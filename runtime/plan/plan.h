@@ -150,6 +150,12 @@ struct rml_plan_test {
     uint32_t line;
 };
 
+/* A key that the file left out, and what holds instead; for `explain`. */
+struct rml_plan_default {
+    char *what;  // "source calls"
+    const char *key, *standard;
+};
+
 struct rml_plan {
     char name[RML_NAME_MAX + 1];
     char *path;  // of the file
@@ -166,6 +172,8 @@ struct rml_plan {
     struct rml_plan_stage *stages;  // a parent always stands before its children
     struct rml_plan_sink *sinks;
     struct rml_plan_test *tests;
+    uint32_t default_count;
+    struct rml_plan_default *defaults;
 };
 
 /* One error of a file: everything a person needs to mend it. */

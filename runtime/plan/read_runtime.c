@@ -1,0 +1,75 @@
+#include <sched.h>
+#include <stdio.h>
+
+#include "runtime/plan/reader.h"
+#include "runtime/plan/units.h"
+
+// CPUs that this process may run on; 1 where the kernel does not say.
+static uint32_t usable_cpus(void)
+{
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) < 0)
+        return 1;
+    int count = CPU_COUNT(&set);
+    return count < 1 ? 1 : count > RML_WORKERS_MAX ? RML_WORKERS_MAX : (uint32_t)count;
+}
+
+static void read_cpus(struct rml_reader *reader, const struct rml_values *values)
+{
+    const struct rml_yaml_node *list[RML_WORKERS_MAX];
+    uint32_t count =
+        rml_reader_scalars(reader, values, RML_SET_RUNTIME_CPUS, list, RML_WORKERS_MAX);
+    const struct rml_setting_info *info = &rml_setting_info[RML_SET_RUNTIME_CPUS];
+    for (uint32_t i = 0; i < count; i++) {
+        int64_t cpu = -1;
+        if (rml_integer_parse(list[i]->text, list[i]->text_length, &cpu) < 0 || cpu < info->least
+            || cpu > info->most)
+            rml_report_add(reader->report, list[i]->place, NULL,
+                           "runtime: a CPU is a number between %lld and %lld, not %.60s",
+                           (long long)info->least, (long long)info->most, list[i]->text);
+        else
+            reader->plan->cpus[reader->plan->cpu_count++] = (uint32_t)cpu;
+    }
+}
+
+static void read_partitions(struct rml_reader *reader, const struct rml_values *values)
+{
+    struct rml_plan *plan = reader->plan;
+    int64_t workers = usable_cpus(), partitions = 0;
+    bool workers_written = values->at[RML_SET_RUNTIME_WORKERS] != NULL;
+    if (workers_written && !rml_reader_number(reader, values, RML_SET_RUNTIME_WORKERS, &workers))
+        workers_written = false;
+    reader->partitions_written = values->at[RML_SET_RUNTIME_PARTITIONS] != NULL || workers_written;
+    if (!rml_reader_number(reader, values, RML_SET_RUNTIME_PARTITIONS, &partitions))
+        partitions = workers;
+    else if (workers > partitions && workers_written)
+        rml_report_add(
+            reader->report, values->at[RML_SET_RUNTIME_WORKERS]->place,
+            "raise partitions, or lower workers",
+            "runtime: %lld workers share %lld partitions, so that some have nothing to do",
+            (long long)workers, (long long)partitions);
+    else if (workers > partitions)
+        workers = partitions;
+    plan->workers = (uint32_t)workers;
+    plan->partitions = (uint32_t)partitions;
+}
+
+void rml_read_runtime(struct rml_reader *reader, const struct rml_values *file)
+{
+    static const struct rml_yaml_node nothing = {.kind = RML_YAML_MAPPING};
+    const struct rml_yaml_node *node = file->at[RML_SET_FILE_RUNTIME];
+    struct rml_place place = node != NULL ? node->key->place : file->place;
+    struct rml_values values;
+    if (!rml_reader_section(reader, RML_SECTION_RUNTIME, node != NULL ? node : &nothing, place,
+                            NULL, &values))
+        return;
+    read_partitions(reader, &values);
+    read_cpus(reader, &values);
+    int64_t state_bytes = 0, keys = 0, lanes = 0;
+    rml_reader_number(reader, &values, RML_SET_RUNTIME_STATE_LIMIT, &state_bytes);
+    rml_reader_number(reader, &values, RML_SET_RUNTIME_MAX_KEYS, &keys);
+    rml_reader_number(reader, &values, RML_SET_RUNTIME_LANES_MAX, &lanes);
+    reader->plan->state_bytes_max = (uint64_t)state_bytes;
+    reader->plan->keys_max = (uint32_t)keys;
+    reader->plan->lanes_max = (uint32_t)lanes;
+}
