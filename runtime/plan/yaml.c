@@ -70,15 +70,23 @@ static struct rml_yaml_node *builder_node(struct builder *b, struct fy_event *ev
     }
     b->nodes++;
     struct rml_yaml_node *node = rml_arena_give(b->arena, 1, sizeof *node);
+    *node = (struct rml_yaml_node){.kind = kind,
+                                   .place = place,
+                                   .line = 1,
+                                   .column = 1,
+                                   .text_offset = UINT32_MAX,
+                                   .text = ""};
     const struct fy_mark *start = fy_event_start_mark(event);
-    *node = (struct rml_yaml_node){
-        .kind = kind,
-        .place = place,
-        .line = start != NULL ? (uint32_t)start->line + 1 : 1,
-        .column = start != NULL ? (uint32_t)start->column + 1 : 1,
-        .text_offset = UINT32_MAX,
-        .text = "",
-    };
+    if (start != NULL) {
+        node->line = (uint32_t)start->line + 1;
+        node->column = (uint32_t)start->column + 1;
+    } else if (b->depth > 0) {  // a value that is not written stands where it is missed
+        const struct level *level = &b->levels[b->depth - 1];
+        const struct rml_yaml_node *near = level->key != NULL ? level->key : level->node;
+        node->place = near->place;
+        node->line = near->line;
+        node->column = near->column;
+    }
 
     struct fy_token *anchor = fy_event_get_anchor_token(event);
     struct fy_token *tag = fy_event_get_tag_token(event);
@@ -141,28 +149,62 @@ static void builder_attach(struct builder *b, struct rml_yaml_node *node)
     level->node->count++;
 }
 
+/*
+ * The text of a scalar in single quotes, whose only escape is a doubled quote. It is read here because
+ * fy_token_get_text of libfyaml 0.7.12 leaks memory for one with many escapes; one that runs over
+ * several lines, with folds, is refused.
+ */
+static bool single_quoted(struct builder *b, struct rml_yaml_node *node)
+{
+    const char *from = b->source + node->place.offset;
+    uint32_t length = node->place.length;
+    if (memchr(from, '\n', length) != NULL || memchr(from, '\r', length) != NULL) {
+        rml_report_add(b->report, node->place, "use double quotes, or none",
+                       "a text in single quotes ends on its line");
+        return false;
+    }
+    char *text = rml_arena_text(b->arena, from, length);
+    uint32_t used = 0;
+    for (uint32_t i = 0; i < length; i++) {
+        text[used++] = from[i];
+        if (from[i] == '\'')
+            i++;  // and its double
+    }
+    text[used] = '\0';
+    node->text = text;
+    node->text_length = used;
+    return true;
+}
+
+static bool other_text(struct builder *b, struct rml_yaml_node *node, struct fy_token *token)
+{
+    size_t length = 0;
+    const char *text = fy_token_get_text(token, &length);
+    if (text == NULL)
+        return true;
+    if (memchr(text, '\0', length) != NULL) {
+        rml_report_add(b->report, node->place, NULL, "a text cannot hold the character NUL");
+        return false;
+    }
+    node->text = rml_arena_text(b->arena, text, length);
+    node->text_length = (uint32_t)length;
+    return true;
+}
+
 static void builder_scalar(struct builder *b, struct fy_event *event)
 {
     struct rml_yaml_node *node = builder_node(b, event, RML_YAML_SCALAR);
     if (node == NULL)
         return;
-    size_t length = 0;
-    const char *text =
-        event->scalar.value != NULL ? fy_token_get_text(event->scalar.value, &length) : NULL;
-    enum fy_scalar_style style =
-        event->scalar.value != NULL ? fy_token_scalar_style(event->scalar.value) : FYSS_PLAIN;
+    struct fy_token *token = event->scalar.value;
+    enum fy_scalar_style style = token != NULL ? fy_token_scalar_style(token) : FYSS_PLAIN;
     node->plain = style == FYSS_PLAIN || style == FYSS_ANY;
-    if (text != NULL && memchr(text, '\0', length) != NULL) {
-        rml_report_add(b->report, node->place, NULL, "a text cannot hold the character NUL");
+    if (token != NULL
+        && !(style == FYSS_SINGLE_QUOTED ? single_quoted(b, node) : other_text(b, node, token)))
         node->kind = RML_YAML_BROKEN;
-        length = 0;
-    }
-    if (text != NULL) {
-        node->text = rml_arena_text(b->arena, text, length);
-        node->text_length = (uint32_t)length;
-    }
     // a quoted text's place begins behind its quote
-    if (length <= b->source_length - node->place.offset
+    uint32_t length = node->text_length;
+    if (length > 0 && length <= b->source_length - node->place.offset
         && memcmp(b->source + node->place.offset, node->text, length) == 0)
         node->text_offset = node->place.offset;
     builder_attach(b, node);
