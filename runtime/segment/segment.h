@@ -31,8 +31,8 @@ struct rml_segment {
 
 /*
  * Make a segment of `bytes` that a peer will write and we will read; `name` shows in /proc. The
- * mapping is read-only. 0, or a negative errno and a sentence (-EINVAL for 0 bytes, -ENOSPC or
- * -ENOMEM when there is no room); nothing is left open then. Give segment->fd to the peer.
+ * mapping is read-only. 0, or a negative errno and a sentence (-EINVAL for 0 bytes, -ENOMEM for more
+ * than half of the machine's memory, -ENOSPC when there is no room); nothing is left open then. Give segment->fd to the peer.
  */
 int rml_segment_open_theirs(struct rml_segment *segment, const char *name, size_t bytes,
                             struct rml_err *err);

@@ -1,0 +1,121 @@
+#include "runtime/segment/segment.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "runtime/base/check.h"
+#include "runtime/base/err.h"
+
+#define SEALS_SIZE (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
+
+// A memfd with its room reserved: writing to it later cannot fail for want of memory.
+static int segment_reserve(struct rml_segment *segment, const char *name, size_t bytes,
+                           struct rml_err *err)
+{
+    *segment = RML_SEGMENT_CLOSED;
+    if (bytes == 0)
+        return RML_FAIL(err, -EINVAL, "a segment of 0 bytes");
+    // Reserving more than there is would not fail but bring the kernel's out-of-memory killer.
+    size_t memory_bytes = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
+    if (bytes > memory_bytes / 2)
+        return RML_FAIL(err, -ENOMEM, "%zu bytes of shared memory on a machine with %zu", bytes,
+                        memory_bytes);
+
+    segment->fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (segment->fd < 0) {
+        int rc = -errno;
+        return RML_FAIL(err, rc, "memfd_create: %s", strerror(-rc));
+    }
+    int rc;
+    do
+        rc = fallocate(segment->fd, 0, 0, (off_t)bytes) == 0 ? 0 : -errno;
+    while (rc == -EINTR);
+    if (rc < 0)
+        return RML_FAIL(err, rc, "no room for %zu bytes of shared memory: %s", bytes,
+                        strerror(-rc));
+    segment->bytes = bytes;
+    return 0;
+}
+
+static int segment_map(struct rml_segment *segment, int fd, int protection, struct rml_err *err)
+{
+    void *memory = mmap(NULL, segment->bytes, protection, MAP_SHARED, fd, 0);
+    if (memory == MAP_FAILED) {
+        int rc = -errno;
+        return RML_FAIL(err, rc, "mmap of %zu bytes: %s", segment->bytes, strerror(-rc));
+    }
+    segment->memory = memory;
+    return 0;
+}
+
+static int segment_seal(const struct rml_segment *segment, int seals, struct rml_err *err)
+{
+    if (fcntl(segment->fd, F_ADD_SEALS, seals) == 0)
+        return 0;
+    int rc = -errno;
+    return RML_FAIL(err, rc, "sealing shared memory (needs Linux 5.1): %s", strerror(-rc));
+}
+
+int rml_segment_open_theirs(struct rml_segment *segment, const char *name, size_t bytes,
+                            struct rml_err *err)
+{
+    int rc = segment_reserve(segment, name, bytes, err);
+    if (rc == 0)
+        rc = segment_seal(segment, SEALS_SIZE, err);
+    if (rc == 0)
+        rc = segment_map(segment, segment->fd, PROT_READ, err);
+    if (rc < 0)
+        rml_segment_close(segment);
+    return rc;
+}
+
+int rml_segment_open_ours(struct rml_segment *segment, const char *name, size_t bytes,
+                          struct rml_err *err)
+{
+    int rc = segment_reserve(segment, name, bytes, err);
+    if (rc == 0)
+        rc = segment_map(segment, segment->fd, PROT_READ | PROT_WRITE, err);
+    if (rc == 0)  // after our mapping, which stays writable; before anybody else has the descriptor
+        rc = segment_seal(segment, SEALS_SIZE | F_SEAL_FUTURE_WRITE, err);
+    if (rc < 0)
+        rml_segment_close(segment);
+    return rc;
+}
+
+int rml_segment_attach(struct rml_segment *segment, int fd, size_t bytes, bool writable,
+                       struct rml_err *err)
+{
+    *segment = RML_SEGMENT_CLOSED;
+    int seals = fcntl(fd, F_GET_SEALS);
+    if (seals < 0)
+        return RML_FAIL(err, -EPROTO, "the descriptor is not a sealed memfd");
+    if ((seals & F_SEAL_SHRINK) == 0)
+        return RML_FAIL(err, -EPROTO, "the memfd could still shrink below us");
+    struct stat status;  // after the seal was seen, so that the size is final
+    if (fstat(fd, &status) < 0) {
+        int rc = -errno;
+        return RML_FAIL(err, rc, "fstat: %s", strerror(-rc));
+    }
+    if (bytes == 0 || status.st_size < 0 || (size_t)status.st_size != bytes)
+        return RML_FAIL(err, -EPROTO, "the memfd has %lld bytes and should have %zu",
+                        (long long)status.st_size, bytes);
+
+    segment->bytes = bytes;
+    int rc = segment_map(segment, fd, writable ? PROT_READ | PROT_WRITE : PROT_READ, err);
+    if (rc < 0)
+        *segment = RML_SEGMENT_CLOSED;
+    return rc;
+}
+
+void rml_segment_close(struct rml_segment *segment)
+{
+    if (segment->memory != NULL)
+        RML_CHECK(munmap(segment->memory, segment->bytes) == 0);
+    if (segment->fd >= 0)
+        close(segment->fd);
+    *segment = RML_SEGMENT_CLOSED;
+}
