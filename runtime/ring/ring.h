@@ -6,14 +6,13 @@
  *
  * The two ends are two types, so an end can only do its own side's work. Each end writes its own
  * position in its own memory, which the other may be unable to map writable. Nothing here blocks,
- * allocates or enters the kernel; waiting is runtime/lane/parking.h's business. One thread at a
- * time may use an end; the two ends may be used at the same time. Layout, memory order and what a
- * crash leaves behind: the essay at the top of ring.c.
+ * allocates or enters the kernel; waiting is runtime/lane's business. One thread at a time may use
+ * an end; the two ends may be used at the same time. Layout, memory order and what a crash leaves
+ * behind: the essay at the top of ring.c.
  */
 #ifndef RML_RING_RING_H
 #define RML_RING_RING_H
 
-#include <stdalign.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -29,17 +28,15 @@ struct rml_ring_shape {
     uint32_t cell_count;  // number of cells, a power of two, at most RML_RING_CELLS_MAX
 };
 
-/* A position alone on its line: how many cells have ever been published, or released. */
-struct rml_ring_position {
-    alignas(RML_RING_LINE) _Atomic uint64_t value;
-};
-
-/* Where a ring lies. `cells` is 64-byte aligned and cell_count * cell_bytes long. */
+/*
+ * Where a ring lies. `cells` is 64-byte aligned and cell_count * cell_bytes long. The two positions
+ * count the cells ever published and ever released; no line holds words of both sides.
+ */
 struct rml_ring_place {
     struct rml_ring_shape shape;
-    void *cells;                          // the producer writes
-    struct rml_ring_position *published;  // the producer writes
-    struct rml_ring_position *released;   // the consumer writes
+    unsigned char *cells;         // the producer writes
+    _Atomic uint64_t *published;  // the producer writes
+    _Atomic uint64_t *released;   // the consumer writes
 };
 
 /*
@@ -96,8 +93,8 @@ void rml_ring_choose(struct rml_ring_out *out, enum rml_ring_variant variant);
 /*
  * A run of up to `want` adjacent free cells, the first at *ret_cells; fill them with ordinary stores.
  * Returns its length; 0 when the ring is full; -EPROTO when the consumer's position cannot be true.
- * The run is shorter than `want` where memory ends: commit it and claim again. Claiming twice
- * without committing yields the same cells.
+ * The run is shorter than `want` where memory ends: commit it and claim again. Claiming again without
+ * committing gives the first claim up, and what was filled into it.
  */
 int32_t rml_ring_claim(struct rml_ring_out *out, uint32_t want, void **ret_cells);
 
@@ -108,10 +105,10 @@ void rml_ring_commit(struct rml_ring_out *out, uint32_t count);
 void rml_ring_publish(struct rml_ring_out *out);
 
 /*
- * Is there room for a cell, in the total order of `total order` accesses? For a producer that has
- * said it will sleep (parking.h): 1, 0, or -EPROTO.
+ * How many cells are free, looked up in the total order of all sequentially consistent accesses:
+ * for a producer that has said that it will sleep. The count, or -EPROTO.
  */
-int rml_ring_room_look(struct rml_ring_out *out);
+int32_t rml_ring_room_look(struct rml_ring_out *out);
 
 /*
  * A run of up to `want` adjacent cells that are published and not taken, the first at *ret_cells. It
@@ -126,13 +123,14 @@ int rml_ring_look(struct rml_ring_in *in);
 /* The first `count` cells of the last peek are used; the next peek begins behind them. */
 void rml_ring_take(struct rml_ring_in *in, uint32_t count);
 
-/* Evict the `count` cells before the last taken one from this core's cache (RML_RING_FLUSH). */
+/* Evict from this core's cache the `count` cells that the last take took (RML_RING_FLUSH); lines that
+ * hold cells not yet taken stay. */
 void rml_ring_evict(const struct rml_ring_in *in, uint32_t count);
 
 /* The `count` oldest taken cells may be overwritten from now on. */
 void rml_ring_release(struct rml_ring_in *in, uint32_t count);
 
-/* Likewise, and in the total order: whoever looks afterwards for a sleeping producer finds it. */
+/* Likewise, and in the total order, so that who looks afterwards for a sleeping producer finds it. */
 void rml_ring_release_total(struct rml_ring_in *in, uint32_t count);
 
 #endif
