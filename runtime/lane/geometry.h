@@ -17,6 +17,7 @@ struct rml_err;
 #define RML_LANE_PARTITIONS_MAX 256
 #define RML_LANE_WORKERS_MAX    64
 #define RML_LANE_KEY_FIELDS_MAX 8
+#define RML_LANE_KEY_BYTES_MAX  256  // of all of them
 
 enum rml_lane_on_full {
     RML_LANE_BLOCK,        // the producer waits for room
@@ -52,12 +53,12 @@ size_t rml_lane_returns_bytes(const struct rml_lane_geometry *geometry);
 
 /*
  * The descriptors of a lane, as the engine makes them and a producer needs them; -1 where there is
- * none. Every eventfd is non-blocking.
+ * none. All are non-blocking.
  */
 struct rml_lane_fds {
     int records;                     // segment that the producer writes
     int returns;                     // segment that the engine writes
-    int room;                        // eventfd: wakes the producer that waits for room
+    int room;                        // socket: wakes the producer that waits for room
     int wake[RML_LANE_WORKERS_MAX];  // eventfds: wake the workers
 };
 

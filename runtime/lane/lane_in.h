@@ -50,9 +50,9 @@ const struct rml_lane_geometry *rml_lane_in_geometry(const struct rml_lane_in *i
 
 /*
  * The next records of `partition`, at most `want` (> 0), as one contiguous run; shorter where memory
- * ends. `marks` has room for `want` entries. Returns the rows (also in *ret_run); 0 when there are
- * none (ret_run->vouches still holds); -EPROTO. Peeking again without taking yields the same records
- * or more.
+ * ends. `marks` has room for `want` entries and stays untouched until the take. Returns the rows (also
+ * in *ret_run); 0 when there are none (ret_run->vouches still holds); -EPROTO. Peeking again without
+ * taking yields the same records or more.
  */
 int32_t rml_lane_in_peek(struct rml_lane_in *in, uint32_t partition, uint32_t want,
                          struct rml_mark *marks, struct rml_lane_run *ret_run);

@@ -1,0 +1,355 @@
+#include "runtime/lane/lane_in.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "runtime/base/check.h"
+#include "runtime/base/err.h"
+#include "runtime/lane/layout.h"
+#include "runtime/ring/stream.h"
+#include "runtime/segment/segment.h"
+
+/* What one thread at a time uses of a partition: apart from the next by two lines. */
+struct part {
+    alignas(2 * RML_RING_LINE) struct rml_ring_in ring;
+    struct rml_lane_mark_cell *marks;  // NULL: a lane of one partition has none
+    uint64_t marks_taken;
+    int64_t mark_time;              // of the last mark taken
+    const struct rml_mark *peeked;  // the caller's, from the last peek to its take
+    uint32_t peeked_count;          // of them
+    bool evict;                     // the producer asked for RML_RING_FLUSH
+    struct rml_lane_return_line *line;
+    uint64_t knocked_for;  // the producer's `waiting` that was answered last
+};
+
+struct rml_lane_in {
+    struct rml_lane_geometry geometry;
+    struct rml_segment records, returns;
+    struct rml_lane_fds fds;
+    int door;  // our end of the socket pair whose other end is fds.room
+    bool can_evict;
+    struct rml_lane_record_line *lane;  // line 0, for the lane-wide words
+    struct rml_lane_sleep_line *sleepers;
+    struct part parts[];
+};
+
+static int open_fds(struct rml_lane_in *in, struct rml_err *err)
+{
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0) {
+        int rc = -errno;
+        return RML_FAIL(err, rc, "socketpair: %s", strerror(-rc));
+    }
+    in->door = pair[0];
+    in->fds.room = pair[1];
+    in->fds.records = in->records.fd;
+    in->fds.returns = in->returns.fd;
+    for (uint32_t w = 0; w < in->geometry.workers; w++) {
+        in->fds.wake[w] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        if (in->fds.wake[w] < 0) {
+            int rc = -errno;
+            return RML_FAIL(err, rc, "eventfd: %s", strerror(-rc));
+        }
+    }
+    return 0;
+}
+
+static int open_segments(struct rml_lane_in *in, const char *name, struct rml_err *err)
+{
+    char label[96];
+    snprintf(label, sizeof label, "ringmill:%s:records", name);
+    int rc =
+        rml_segment_open_theirs(&in->records, label, rml_lane_records_bytes(&in->geometry), err);
+    if (rc < 0)
+        return rc;
+    snprintf(label, sizeof label, "ringmill:%s:returns", name);
+    return rml_segment_open_ours(&in->returns, label, rml_lane_returns_bytes(&in->geometry), err);
+}
+
+static void open_parts(struct rml_lane_in *in)
+{
+    struct rml_lane_layout layout = rml_lane_layout(&in->geometry);
+    struct rml_lane_record_line *record_lines = rml_lane_record_lines(in->records.memory);
+    struct rml_lane_return_line *return_lines = rml_lane_return_lines(in->returns.memory);
+    in->lane = record_lines;
+    in->sleepers = rml_lane_sleep_lines(in->returns.memory, in->geometry.partitions);
+    for (uint32_t p = 0; p < in->geometry.partitions; p++) {
+        struct part *part = &in->parts[p];
+        struct rml_ring_place place = {
+            .shape = {.cell_bytes = in->geometry.cell_bytes, .cell_count = in->geometry.cells},
+            .cells = rml_lane_cells(in->records.memory, &layout, p),
+            .published = &record_lines[p].published,
+            .released = &return_lines[p].released,
+        };
+        RML_CHECK(rml_ring_attach_in(&part->ring, &place) == 0);  // new and nobody's yet: all zero
+        part->line = &return_lines[p];
+        part->mark_time = RML_TIME_NONE;
+        if (in->geometry.partitions > 1)
+            part->marks = rml_lane_marks(in->records.memory, &layout, p);
+    }
+}
+
+int rml_lane_in_open(struct rml_lane_in **ret_in, const struct rml_lane_geometry *geometry,
+                     const char *name, uint64_t epoch, struct rml_err *err)
+{
+    int rc = rml_lane_geometry_check(geometry, err);
+    if (rc < 0)
+        return RML_WRAP(err, rc, "lane %s", name);
+
+    size_t bytes = sizeof(struct rml_lane_in) + geometry->partitions * sizeof(struct part);
+    struct rml_lane_in *in = aligned_alloc(2 * RML_RING_LINE, (bytes + 127) / 128 * 128);
+    if (in == NULL)
+        return RML_FAIL(err, -ENOMEM, "lane %s: no memory", name);
+    memset(in, 0, bytes);
+    in->geometry = *geometry;
+    in->records = in->returns = RML_SEGMENT_CLOSED;
+    in->door = -1;
+    in->can_evict = rml_evict_able();
+    rml_lane_fds_init(&in->fds);
+
+    rc = open_segments(in, name, err);
+    if (rc == 0)
+        rc = open_fds(in, err);
+    if (rc < 0) {
+        rml_lane_in_close(in);
+        return RML_WRAP(err, rc, "lane %s", name);
+    }
+    open_parts(in);
+    rml_lane_return_head(in->returns.memory)->epoch = epoch;
+    *ret_in = in;
+    return 0;
+}
+
+void rml_lane_in_close(struct rml_lane_in *in)
+{
+    if (in == NULL)
+        return;
+    in->fds.records = in->fds.returns = -1;  // the segments' own
+    rml_lane_fds_close(&in->fds);
+    if (in->door >= 0)
+        close(in->door);
+    rml_segment_close(&in->returns);
+    rml_segment_close(&in->records);
+    free(in);
+}
+
+const struct rml_lane_fds *rml_lane_in_fds(const struct rml_lane_in *in)
+{
+    return &in->fds;
+}
+
+const struct rml_lane_geometry *rml_lane_in_geometry(const struct rml_lane_in *in)
+{
+    return &in->geometry;
+}
+
+static struct part *part_of(struct rml_lane_in *in, uint32_t partition)
+{
+    RML_CHECK(partition < in->geometry.partitions);
+    return &in->parts[partition];
+}
+
+/*
+ * Copy the marks that fall into the `rows` cells from `taken` on. Each is read once, and believed
+ * only if rows and times ascend. Returns how many, or -EPROTO.
+ */
+static int32_t peek_marks(const struct rml_lane_in *in, const struct part *part, uint32_t rows,
+                          struct rml_mark *marks)
+{
+    uint32_t partition = (uint32_t)(part - in->parts);
+    // acquire: lane.marks
+    uint64_t there = atomic_load_explicit(&in->lane[partition].marks, memory_order_acquire);
+    if (there - part->marks_taken > in->geometry.cells)
+        return -EPROTO;
+
+    uint64_t row_least = 0;
+    int64_t time_before = part->mark_time;
+    uint32_t count = 0;
+    for (uint64_t m = part->marks_taken; m != there; m++) {
+        const struct rml_lane_mark_cell *cell = &part->marks[m & (in->geometry.cells - 1)];
+        // relaxed: lane.marks ordered it, and a hostile producer's value is checked below
+        uint64_t position = atomic_load_explicit(&cell->position, memory_order_relaxed);
+        // relaxed: likewise
+        int64_t time = atomic_load_explicit(&cell->time, memory_order_relaxed);
+        uint64_t row = position - part->ring.taken;
+        if (row >= rows && row <= in->geometry.cells)
+            break;  // belongs to a later run
+        if (row < row_least || row >= rows || time <= time_before)
+            return -EPROTO;
+        marks[count++] = (struct rml_mark){.row = (uint32_t)row, .time = time};
+        row_least = row + 1;
+        time_before = time;
+    }
+    return (int32_t)count;
+}
+
+int32_t rml_lane_in_peek(struct rml_lane_in *in, uint32_t partition, uint32_t want,
+                         struct rml_mark *marks, struct rml_lane_run *ret_run)
+{
+    struct part *part = part_of(in, partition);
+    int64_t time = RML_TIME_NONE;
+    if (part->ring.published - part->ring.taken < want) {
+        // The ring is about to be looked at, and the lane's time has to be read before.
+        time = rml_lane_in_time(in);
+        // relaxed: a wish, ordered with nothing
+        uint32_t variant = atomic_load_explicit(&in->lane->variant, memory_order_relaxed);
+        part->evict = variant == RML_RING_FLUSH && in->can_evict;
+    }
+
+    const void *records;
+    int32_t rows = rml_ring_peek(&part->ring, want, &records);
+    if (rows < 0)
+        return rows;
+    int32_t mark_count = 0;
+    if (part->marks != NULL && rows > 0) {
+        mark_count = peek_marks(in, part, (uint32_t)rows, marks);
+        if (mark_count < 0)
+            return mark_count;
+    }
+    part->peeked = marks;
+    part->peeked_count = (uint32_t)mark_count;
+    bool is_all = (uint64_t)rows == part->ring.published - part->ring.taken;
+    *ret_run = (struct rml_lane_run){.records = records,
+                                     .rows = (uint32_t)rows,
+                                     .mark_count = (uint32_t)mark_count,
+                                     .vouches = is_all ? time : RML_TIME_NONE};
+    return rows;
+}
+
+void rml_lane_in_take(struct rml_lane_in *in, uint32_t partition, uint32_t rows)
+{
+    struct part *part = part_of(in, partition);
+    rml_ring_take(&part->ring, rows);
+    for (; part->peeked_count > 0 && part->peeked->row < rows; part->peeked_count--) {
+        part->mark_time = part->peeked->time;
+        part->marks_taken++;
+        part->peeked++;
+    }
+    part->peeked_count = 0;  // rows count from a new beginning at the next peek
+    if (part->evict)
+        rml_ring_evict(&part->ring, rows);
+    // relaxed: a statistic, ordered with nothing
+    atomic_store_explicit(&part->line->taken, part->ring.taken, memory_order_relaxed);
+}
+
+static void knock(const struct rml_lane_in *in)
+{
+    // Full: a knock is waiting to be heard. Closed: nobody is there to hear it. Both are fine.
+    (void)send(in->door, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+void rml_lane_in_release(struct rml_lane_in *in, uint32_t partition, uint32_t rows)
+{
+    struct part *part = part_of(in, partition);
+    rml_ring_release_total(&part->ring, rows);
+
+    // total order: after the room was given, against the producer's word and look
+    uint64_t waiting = atomic_load_explicit(&in->lane->waiting, memory_order_seq_cst);
+    if (RML_LANE_WAIT_PARTITION(waiting) != partition + 1 || waiting == part->knocked_for)
+        return;
+    // relaxed: stored before `waiting`, whose store was just read
+    uint64_t room_at = atomic_load_explicit(&in->lane->room_at, memory_order_relaxed);
+    if ((int64_t)(part->ring.released - room_at) < 0)
+        return;
+    part->knocked_for = waiting;
+    knock(in);
+}
+
+int rml_lane_in_is_drained(struct rml_lane_in *in, uint32_t partition)
+{
+    struct part *part = part_of(in, partition);
+    int rc = rml_ring_look(&part->ring);
+    return rc < 0 ? rc : part->ring.published == part->ring.taken;
+}
+
+int64_t rml_lane_in_time(const struct rml_lane_in *in)
+{
+    // acquire: lane.time
+    return rml_lane_word_time(atomic_load_explicit(&in->lane->time, memory_order_acquire));
+}
+
+uint64_t rml_lane_in_publishes(const struct rml_lane_in *in)
+{
+    // total order: after the worker's word that it sleeps, before it does
+    return atomic_load_explicit(&in->lane->publishes, memory_order_seq_cst);
+}
+
+// Odd while asleep; both callers know the value, for they alone write it.
+static void set_asleep(struct rml_lane_in *in, uint32_t worker, bool asleep)
+{
+    RML_CHECK(worker < in->geometry.workers);
+    _Atomic uint64_t *sleeps = &in->sleepers[worker].sleeps;
+    // relaxed: this thread is the only writer
+    uint64_t count = atomic_load_explicit(sleeps, memory_order_relaxed);
+    RML_CHECK((count & 1) == !asleep);
+    // total order: before the worker's second look at `publishes`
+    atomic_store_explicit(sleeps, count + 1, memory_order_seq_cst);
+}
+
+void rml_lane_in_sleep_begin(struct rml_lane_in *in, uint32_t worker)
+{
+    set_asleep(in, worker, true);
+}
+
+void rml_lane_in_sleep_end(struct rml_lane_in *in, uint32_t worker)
+{
+    set_asleep(in, worker, false);
+    uint64_t rings;
+    struct iovec into = {.iov_base = &rings, .iov_len = sizeof rings};
+    // Whether it was rung does not matter; that this call cannot wait does (layout.h, TRUST).
+    (void)preadv2(in->fds.wake[worker], &into, 1, -1, RWF_NOWAIT);
+}
+
+void rml_lane_in_detach(struct rml_lane_in *in, uint32_t code, const char *text)
+{
+    struct rml_lane_return_head *head = rml_lane_return_head(in->returns.memory);
+    head->code = code;
+    snprintf(head->text, sizeof head->text, "%s", text);
+    // release: lane.state
+    atomic_store_explicit(&head->state, RML_LANE_DETACHED, memory_order_release);
+    knock(in);
+}
+
+void rml_lane_in_partition_counts(const struct rml_lane_in *in, uint32_t partition,
+                                  struct rml_lane_counts *ret_counts)
+{
+    RML_CHECK(partition < in->geometry.partitions);
+    const struct rml_lane_return_line *line = in->parts[partition].line;
+    // relaxed: statistics, ordered with nothing
+    uint64_t published = atomic_load_explicit(&in->lane[partition].published, memory_order_relaxed);
+    // relaxed: likewise
+    uint64_t taken = atomic_load_explicit(&line->taken, memory_order_relaxed);
+    // relaxed: likewise
+    uint64_t released = atomic_load_explicit(&line->released, memory_order_relaxed);
+    // relaxed: likewise
+    uint64_t dropped = atomic_load_explicit(&in->lane->dropped, memory_order_relaxed);
+    // relaxed: likewise
+    uint32_t variant = atomic_load_explicit(&in->lane->variant, memory_order_relaxed);
+    *ret_counts = (struct rml_lane_counts){
+        .published = published,
+        .taken = taken,
+        .released = released,
+        .dropped = dropped,
+        .variant = variant < RML_RING_VARIANTS ? (enum rml_ring_variant)variant : RML_RING_PLAIN};
+}
+
+void rml_lane_in_counts(const struct rml_lane_in *in, struct rml_lane_counts *ret_counts)
+{
+    struct rml_lane_counts sum;
+    rml_lane_in_partition_counts(in, 0, &sum);
+    for (uint32_t p = 1; p < in->geometry.partitions; p++) {
+        struct rml_lane_counts one;
+        rml_lane_in_partition_counts(in, p, &one);
+        sum.published += one.published;
+        sum.taken += one.taken;
+        sum.released += one.released;
+    }
+    *ret_counts = sum;
+}

@@ -1,0 +1,525 @@
+#include "runtime/lane/lane_out.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sched.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "runtime/base/check.h"
+#include "runtime/base/err.h"
+#include "runtime/lane/layout.h"
+#include "runtime/lane/route.h"
+#include "runtime/lane/trial.h"
+#include "runtime/ring/stream.h"
+#include "runtime/segment/segment.h"
+
+#define WAIT_NS_DEFAULT  10000000000
+#define STAGING_PART_MAX (16u << 10)   // bytes of one partition: stays in the first-level cache
+#define STAGING_MAX      (256u << 10)  // of all: stays in the second
+#define SPIN_LEAST       16u           // looks before sleeping, adapted between these
+#define SPIN_MOST        2048u
+
+/* What the producer knows of a partition. */
+struct part {
+    struct rml_ring_out ring;
+    const unsigned char *claimed;  // cells of the last claim
+    uint32_t claimed_count;
+    bool dirty;       // something is committed and not published
+    int64_t known;    // the greatest time that the partition learns from its own records and marks
+    int64_t mark_at;  // the lane's time from which a mark can be needed; never too late
+    uint64_t marks;   // ever written
+    struct rml_lane_mark_cell *mark_cells;
+};
+
+struct rml_lane_out {
+    struct rml_lane_geometry geometry;
+    enum rml_route_kind route;
+    struct rml_segment records, returns;
+    struct rml_lane_fds fds;  // borrowed
+    int peer_fd;
+    bool detached;
+    struct rml_lane_record_line *lines;  // line 0 has the lane-wide words
+    struct rml_lane_return_head *head;
+    struct rml_lane_return_line *return_lines;
+    const struct rml_lane_sleep_line *sleepers;
+
+    int64_t time;            // greatest event time committed
+    int64_t published_time;  // and published
+    uint64_t publishes;
+    uint64_t dropped;
+    uint32_t put_count;  // since the last publish
+    uint32_t publish_every;
+    uint32_t dirty_count;
+    uint16_t dirty[RML_LANE_PARTITIONS_MAX];
+    uint64_t rung_for[RML_LANE_WORKERS_MAX];  // the sleep for which a worker was rung
+
+    int64_t wait_max_ns;
+    uint64_t turn;  // of waiting
+    uint32_t spin;
+    struct rml_trial trial;
+    bool forced;
+    uint64_t carried_bytes;  // since the last look at the clock
+    struct rml_lane_out_counts counts;
+
+    unsigned char *staging;
+    struct part parts[];
+};
+
+static int64_t now_ns(void)
+{
+    struct timespec now;
+    RML_CHECK(clock_gettime(CLOCK_MONOTONIC, &now) == 0);
+    return now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+static int lend_staging(struct rml_lane_out *out)
+{
+    uint32_t partitions = out->geometry.partitions, cell_bytes = out->geometry.cell_bytes;
+    uint32_t bytes = STAGING_MAX / partitions;
+    if (bytes > STAGING_PART_MAX)
+        bytes = STAGING_PART_MAX;
+    uint32_t cells = bytes < cell_bytes ? 1 : bytes / cell_bytes;
+    size_t stride =
+        ((size_t)cells * cell_bytes + RML_RING_LINE - 1) / RML_RING_LINE * RML_RING_LINE;
+    out->staging = aligned_alloc(RML_RING_LINE, stride * partitions);
+    if (out->staging == NULL)
+        return -ENOMEM;
+    for (uint32_t p = 0; p < partitions; p++)
+        rml_ring_lend_staging(&out->parts[p].ring, out->staging + p * stride, cells);
+    return 0;
+}
+
+static int open_parts(struct rml_lane_out *out)
+{
+    struct rml_lane_layout layout = rml_lane_layout(&out->geometry);
+    for (uint32_t p = 0; p < out->geometry.partitions; p++) {
+        struct part *part = &out->parts[p];
+        struct rml_ring_place place = {
+            .shape = {.cell_bytes = out->geometry.cell_bytes, .cell_count = out->geometry.cells},
+            .cells = rml_lane_cells(out->records.memory, &layout, p),
+            .published = &out->lines[p].published,
+            .released = &out->return_lines[p].released,
+        };
+        int rc = rml_ring_attach_out(&part->ring, &place);
+        if (rc < 0)
+            return rc;
+        part->known = RML_TIME_NONE;
+        part->mark_at = RML_TIME_END;  // one partition: never
+        if (out->geometry.partitions > 1) {
+            part->mark_at = rml_lane_next_step(out->geometry.grid, RML_TIME_NONE);
+            part->mark_cells = rml_lane_marks(out->records.memory, &layout, p);
+        }
+    }
+    return rml_stream_able() ? lend_staging(out) : 0;
+}
+
+static int attach_segments(struct rml_lane_out *out, struct rml_err *err)
+{
+    int rc = rml_segment_attach(&out->records, out->fds.records,
+                                rml_lane_records_bytes(&out->geometry), true, err);
+    if (rc < 0)
+        return RML_WRAP(err, rc, "records");
+    rc = rml_segment_attach(&out->returns, out->fds.returns, rml_lane_returns_bytes(&out->geometry),
+                            false, err);
+    if (rc < 0)
+        return RML_WRAP(err, rc, "returns");
+    out->lines = rml_lane_record_lines(out->records.memory);
+    out->head = rml_lane_return_head(out->returns.memory);
+    out->return_lines = rml_lane_return_lines(out->returns.memory);
+    out->sleepers = rml_lane_sleep_lines(out->returns.memory, out->geometry.partitions);
+    return 0;
+}
+
+int rml_lane_out_open(struct rml_lane_out **ret_out, const struct rml_lane_geometry *geometry,
+                      const struct rml_lane_fds *fds, int peer_fd, struct rml_err *err)
+{
+    int rc = rml_lane_geometry_check(geometry, err);
+    if (rc < 0)
+        return RML_WRAP(err, rc, "lane");
+
+    size_t bytes = sizeof(struct rml_lane_out) + geometry->partitions * sizeof(struct part);
+    struct rml_lane_out *out = calloc(1, bytes);
+    if (out == NULL)
+        return RML_FAIL(err, -ENOMEM, "lane: no memory");
+    out->geometry = *geometry;
+    out->route = rml_route_kind(geometry);
+    out->records = out->returns = RML_SEGMENT_CLOSED;
+    out->fds = *fds;
+    out->peer_fd = peer_fd;
+    out->time = out->published_time = RML_TIME_NONE;
+    out->publish_every = RML_LANE_PUBLISH_EVERY;
+    out->wait_max_ns = WAIT_NS_DEFAULT;
+    out->spin = SPIN_MOST;
+    rml_trial_init(&out->trial, rml_stream_able(), rml_evict_able());
+
+    rc = attach_segments(out, err);
+    if (rc == 0) {
+        rc = open_parts(out);
+        if (rc < 0)
+            rml_err_set(err, rc, "%s",
+                        rc == -ENOMEM ? "no memory" : "positions that cannot both be true");
+    }
+    if (rc < 0) {
+        rml_lane_out_close(out);
+        return RML_WRAP(err, rc, "lane");
+    }
+    *ret_out = out;
+    return 0;
+}
+
+void rml_lane_out_close(struct rml_lane_out *out)
+{
+    if (out == NULL)
+        return;
+    if (out->returns.memory != NULL)
+        rml_lane_out_publish(out);
+    rml_segment_close(&out->returns);
+    rml_segment_close(&out->records);
+    free(out->staging);
+    free(out);
+}
+
+void rml_lane_out_publish_every(struct rml_lane_out *out, uint32_t records)
+{
+    RML_CHECK(records > 0);
+    out->publish_every = records;
+}
+
+void rml_lane_out_wait_max(struct rml_lane_out *out, int64_t ns)
+{
+    out->wait_max_ns = ns;
+}
+
+static void choose(struct rml_lane_out *out, enum rml_ring_variant variant)
+{
+    for (uint32_t p = 0; p < out->geometry.partitions; p++) {
+        rml_ring_choose(&out->parts[p].ring, variant);
+        out->parts[p].claimed_count = 0;  // a claim lies where the former way put it
+    }
+    // relaxed: a wish, ordered with nothing
+    atomic_store_explicit(&out->lines->variant, (uint32_t)variant, memory_order_relaxed);
+}
+
+int rml_lane_out_force_variant(struct rml_lane_out *out, enum rml_ring_variant variant)
+{
+    if ((variant == RML_RING_STAGED && !rml_stream_able())
+        || (variant == RML_RING_FLUSH && !rml_evict_able()))
+        return -ENOTSUP;
+    rml_lane_out_publish(out);
+    out->forced = variant != RML_RING_VARIANTS;
+    if (!out->forced)
+        rml_trial_init(&out->trial, rml_stream_able(), rml_evict_able());
+    choose(out, out->forced ? variant : RML_RING_PLAIN);
+    return 0;
+}
+
+uint32_t rml_lane_out_route(const struct rml_lane_out *out, const void *record)
+{
+    return rml_route(&out->geometry, out->route, record);
+}
+
+static struct part *part_of(struct rml_lane_out *out, uint32_t partition)
+{
+    RML_CHECK(partition < out->geometry.partitions);
+    return &out->parts[partition];
+}
+
+static void see_state(struct rml_lane_out *out)
+{
+    // acquire: lane.state
+    if (atomic_load_explicit(&out->head->state, memory_order_acquire) != RML_LANE_ATTACHED)
+        out->detached = true;
+}
+
+/* Sleep until somebody knocks, the engine is gone, or the time is up: 0, -EPIPE or -ETIMEDOUT. */
+static int sleep_for_knock(struct rml_lane_out *out, int64_t until_ns)
+{
+    struct pollfd fds[2] = {{.fd = out->fds.room, .events = POLLIN},
+                            {.fd = out->peer_fd, .events = POLLRDHUP}};
+    struct timespec timeout = {0};
+    if (out->wait_max_ns >= 0) {
+        int64_t left_ns = until_ns - now_ns();
+        if (left_ns <= 0)
+            return -ETIMEDOUT;
+        timeout =
+            (struct timespec){.tv_sec = left_ns / 1000000000, .tv_nsec = left_ns % 1000000000};
+    }
+    out->counts.waits++;
+    if (ppoll(fds, 2, out->wait_max_ns >= 0 ? &timeout : NULL, NULL) <= 0)
+        return 0;  // the time is up or a signal came: the caller looks again
+    if ((fds[1].revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL)) != 0)
+        return -EPIPE;
+    if ((fds[0].revents & ~POLLIN) != 0)
+        return -EPIPE;  // the other end of the door is gone, and so is who held it
+    char knocks[16];
+    while (recv(out->fds.room, knocks, sizeof knocks, MSG_DONTWAIT) > 0)
+        continue;
+    return 0;
+}
+
+/*
+ * Say that we wait, look once more, sleep. Room for half a ring ends the sleep, or any room when the
+ * time is up. The count of free cells, or an error.
+ */
+static int32_t wait_asleep(struct rml_lane_out *out, struct part *part)
+{
+    uint32_t enough = (out->geometry.cells + 1) / 2;
+    int64_t until_ns = out->wait_max_ns > 0 ? now_ns() + out->wait_max_ns : 0;
+    uint64_t room_at = part->ring.committed - (out->geometry.cells - enough);
+    // relaxed: `waiting` orders it
+    atomic_store_explicit(&out->lines->room_at, room_at, memory_order_relaxed);
+    out->turn++;
+    uint64_t waiting = RML_LANE_WAIT(out->turn, (uint64_t)(part - out->parts));
+    // total order: before the look at `released`
+    atomic_store_explicit(&out->lines->waiting, waiting, memory_order_seq_cst);
+    int32_t room;
+    for (;;) {
+        see_state(out);
+        room = out->detached ? -EPIPE : rml_ring_room_look(&part->ring);
+        if (room < 0 || (uint32_t)room >= enough)
+            break;
+        int rc = sleep_for_knock(out, until_ns);
+        if (rc < 0) {
+            if (room == 0 || rc != -ETIMEDOUT)
+                room = rc;
+            break;
+        }
+    }
+    // relaxed: at worst one more knock
+    atomic_store_explicit(&out->lines->waiting, 0, memory_order_relaxed);
+    return room;
+}
+
+/* Wait until there is room: the count of free cells, or an error. */
+static int32_t wait_for_room(struct rml_lane_out *out, struct part *part)
+{
+    rml_lane_out_publish(out);  // the engine can give back only what it can see
+    if (out->wait_max_ns == 0)
+        return -ETIMEDOUT;
+    for (uint32_t looks = 0; looks < out->spin; looks++) {
+        rml_pause();
+        if (looks % 64 == 63)
+            sched_yield();  // the engine may need this very core
+        void *unused;
+        int32_t room = rml_ring_claim(&part->ring, 1, &unused);
+        if (room != 0) {
+            out->spin = out->spin < SPIN_MOST ? out->spin * 2 : SPIN_MOST;
+            return room;
+        }
+    }
+    out->spin = out->spin > SPIN_LEAST ? out->spin / 2 : SPIN_LEAST;
+    return wait_asleep(out, part);
+}
+
+int32_t rml_lane_out_claim(struct rml_lane_out *out, uint32_t partition, uint32_t want,
+                           void **ret_cells)
+{
+    struct part *part = part_of(out, partition);
+    if (out->detached)
+        return -EPIPE;
+    void *cells;
+    int32_t run = rml_ring_claim(&part->ring, want, &cells);
+    if (run == 0 && out->geometry.on_full == RML_LANE_DROP_NEWEST)
+        rml_lane_out_publish(out);
+    if (run == 0 && out->geometry.on_full == RML_LANE_BLOCK) {
+        run = wait_for_room(out, part);
+        if (run > 0)
+            run = rml_ring_claim(&part->ring, want, &cells);
+    }
+    if (run <= 0)
+        return run;
+    part->claimed = cells;
+    part->claimed_count = (uint32_t)run;
+    *ret_cells = cells;
+    return run;
+}
+
+/*
+ * The lane's time may be on a later step of the grid than what the partition knows: tell it, just
+ * before the cell that comes next. `known` may have grown since `mark_at` was computed, so that most
+ * calls only move `mark_at` on. At the end of time, and with one partition, `mark_at` is
+ * RML_TIME_END and says nothing.
+ */
+static void mark(struct rml_lane_out *out, struct part *part)
+{
+    struct rml_lane_grid grid = out->geometry.grid;
+    if (part->mark_cells == NULL)
+        return;
+    if (part->known == RML_TIME_NONE
+        || rml_lane_step(grid, out->time) > rml_lane_step(grid, part->known)) {
+        struct rml_lane_mark_cell *cell =
+            &part->mark_cells[part->marks & (out->geometry.cells - 1)];
+        // relaxed: lane.marks orders it
+        atomic_store_explicit(&cell->position, part->ring.committed, memory_order_relaxed);
+        // relaxed: likewise
+        atomic_store_explicit(&cell->time, out->time, memory_order_relaxed);
+        part->marks++;
+        out->counts.marks++;
+        part->known = out->time;
+    }
+    part->mark_at = rml_lane_next_step(grid, part->known);
+}
+
+static int64_t greatest_time(const unsigned char *records, uint32_t count, uint32_t record_bytes)
+{
+    int64_t even = INT64_MIN, odd = INT64_MIN, time;
+    uint32_t i = 0;
+    for (; i + 2 <= count; i += 2) {
+        memcpy(&time, records + (size_t)i * record_bytes, sizeof time);
+        even = time > even ? time : even;
+        memcpy(&time, records + (size_t)(i + 1) * record_bytes, sizeof time);
+        odd = time > odd ? time : odd;
+    }
+    if (i < count) {
+        memcpy(&time, records + (size_t)i * record_bytes, sizeof time);
+        even = time > even ? time : even;
+    }
+    return even > odd ? even : odd;
+}
+
+void rml_lane_out_commit(struct rml_lane_out *out, uint32_t partition, uint32_t count)
+{
+    struct part *part = part_of(out, partition);
+    RML_CHECK(count <= part->claimed_count);
+    if (count == 0)
+        return;
+    if (out->time >= part->mark_at)
+        mark(out, part);
+
+    int64_t time =
+        greatest_time(part->claimed + out->geometry.time_offset, count, out->geometry.cell_bytes);
+    if (time > part->known)
+        part->known = time;
+    if (time > out->time)
+        out->time = time;
+    rml_ring_commit(&part->ring, count);
+    part->claimed_count = 0;
+    out->counts.committed += count;
+    out->carried_bytes += (uint64_t)count * out->geometry.cell_bytes;
+    if (!part->dirty) {
+        part->dirty = true;
+        out->dirty[out->dirty_count++] = (uint16_t)partition;
+    }
+}
+
+static void ring_worker(struct rml_lane_out *out, uint32_t worker)
+{
+    // total order: after `publishes` was stored
+    uint64_t sleeps = atomic_load_explicit(&out->sleepers[worker].sleeps, memory_order_seq_cst);
+    if ((sleeps & 1) == 0 || sleeps == out->rung_for[worker])
+        return;
+    out->rung_for[worker] = sleeps;
+    out->counts.rings++;
+    uint64_t one = 1;
+    // Only a counter at its very end refuses, and then the bell is ringing.
+    (void)!write(out->fds.wake[worker], &one, sizeof one);
+}
+
+/*
+ * Ring the workers of the partitions that have something new. All of them when the lane's time came
+ * to a new step of a grid, for then a window may be due where no record went; an exact grid has a
+ * step for every time, and there nobody is woken for time alone.
+ */
+static void ring_workers(struct rml_lane_out *out, uint64_t workers)
+{
+    struct rml_lane_grid grid = out->geometry.grid;
+    bool new_step = out->geometry.workers > 1 && grid.granule_ns > 1
+                    && out->time > out->published_time
+                    && out->time >= rml_lane_next_step(grid, out->published_time);
+    for (uint32_t w = 0; w < out->geometry.workers; w++)
+        if (new_step || (workers >> w & 1) != 0)
+            ring_worker(out, w);
+}
+
+static void weigh_variants(struct rml_lane_out *out)
+{
+    enum rml_ring_variant variant = rml_trial_note(&out->trial, out->carried_bytes, now_ns());
+    out->carried_bytes = 0;
+    if (variant != out->parts[0].ring.variant)
+        choose(out, variant);
+}
+
+void rml_lane_out_publish(struct rml_lane_out *out)
+{
+    if (out->dirty_count == 0)
+        return;
+    uint64_t workers = 0;
+    for (uint32_t i = 0; i < out->dirty_count; i++) {
+        uint32_t p = out->dirty[i];
+        struct part *part = &out->parts[p];
+        if (part->mark_cells != NULL)
+            // release: lane.marks
+            atomic_store_explicit(&out->lines[p].marks, part->marks, memory_order_release);
+        rml_ring_publish(&part->ring);
+        part->dirty = false;
+        workers |= 1ull << out->geometry.worker_of[p];
+    }
+    out->dirty_count = 0;
+    out->put_count = 0;
+    // release: lane.time
+    atomic_store_explicit(&out->lines->time, rml_lane_time_word(out->time), memory_order_release);
+    out->publishes++;
+    // total order: before the look at who sleeps
+    atomic_store_explicit(&out->lines->publishes, out->publishes, memory_order_seq_cst);
+    ring_workers(out, workers);
+    out->published_time = out->time;
+    see_state(out);
+    if (!out->forced && out->carried_bytes >= RML_TRIAL_LOOK_BYTES)
+        weigh_variants(out);
+}
+
+int rml_lane_out_put(struct rml_lane_out *out, const void *record)
+{
+    uint32_t partition = rml_route(&out->geometry, out->route, record);
+    void *cell;
+    int32_t run = rml_lane_out_claim(out, partition, 1, &cell);
+    if (run < 0)
+        return run;
+    if (run == 0) {
+        rml_lane_out_drop(out, 1);
+        return 0;
+    }
+    memcpy(cell, record, out->geometry.cell_bytes);
+    rml_lane_out_commit(out, partition, 1);
+    if (++out->put_count >= out->publish_every)
+        rml_lane_out_publish(out);
+    return 1;
+}
+
+void rml_lane_out_drop(struct rml_lane_out *out, uint64_t records)
+{
+    out->dropped += records;
+    // relaxed: a statistic, ordered with nothing
+    atomic_store_explicit(&out->lines->dropped, out->dropped, memory_order_relaxed);
+}
+
+int rml_lane_out_state(const struct rml_lane_out *out, uint32_t *ret_code, char *text)
+{
+    // acquire: lane.state
+    if (atomic_load_explicit(&out->head->state, memory_order_acquire) == RML_LANE_ATTACHED)
+        return 0;
+    if (ret_code != NULL)
+        *ret_code = out->head->code;
+    if (text != NULL)
+        memcpy(text, out->head->text, RML_LANE_TEXT);
+    return -EPIPE;
+}
+
+void rml_lane_out_counts(const struct rml_lane_out *out, struct rml_lane_out_counts *ret_counts)
+{
+    *ret_counts = out->counts;
+    ret_counts->dropped = out->dropped;
+    ret_counts->variant = (uint32_t)out->parts[0].ring.variant;
+    ret_counts->trials = out->trial.trials;
+    for (uint32_t p = 0; p < out->geometry.partitions; p++) {
+        ret_counts->published += out->parts[p].ring.published;
+        _Atomic uint64_t *released = &out->return_lines[p].released;
+        // relaxed: a statistic, ordered with nothing
+        ret_counts->released += atomic_load_explicit(released, memory_order_relaxed);
+    }
+}

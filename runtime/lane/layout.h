@@ -1,0 +1,166 @@
+/*
+ * layout - where a lane's words lie, who writes each, and how nobody sleeps through a wake-up.
+ *
+ * Known to lane_in.c and lane_out.c alone. A lane is two segments, each written by one side:
+ *
+ *     records, the producer writes             returns, the engine writes
+ *
+ *     line 0    partition 0's positions,       line 0          epoch, state, reason
+ *               and the lane-wide words        1 + p           partition p's positions
+ *     line p    partition p's positions        1 + P + w       worker w's sleep counter
+ *     ...       cells of each partition
+ *     ...       marks of each partition
+ *               (not with one partition)
+ *
+ * The lane-wide words share their line with partition 0 because a lane with one partition then
+ * moves one line for each batch, and with many partitions all of them are the producer's anyway.
+ *
+ * MEMORY ORDER
+ *
+ *     lane.marks    publish -> peek     the contents of the marks below the count
+ *     lane.time     publish -> peek     the positions published before the lane's time was stored
+ *     lane.state    detach -> state     why the lane was detached
+ *
+ * and the rings' own two. lane.time is what lets a partition without records of its own go on: the
+ * engine reads the lane's time first and the partition's position after it, so that every record
+ * committed before that time was stored lies below that position; once they are taken, all later
+ * records of the lane come after the time in the order of commits.
+ *
+ * SLEEP
+ *
+ * Whoever sleeps first says so, then looks once more, then sleeps; whoever moves something first
+ * moves it, then looks whether the other sleeps, then rings. Both are a store followed by a load of
+ * the other's word, and these four accesses are sequentially consistent: in their one total order
+ * either the sleeper's store comes before the mover's load, and the bell rings, or the mover's store
+ * comes before the sleeper's load, and it does not sleep. (Release and acquire would let both loads
+ * pass both stores.) tests/model/parking.pml tries every interleaving, and shows that the wake-up is
+ * lost without the second look.
+ *
+ *                    sleeper says        sleeper looks      mover moves       mover looks
+ *     worker         sleeps[w] odd       publishes          publishes + 1     sleeps[w]
+ *     producer       waiting             released           released          waiting
+ *
+ * A mover rings at most once for each sleep: it remembers the value of the sleeper's word for which
+ * it rang. A producer that waits names the position at which it wants to be woken, half a ring on,
+ * so that a full ring costs a wake-up for each half turn and not for each batch.
+ *
+ * TRUST
+ *
+ * Two descriptors are shared for wake-ups, and a peer can change the O_NONBLOCK of what it shares. The
+ * engine therefore reads a worker's eventfd only with RWF_NOWAIT, and knocks on the producer's door
+ * over a socket of its own with MSG_DONTWAIT: no call that the engine makes can be made to wait.
+ */
+#ifndef RML_LANE_LAYOUT_H
+#define RML_LANE_LAYOUT_H
+
+#include <stdalign.h>
+#include <stdatomic.h>
+
+#include "runtime/lane/geometry.h"
+#include "runtime/ring/ring.h"
+
+/* One for each partition; the producer writes. */
+struct rml_lane_record_line {
+    alignas(RML_RING_LINE) _Atomic uint64_t published;
+    _Atomic uint64_t marks;  // marks ever published
+
+    // lane-wide: used in line 0 alone
+    _Atomic uint64_t time;       // rml_lane_time_word of the greatest event time published
+    _Atomic uint64_t publishes;  // counts them
+    _Atomic uint64_t waiting;    // 0, or RML_LANE_WAIT(turn, partition) while waiting for room
+    _Atomic uint64_t room_at;    // the `released` that ends the wait
+    _Atomic uint64_t dropped;    // records that found no room
+    _Atomic uint32_t variant;    // enum rml_ring_variant
+};
+
+/* A mark as it lies in shared memory: the lane's time had reached `time` before cell `position`. */
+struct rml_lane_mark_cell {
+    _Atomic uint64_t position;
+    _Atomic int64_t time;
+};
+
+enum rml_lane_state { RML_LANE_ATTACHED, RML_LANE_DETACHED };
+
+#define RML_LANE_TEXT 48
+
+struct rml_lane_return_head {
+    alignas(RML_RING_LINE) uint64_t epoch;
+    _Atomic uint32_t state;
+    uint32_t code;
+    char text[RML_LANE_TEXT];
+};
+
+/* One for each partition; the engine's thread that has the partition writes. */
+struct rml_lane_return_line {
+    alignas(RML_RING_LINE) _Atomic uint64_t released;
+    _Atomic uint64_t taken;
+};
+
+/* One for each worker; that worker writes. Odd: it sleeps. */
+struct rml_lane_sleep_line {
+    alignas(RML_RING_LINE) _Atomic uint64_t sleeps;
+};
+
+_Static_assert(sizeof(struct rml_lane_record_line) == RML_RING_LINE, "a line");
+_Static_assert(sizeof(struct rml_lane_return_head) == RML_RING_LINE, "a line");
+_Static_assert(sizeof(struct rml_lane_mark_cell) == 16, "a mark");
+_Static_assert(ATOMIC_LLONG_LOCK_FREE == 2, "a lock in shared memory would outlive its owner");
+
+/* Zeroed memory, which is also what a punched hole reads as, says that there is no time yet. */
+static inline uint64_t rml_lane_time_word(int64_t time)
+{
+    return (uint64_t)time ^ (1ull << 63);
+}
+
+static inline int64_t rml_lane_word_time(uint64_t word)
+{
+    return (int64_t)(word ^ (1ull << 63));
+}
+
+#define RML_LANE_WAIT(turn, partition) ((uint64_t)(turn) << 9 | ((partition) + 1u))
+#define RML_LANE_WAIT_PARTITION(word)  ((uint32_t)(word)&511u)  // partition + 1
+
+/* Where the parts lie in their segments, in bytes. */
+struct rml_lane_layout {
+    size_t cells_at, cells_stride;
+    size_t marks_at, marks_stride;  // stride 0: there are none
+    size_t records_bytes;
+    size_t returns_bytes;
+};
+
+struct rml_lane_layout rml_lane_layout(const struct rml_lane_geometry *geometry);
+
+/* The parts of a mapped segment. */
+static inline struct rml_lane_record_line *rml_lane_record_lines(void *records)
+{
+    return records;
+}
+
+static inline struct rml_lane_return_head *rml_lane_return_head(void *returns)
+{
+    return returns;
+}
+
+static inline struct rml_lane_return_line *rml_lane_return_lines(void *returns)
+{
+    return (struct rml_lane_return_line *)returns + 1;
+}
+
+static inline struct rml_lane_sleep_line *rml_lane_sleep_lines(void *returns, uint32_t partitions)
+{
+    return (struct rml_lane_sleep_line *)returns + 1 + partitions;
+}
+
+static inline unsigned char *rml_lane_cells(void *records, const struct rml_lane_layout *layout,
+                                            uint32_t partition)
+{
+    return (unsigned char *)records + layout->cells_at + partition * layout->cells_stride;
+}
+
+static inline struct rml_lane_mark_cell *
+rml_lane_marks(void *records, const struct rml_lane_layout *layout, uint32_t partition)
+{
+    return (void *)((unsigned char *)records + layout->marks_at + partition * layout->marks_stride);
+}
+
+#endif
