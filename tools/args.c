@@ -33,10 +33,11 @@ static bool complain(const struct rml_args *args, const char *what, const char *
 static const struct rml_option *find_option(const struct rml_args *args, const char *word,
                                             size_t length)
 {
-    for (uint32_t i = 0; i < args->option_count; i++)
+    for (uint32_t i = 0; i < args->option_count; i++) {
         if (strlen(args->options[i].name) == length
             && memcmp(args->options[i].name, word, length) == 0)
             return &args->options[i];
+    }
     return NULL;
 }
 

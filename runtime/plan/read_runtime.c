@@ -23,12 +23,13 @@ static void read_cpus(struct rml_reader *reader, const struct rml_values *values
     for (uint32_t i = 0; i < count; i++) {
         int64_t cpu = -1;
         if (rml_integer_parse(list[i]->text, list[i]->text_length, &cpu) < 0 || cpu < info->least
-            || cpu > info->most)
+            || cpu > info->most) {
             rml_report_add(reader->report, list[i]->place, NULL,
                            "runtime: a CPU is a number between %lld and %lld, not %.60s",
                            (long long)info->least, (long long)info->most, list[i]->text);
-        else
+        } else {
             reader->plan->cpus[reader->plan->cpu_count++] = (uint32_t)cpu;
+        }
     }
 }
 
@@ -42,14 +43,15 @@ static void read_partitions(struct rml_reader *reader, const struct rml_values *
     reader->partitions_written = values->at[RML_SET_RUNTIME_PARTITIONS] != NULL || workers_written;
     if (!rml_reader_number(reader, values, RML_SET_RUNTIME_PARTITIONS, &partitions))
         partitions = workers;
-    else if (workers > partitions && workers_written)
+    else if (workers > partitions && workers_written) {
         rml_report_add(
             reader->report, values->at[RML_SET_RUNTIME_WORKERS]->place,
             "raise partitions, or lower workers",
             "runtime: %lld workers share %lld partitions, so that some have nothing to do",
             (long long)workers, (long long)partitions);
-    else if (workers > partitions)
+    } else if (workers > partitions) {
         workers = partitions;
+    }
     plan->workers = (uint32_t)workers;
     plan->partitions = (uint32_t)partitions;
 }

@@ -17,12 +17,13 @@ static void read_field(struct rml_reader *reader, struct rml_reader_schema *ret,
             rml_names_add(&types, rml_type_info[t].name);
         char hint[160];
         rml_names_hint(&types, node->text, hint, sizeof hint);
-        if (node->kind == RML_YAML_SCALAR)
+        if (node->kind == RML_YAML_SCALAR) {
             rml_report_add(reader->report, node->place, hint, "field %.60s: there is no type %.60s",
                            node->key->text, node->text_length > 0 ? node->text : "written");
-        else if (node->kind != RML_YAML_BROKEN)
+        } else if (node->kind != RML_YAML_BROKEN) {
             rml_report_add(reader->report, node->key->place, hint,
                            "field %.60s: a type is a single word", node->key->text);
+        }
         good = false;
     }
     struct rml_err err = {0};

@@ -30,12 +30,13 @@ static void read_output(struct rml_reader *reader, const struct rml_values *valu
                        "%s: %s has no late output: only window stages do", values->what, name);
         return;
     }
-    for (uint32_t i = 0; i < sink->from_count; i++)
+    for (uint32_t i = 0; i < sink->from_count; i++) {
         if (sink->from[i].stage == stage && sink->from[i].late == late) {
             rml_report_add(reader->report, node->place, NULL, "%s: from names %s twice",
                            values->what, node->text);
             return;
         }
+    }
     sink->from[sink->from_count++] = (struct rml_plan_output){stage, late};
 }
 
@@ -124,13 +125,14 @@ static void read_path(struct rml_reader *reader, const struct rml_values *values
     }
     sink->path = rml_arena_give(reader->arena, node->text_length + 1, 1);
     plain_path(node->text, sink->path);
-    for (const struct rml_plan_sink *other = reader->plan->sinks; other < sink; other++)
+    for (const struct rml_plan_sink *other = reader->plan->sinks; other < sink; other++) {
         if (other->path != NULL && strcmp(other->path, sink->path) == 0) {
             rml_report_add(reader->report, node->place, "give each sink a file of its own",
                            "%s: sink %s writes to %.60s already", values->what, other->name,
                            node->text);
             return;
         }
+    }
 }
 
 static void refuse(struct rml_reader *reader, const struct rml_values *values,

@@ -55,10 +55,11 @@ static void read_event_time(struct rml_reader *reader, uint32_t index)
         return;
     source->time_field = field;
     enum rml_type type = source->schema.fields[field].type;
-    if (type != RML_TIME)
+    if (type != RML_TIME) {
         rml_report_add(reader->report, node->place, "give the field the type time_ns",
                        "%s: event_time: %s is a %s, no time", values->what, node->text,
                        rml_type_info[type].name);
+    }
 }
 
 static void read_partition_by(struct rml_reader *reader, uint32_t index)
@@ -75,17 +76,18 @@ static void read_partition_by(struct rml_reader *reader, uint32_t index)
         bool twice = false;
         for (uint32_t k = 0; k < source->partition_field_count; k++)
             twice = twice || source->partition_fields[k] == field;
-        if (twice)
+        if (twice) {
             rml_report_add(reader->report, list[i]->place, NULL, "%s: partition_by names %s twice",
                            values->what, list[i]->text);
-        else if (rml_type_info[source->schema.fields[field].type].kind == RML_KIND_FLOAT)
+        } else if (rml_type_info[source->schema.fields[field].type].kind == RML_KIND_FLOAT) {
             rml_report_add(reader->report, list[i]->place,
                            "use an integer, a bool, a time or a string",
                            "%s: partition_by: %s is a float, and floats that look the same can "
                            "differ",
                            values->what, list[i]->text);
-        else
+        } else {
             source->partition_fields[source->partition_field_count++] = field;
+        }
     }
 }
 

@@ -60,10 +60,11 @@ static void resolve_from(struct rml_reader *reader, struct rml_reader_stage *dra
     uint32_t source = source_draft_find(reader, name);
     uint32_t stage = rml_reader_stage_find(reader, name);
     if (source != UINT32_MAX) {
-        if (draft->from_late)
+        if (draft->from_late) {
             rml_report_add(reader->report, node->place, NULL,
                            "%s: %s is a source: only window stages have a late output",
                            draft->values.what, name);
+        }
         draft->from_source = true;
         draft->from = source;
         return;
@@ -73,10 +74,11 @@ static void resolve_from(struct rml_reader *reader, struct rml_reader_stage *dra
         return;
     }
     bool window = reader->stages[stage].values.at[RML_SET_STAGE_WINDOW] != NULL;
-    if (draft->from_late && !window)
+    if (draft->from_late && !window) {
         rml_report_add(reader->report, node->place, NULL,
                        "%s: %s has no late output: only window stages do", draft->values.what,
                        name);
+    }
     if (!draft->from_late && window) {
         char hint[160];
         snprintf(hint, sizeof hint, "write its results to a sink, or read %s.late", name);
@@ -108,10 +110,11 @@ static void refuse_cycles(struct rml_reader *reader)
 {
     for (uint32_t i = 0; i < reader->stage_count; i++) {
         const struct rml_reader_stage *draft = &reader->stages[i];
-        if (draft->place == UINT32_MAX && heads_a_cycle(reader, i))
+        if (draft->place == UINT32_MAX && heads_a_cycle(reader, i)) {
             rml_report_add(reader->report, draft->values.at[RML_SET_STAGE_FROM]->place,
                            "begin at a source", "%s reads, by way of %s, from itself",
                            draft->values.what, reader->stages[draft->from].name->text);
+        }
     }
 }
 
@@ -174,10 +177,11 @@ static void read_filter(struct rml_reader *reader, const struct rml_reader_stage
         return;
     stage->filter =
         rml_reader_expr(reader, draft->source, stage->visible, node, 0, node->text_length);
-    if (stage->filter != NULL && rml_expr_type(stage->filter) != RML_BOOL)
+    if (stage->filter != NULL && rml_expr_type(stage->filter) != RML_BOOL) {
         rml_report_add(reader->report, node->place, "compare it with something",
                        "%s: a filter is true or false, this is a %s", draft->values.what,
                        rml_type_info[rml_expr_type(stage->filter)].name);
+    }
 }
 
 static void read_mapped(struct rml_reader *reader, const struct rml_reader_stage *draft,
@@ -250,11 +254,12 @@ static bool read_kind(struct rml_reader *reader, const struct rml_reader_stage *
 {
     const struct rml_values *values = &draft->values;
     uint32_t written = 0;
-    for (uint32_t k = 0; k < STAGE_KINDS; k++)
+    for (uint32_t k = 0; k < STAGE_KINDS; k++) {
         if (values->at[kind_keys[k]] != NULL) {
             written++;
             *ret_kind = (enum rml_stage_kind)k;
         }
+    }
     if (written > 1)
         rml_report_add(reader->report, values->place, "make two stages of it",
                        "%s: only one of filter, map and window can stand in a stage", values->what);
@@ -312,8 +317,9 @@ void rml_read_stages(struct rml_reader *reader, const struct rml_values *file)
     for (uint32_t i = 0; i < reader->stage_count; i++)
         if (reader->stages[i].place == UINT32_MAX)
             place_stage(reader, &reader->stages[i]);
-    for (uint32_t place = 0; place < reader->plan->stage_count; place++)
+    for (uint32_t place = 0; place < reader->plan->stage_count; place++) {
         for (uint32_t i = 0; i < reader->stage_count; i++)
             if (reader->stages[i].place == place)
                 read_stage(reader, &reader->stages[i]);
+    }
 }

@@ -113,10 +113,11 @@ static void read_row(const struct rows *rows, struct rml_plan_test_row *row,
     if (rows->time_field == RML_FIELD_ABSENT)
         return;
     const char *time = rows->schema->fields[rows->time_field].name;
-    if (rml_yaml_find(node, time) == NULL)
+    if (rml_yaml_find(node, time) == NULL) {
         rml_report_add(rows->reader->report, node->place, NULL,
                        "%s: a record fed to %s needs its event time, %s", rows->values->what,
                        rows->name, time);
+    }
 }
 
 static void read_rows(const struct rows *rows, const struct rml_yaml_node *node,

@@ -143,12 +143,13 @@ static void read_key_column(struct rml_reader *reader, const struct rml_reader_s
                        "%s: key: %s %s", what, node->text, reason);
         return;
     }
-    for (uint32_t k = 0; k < stage->key_count; k++)
+    for (uint32_t k = 0; k < stage->key_count; k++) {
         if (stage->key_columns[k] == index) {
             rml_report_add(reader->report, node->place, NULL, "%s: key names %s twice", what,
                            node->text);
             return;
         }
+    }
     stage->key_columns[stage->key_count++] = index;
     stage->key_bytes += rml_type_info[column->type].cell_bytes;
 }
@@ -161,10 +162,11 @@ static void read_key(struct rml_reader *reader, const struct rml_reader_stage *d
         rml_reader_scalars(reader, &draft->values, RML_SET_STAGE_KEY, list, RML_KEY_FIELDS_MAX);
     for (uint32_t i = 0; columns_known && i < count; i++)
         read_key_column(reader, draft, stage, list[i]);
-    if (stage->key_bytes > RML_KEY_BYTES_MAX)
+    if (stage->key_bytes > RML_KEY_BYTES_MAX) {
         rml_report_add(reader->report, draft->values.at[RML_SET_STAGE_KEY]->key->place,
                        "use shorter strings", "%s: the key has %u bytes, at most %d go",
                        draft->values.what, stage->key_bytes, RML_KEY_BYTES_MAX);
+    }
 }
 
 /* `function(argument)` taken apart: offsets into the scalar's text. */
@@ -315,12 +317,13 @@ static bool name_is_free(const struct aggregates *all, const struct rml_yaml_nod
     const struct rml_reader *reader = all->reader;
     const char *name = node->key->text;
     bool taken = is_reserved(name);
-    for (uint32_t k = 0; k < all->stage->key_count && !taken; k++)
+    for (uint32_t k = 0; k < all->stage->key_count && !taken; k++) {
         taken = strcmp(reader->plan->sources[all->draft->source]
                            .frame.columns[all->stage->key_columns[k]]
                            .name,
                        name)
                 == 0;
+    }
     if (taken)
         rml_report_add(reader->report, node->key->place, "choose another name",
                        "%s: its results have a column %s already", all->draft->values.what, name);
@@ -333,7 +336,7 @@ static void read_aggregate(struct aggregates *all, const struct rml_yaml_node *n
     bool good = rml_reader_name(reader, node->key, "result column") && name_is_free(all, node);
     struct call call;
     if (node->kind != RML_YAML_SCALAR || !take_call_apart(node, &call)) {
-        if (node->kind != RML_YAML_BROKEN)
+        if (node->kind != RML_YAML_BROKEN) {
             rml_report_add(reader->report,
                            node->kind == RML_YAML_SCALAR && node->text_length > 0
                                ? node->place
@@ -341,6 +344,7 @@ static void read_aggregate(struct aggregates *all, const struct rml_yaml_node *n
                            "such as count() or sum(tokens)",
                            "%s: an aggregate is a function and its argument in parentheses",
                            all->draft->values.what);
+        }
         return;
     }
     uint32_t f = find_function(all, node, &call);

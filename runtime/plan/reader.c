@@ -155,15 +155,16 @@ static void number_hint(enum rml_setting_kind kind, const struct rml_yaml_node *
 {
     int64_t ignored;
     bool bare = rml_integer_parse(node->text, node->text_length, &ignored) == 0;
-    if (kind == RML_SETTING_DURATION)
+    if (kind == RML_SETTING_DURATION) {
         snprintf(hint, 160,
                  bare ? "write a unit: %.20ss or %.20sms" : "such as 200ms, 1.5s, 2m, 1h",
                  node->text, node->text);
-    else if (kind == RML_SETTING_SIZE)
+    } else if (kind == RML_SETTING_SIZE) {
         snprintf(hint, 160, bare ? "write a unit: %.20sMiB or %.20sGiB" : "such as 64MiB or 4GiB",
                  node->text, node->text);
-    else
+    } else {
         hint[0] = '\0';
+    }
 }
 
 static bool number_check(struct rml_reader *reader, const struct rml_values *values,
@@ -185,13 +186,14 @@ static bool number_check(struct rml_reader *reader, const struct rml_values *val
         char least[32], most[32];
         number_print(info->kind, info->least, least);
         number_print(info->kind, info->most, most);
-        if (info->least == info->most)
+        if (info->least == info->most) {
             rml_report_add(reader->report, node->place, NULL, "%s: %s must be %s, not %.60s",
                            values->what, info->key, least, node->text);
-        else
+        } else {
             rml_report_add(reader->report, node->place, NULL,
                            "%s: %s must lie between %s and %s, not %.60s", values->what, info->key,
                            least, most, node->text);
+        }
         return false;
     }
     if (info->kind == RML_SETTING_POWER && !is_power_of_two(value)) {
@@ -359,10 +361,11 @@ void rml_reader_lose(struct rml_reader *reader, uint32_t source, const char *nam
 bool rml_reader_is_lost(const struct rml_reader *reader, uint32_t source, const char *name,
                         size_t length)
 {
-    for (uint32_t i = 0; i < reader->lost_count; i++)
+    for (uint32_t i = 0; i < reader->lost_count; i++) {
         if (reader->lost[i].source == source && strlen(reader->lost[i].name) == length
             && memcmp(reader->lost[i].name, name, length) == 0)
             return true;
+    }
     return false;
 }
 
@@ -377,11 +380,12 @@ uint32_t rml_reader_stage_find(const struct rml_reader *reader, const char *name
 uint32_t rml_reader_column(const struct rml_frame *frame, const uint64_t *visible, const char *name,
                            size_t length)
 {
-    for (uint32_t i = 0; i < frame->column_count; i++)
+    for (uint32_t i = 0; i < frame->column_count; i++) {
         if ((visible == NULL || (visible[i / 64] >> (i % 64) & 1) != 0)
             && strlen(frame->columns[i].name) == length
             && memcmp(frame->columns[i].name, name, length) == 0)
             return i;
+    }
     return RML_FIELD_ABSENT;
 }
 

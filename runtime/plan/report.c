@@ -77,11 +77,12 @@ int rml_report_finish(const struct rml_report *report, const char *source, size_
     size_t line_start = 0, seen = 0;
     for (uint32_t i = 0; i < report->count; i++) {
         const struct rml_report_entry *entry = &report->list[i];
-        for (; seen < entry->place.offset && seen < source_length; seen++)
+        for (; seen < entry->place.offset && seen < source_length; seen++) {
             if (source[seen] == '\n') {
                 line++;
                 line_start = seen + 1;
             }
+        }
         size_t length = length_on_line(source, source_length, entry->place);
         uint32_t shown = characters(source + seen, length);
         list[i].line = line;

@@ -18,7 +18,7 @@ void rml_resolve_readers(struct rml_reader *reader)
         else
             plan->stages[stage->from].has_reader = true;
     }
-    for (uint32_t i = 0; i < plan->sink_count; i++)
+    for (uint32_t i = 0; i < plan->sink_count; i++) {
         for (uint32_t k = 0; k < plan->sinks[i].from_count; k++) {
             struct rml_plan_stage *stage = &plan->stages[plan->sinks[i].from[k].stage];
             if (plan->sinks[i].from[k].late)
@@ -26,6 +26,7 @@ void rml_resolve_readers(struct rml_reader *reader)
             else
                 stage->has_reader = true;
         }
+    }
 }
 
 static bool key_has_field(const struct rml_plan *plan, const struct rml_plan_stage *stage,
@@ -101,10 +102,11 @@ static void start_common(const struct rml_plan *plan, const struct rml_plan_stag
                          struct rml_plan_source *source)
 {
     const struct rml_frame *frame = &plan->sources[stage->source].frame;
-    for (uint32_t k = 0; k < stage->key_count; k++)
+    for (uint32_t k = 0; k < stage->key_count; k++) {
         if (frame->columns[stage->key_columns[k]].field != RML_FIELD_ABSENT)
             source->partition_fields[source->partition_field_count++] =
                 frame->columns[stage->key_columns[k]].field;
+    }
 }
 
 // What all keys below the source have in common, in the order of the first; how many there are.
@@ -148,12 +150,13 @@ static void resolve_partition_key(struct rml_reader *reader, uint32_t index)
     bool one_partition = reader->partitions_written && plan->partitions == 1;
     bool written = draft->values.at[RML_SET_SOURCE_PARTITION_BY] != NULL;
     uint32_t windows = written ? 0 : choose_partition_key(plan, index);
-    if (windows > 0 && source->partition_field_count == 0 && !one_partition)
+    if (windows > 0 && source->partition_field_count == 0 && !one_partition) {
         rml_report_add(reader->report, draft->values.place,
                        "give the keys a field in common, or write  runtime: {partitions: 1}",
                        "%s: the keys of its stages have no field of the record in common to "
                        "partition it by",
                        draft->values.what);
+    }
     if (!one_partition)
         check_keys(reader, index);
 }

@@ -4,7 +4,7 @@
 
 const struct rml_setting_info rml_setting_info[RML_SETTINGS] = {
 #define RML_SETTING(SECTION, NAME, key, kind, standard, least, most, choices, sentence) \
- {RML_SECTION_##SECTION, #key, RML_SETTING_##kind, standard, least, most, choices, sentence},
+ {RML_SECTION_##SECTION, RML_SETTING_##kind, #key, standard, least, most, choices, sentence},
 #include "runtime/plan/settings.def"
 #undef RML_SETTING
 };

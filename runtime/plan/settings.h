@@ -42,10 +42,10 @@ enum rml_setting_kind {
 
 struct rml_setting_info {
     enum rml_section section;
-    const char *key;
     enum rml_setting_kind kind;
-    const char
-        *standard;  // the default as it would be written, or what holds without; NULL: required
+    const char *key;
+    /* The default as it would be written, or what holds without; NULL: the key must be there. */
+    const char *standard;
     int64_t least, most;
     const char *choices;  // CHOICE: "a|b"
     const char *sentence;

@@ -27,10 +27,11 @@ int rml_integer_parse(const char *text, size_t length, int64_t *ret_value)
     for (size_t i = at; i < length; i++)
         if (text[i] < '0' || text[i] > '9')
             return -EINVAL;
-    for (; at < length; at++)
+    for (; at < length; at++) {
         if (__builtin_mul_overflow(value, 10, &value)
             || __builtin_add_overflow(value, sign * (text[at] - '0'), &value))
             return -ERANGE;
+    }
     *ret_value = value;
     return 0;
 }

@@ -101,10 +101,11 @@ static struct rml_yaml_node *builder_node(struct builder *b, struct fy_event *ev
 
 static bool has_key(const struct level *level, const struct rml_yaml_node *key)
 {
-    for (const struct rml_yaml_node *n = level->node->first; n != NULL; n = n->next)
+    for (const struct rml_yaml_node *n = level->node->first; n != NULL; n = n->next) {
         if (n->key->text_length == key->text_length
             && memcmp(n->key->text, key->text, key->text_length) == 0)
             return true;
+    }
     return false;
 }
 
@@ -118,11 +119,12 @@ static void builder_key(struct builder *b, struct level *level, struct rml_yaml_
         rml_report_add(b->report, node->place, NULL, "a key is a plain word");
     else if (level->node->count == RML_YAML_MAPPING_MAX)
         builder_stop(b, node->place, NULL, "too many keys in one mapping (at most 256)");
-    else if (has_key(level, node))
+    else if (has_key(level, node)) {
         rml_report_add(b->report, node->place, "keep one of the two",
                        "the key %s stands here twice", node->text);
-    else
+    } else {
         level->key_broken = false;
+    }
 }
 
 // Hang a finished or just opened node into the tree: as a key, as a child, or as the root.
