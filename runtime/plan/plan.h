@@ -40,7 +40,8 @@ struct rml_plan_source {
     struct rml_frame frame;  // the schema's fields first, then each map's columns in stage order
     /*
      * The coarsest grid of watermarks on which no stage below can tell two watermarks apart: every
-     * window's end and end + late lies on it. Granule 1: exact.
+     * window's end and end + late lies on it. Counted in event time of a lane, out_of_order
+     * included: step(t) = floor((t - origin) / granule). No window: granule RML_TIME_END.
      */
     int64_t grid_origin_ns, grid_granule_ns;
 };
@@ -79,8 +80,8 @@ struct rml_plan_stage {
 
     struct rml_expr *filter;  // FILTER
 
-    uint32_t mapped_count;  // MAP
-    struct rml_plan_mapped *mapped;
+    uint32_t mapped_count;           // MAP
+    struct rml_plan_mapped *mapped;  // in order: a later one may read an earlier one's column
 
     struct rml_plan_window window;  // WINDOW
     uint32_t key_count;
@@ -122,8 +123,8 @@ struct rml_plan_sink {
     struct rml_plan_output from[RML_STAGES_MAX];
 };
 
-/* One test of the file's `tests:` section; values are still text with their place, because their
- * types depend on the stage. */
+/* One test of the file's `tests:` section; values are text with their place, because their types
+ * depend on the stage. A time written as a duration has become integer nanoseconds. */
 struct rml_plan_test_value {
     char *name, *text;  // text NULL: null
     uint32_t line, column;
