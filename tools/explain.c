@@ -1,0 +1,53 @@
+#include "tools/explain.h"
+
+#include <string.h>
+
+const char *const rml_explain_stage_kinds[] = {
+    [RML_STAGE_FILTER] = "filter", [RML_STAGE_MAP] = "map", [RML_STAGE_WINDOW] = "window"};
+const char *const rml_explain_window_kinds[] = {
+    [RML_WINDOW_TUMBLING] = "tumbling", [RML_WINDOW_SLIDING] = "sliding"};
+const char *const rml_explain_sink_kinds[] = {
+    [RML_SINK_JSONL] = "jsonl", [RML_SINK_CSV] = "csv", [RML_SINK_RING] = "ring"};
+
+uint64_t rml_explain_lane_bytes(const struct rml_plan *plan, const struct rml_plan_source *source)
+{
+    return (uint64_t)source->cells * source->schema.record_bytes * plan->partitions;
+}
+
+uint64_t rml_explain_panes(const struct rml_plan *plan, const struct rml_plan_stage *stage)
+{
+    const struct rml_plan_window *window = &stage->window;
+    int64_t open_ns =
+        window->size_ns + window->late_ns + plan->sources[stage->source].out_of_order_ns;
+    return (uint64_t)(open_ns / window->pane_ns) + 1 + (open_ns % window->pane_ns != 0);
+}
+
+/*
+ * An aggregate keeps at most a sum, its compensation and a count; how much exactly is the
+ * operators' business, and the pane's own header is a word.
+ */
+uint64_t rml_explain_pane_bytes(const struct rml_plan_stage *stage)
+{
+    return 8 + 24 * (uint64_t)stage->aggregate_count;
+}
+
+void rml_explain_argument(const struct rml_plan *plan, const struct rml_plan_stage *stage,
+                          const struct rml_plan_aggregate *aggregate, char *text, size_t bytes)
+{
+    text[0] = '\0';
+    if (aggregate->column == RML_FIELD_ABSENT)
+        return;
+    for (uint32_t m = 0; m < stage->mapped_count; m++) {
+        if (stage->mapped[m].column == aggregate->column) {
+            rml_expr_print(stage->mapped[m].expr, text, bytes);
+            return;
+        }
+    }
+    snprintf(text, bytes, "%s", plan->sources[stage->source].frame.columns[aggregate->column].name);
+}
+
+void rml_explain_output(const struct rml_plan *plan, struct rml_plan_output output, char *text,
+                        size_t bytes)
+{
+    snprintf(text, bytes, "%s%s", plan->stages[output.stage].name, output.late ? ".late" : "");
+}
