@@ -9,13 +9,37 @@
  * call, parentheses). Functions: if(c,a,b) coalesce(a,...) is_null(a) min(a,...) max(a,...) abs
  * floor ceil round sqrt log exp pow(a,b) clamp(x,lo,hi).
  *
- * Typed when compiled; arithmetic is total: what has no answer (x/0, an integer overflow, sqrt(-1),
- * a float that is not a number) is null and is counted. A null operand makes the result null, except
- * in is_null, coalesce, if, and where one side of and/or decides alone (three-valued logic as in
- * SQL). A filter passes a row only when the expression is true: null does not pass.
- * Division `/` is of floats; `%` is of integers, with the sign of the dividend. Integers that meet a float become
- * floats. A comparison of signed and unsigned integers is the mathematical one. Strings compare bytewise; a
- * literal longer than the column is an error when compiled.
+ * A string has no escapes: one that holds a quote is written with the other kind. At most 4096 bytes
+ * of text and 100 levels of parentheses, calls, `not` and unary `-`.
+ *
+ * NULLS. Arithmetic is total: what has no answer is null and is counted. That is x / 0, x % 0, an
+ * integer outside of its type, the square root or logarithm of a negative number, log(0), a
+ * negative power of 0, and any float that would not be a number (0 * inf, inf - inf). Infinities
+ * that come in stay, and overflow of floats makes them. A float that comes in as no number is a
+ * null, not counted. A null operand makes the result null, except in is_null, in coalesce (the first
+ * that is not null), in if (a null condition takes the second branch; the branch not taken does not
+ * matter), and where one side of and/or decides alone (three-valued logic as in SQL). A filter
+ * passes a row only when the expression is true.
+ *
+ * INTEGERS. u8 to u32 and the signed types are computed as i64. Where a u64 takes part, the result is
+ * u64 if the other side is unsigned too (a type, or a constant that is not negative), else i64;
+ * both are computed exactly and judged by the result alone. Comparison is the mathematical one,
+ * whatever the types. `%` has the sign of the dividend. abs, floor, ceil and round leave unsigned
+ * integers as they are, the latter three all integers.
+ *
+ * FLOATS. `/`, sqrt, log, exp and pow are of floats; integers that meet a float become floats,
+ * rounded to nearest, in comparisons too. round() goes away from zero at a half.
+ *
+ * TIMES are integers of their own type: time - time is i64, time + or - integer is a time, time %
+ * integer is i64. They compare with times, integers, and strings that can be read as times. A
+ * duration is an i64 of nanoseconds.
+ *
+ * STRINGS compare bytewise; a literal longer than the column compared with is an error.
+ *
+ * COMMON TYPE. The branches of if and the arguments of coalesce, min, max and clamp become one type:
+ * the same stays; integers become i64, or u64 if one is u64 and all are unsigned; with a float all
+ * become f64; strings the widest. A constant integer is a time where the others are. An u64 that
+ * i64 cannot hold has no answer there. clamp(x, lo, hi) is min(max(x, lo), hi).
  */
 #ifndef RML_RECORD_EXPR_H
 #define RML_RECORD_EXPR_H
