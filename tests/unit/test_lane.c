@@ -540,7 +540,9 @@ static bool publish_some(uint64_t *seed, uint64_t *sent)
     return true;
 }
 
-// Sends, and now and then lets everybody fall asleep.
+static _Atomic uint64_t stream_seen;  // by the workers
+
+// Sends, and now and then goes on only when all was seen: a wake-up that is lost then stays lost.
 static void *producer(void *ret_ok)
 {
     uint64_t seed = stream_seed, sent = 0;
@@ -549,6 +551,10 @@ static void *producer(void *ret_ok)
         ok = publish_some(&seed, &sent);
         for (uint64_t idle = rml_test_random(&seed) % 40; idle > 0; idle--)
             sched_yield();
+        if (rml_test_random(&seed) % 4 != 0)
+            continue;
+        while (atomic_load_explicit(&stream_seen, memory_order_relaxed) < sent)
+            sched_yield();
     }
     *(bool *)ret_ok = ok;
     return NULL;
@@ -556,7 +562,6 @@ static void *producer(void *ret_ok)
 
 struct worker {
     uint32_t index;
-    _Atomic uint64_t *seen;
     uint64_t begins, sleeps;  // of saying that it sleeps, and of doing so
 };
 
@@ -574,10 +579,10 @@ static void *worker(void *argument)
         if (rows > 0) {
             rml_lane_in_take(in, self->index, (uint32_t)rows);
             rml_lane_in_release(in, self->index, (uint32_t)rows);
-            atomic_fetch_add_explicit(self->seen, (uint64_t)rows, memory_order_relaxed);
+            atomic_fetch_add_explicit(&stream_seen, (uint64_t)rows, memory_order_relaxed);
             continue;
         }
-        if (atomic_load_explicit(self->seen, memory_order_relaxed) >= stream_records)
+        if (atomic_load_explicit(&stream_seen, memory_order_relaxed) >= stream_records)
             return NULL;
         self->begins++;
         rml_lane_in_sleep_begin(in, self->index);
@@ -598,19 +603,19 @@ static void no_wake_up_is_lost_in_either_direction(void **state)
     rml_lane_out_wait_max(out, -1);
     stream_records = RML_TEST_SLOW ? 30000 : 200000;
     stream_seed = rml_test_seed();
-    _Atomic uint64_t seen = 0;
+    atomic_store_explicit(&stream_seen, 0, memory_order_relaxed);
     struct worker workers[SLEEPERS_WORKERS];
     pthread_t threads[SLEEPERS_WORKERS + 1];
     bool ok = false;
     alarm(120);  // a lost wake-up is a hang
     assert_int_equal(pthread_create(&threads[SLEEPERS_WORKERS], NULL, producer, &ok), 0);
     for (uint32_t w = 0; w < SLEEPERS_WORKERS; w++) {
-        workers[w] = (struct worker){.index = w, .seen = &seen};
+        workers[w] = (struct worker){.index = w};
         assert_int_equal(pthread_create(&threads[w], NULL, worker, &workers[w]), 0);
     }
     assert_int_equal(pthread_join(threads[SLEEPERS_WORKERS], NULL), 0);
     // The last to see a record is not the last to sleep: one ring from outside ends the other.
-    while (atomic_load_explicit(&seen, memory_order_relaxed) < stream_records)
+    while (atomic_load_explicit(&stream_seen, memory_order_relaxed) < stream_records)
         sched_yield();
     uint64_t one = 1;
     for (uint32_t w = 0; w < SLEEPERS_WORKERS; w++) {
@@ -619,7 +624,7 @@ static void no_wake_up_is_lost_in_either_direction(void **state)
     }
     alarm(0);
     assert_true(ok);
-    assert_int_equal(atomic_load_explicit(&seen, memory_order_relaxed), stream_records);
+    assert_int_equal(atomic_load_explicit(&stream_seen, memory_order_relaxed), stream_records);
     struct rml_lane_out_counts counts;
     rml_lane_out_counts(out, &counts);
     print_message("workers slept %llu times, were rung %llu times; the producer slept %llu times\n",
