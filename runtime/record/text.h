@@ -35,7 +35,7 @@ uint32_t rml_text_field_csv(const struct rml_field *field, const void *record,
 uint32_t rml_text_field_json(const struct rml_field *field, const void *record,
                              const struct rml_text_options *options, char text[RML_TEXT_FIELD_MAX]);
 
-/* Bytes that always suffice for a row of the schema, its CSV header included; at most 64 KiB. */
+/* Bytes that always suffice for a row of the schema, its CSV header included; at most 32 KiB. */
 uint32_t rml_text_row_bytes_max(const struct rml_schema *schema);
 
 /*
