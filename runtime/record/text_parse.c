@@ -126,9 +126,9 @@ static bool is_odd_float(struct span span, double *ret_value)
         span.length--;
     }
     if (is_word(span, "nan"))
-        *ret_value = NAN;
+        *ret_value = (double)NAN;
     else if (is_word(span, "inf") || is_word(span, "infinity"))
-        *ret_value = negative ? -INFINITY : INFINITY;
+        *ret_value = (double)(negative ? -INFINITY : INFINITY);
     else
         return false;
     return true;
