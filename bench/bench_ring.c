@@ -9,7 +9,7 @@
  * A round runs every contender once, for a few milliseconds each, so that all meet the same weather.
  * A ratio compares two contenders of the same round. "ringmill" is what a lane that chooses among
  * the three variants by trial gets: the variant that was fastest in the last round of the same
- * distance, with this round's rate.
+ * distance that tried all three, with this round's rate.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -441,9 +441,12 @@ static void give_back(void)
 static void compare(struct cell *cell, const double rate[CONTENDERS])
 {
     double ours = rate[cell->fastest];
+    bool tried_all = true;
     for (enum contender c = PLAIN; c <= FLUSH; c++)
+        tried_all = tried_all && (rate[c] > 0 || !is_there(c));
+    for (enum contender c = PLAIN; tried_all && c <= FLUSH; c++)
         if (rate[c] > rate[cell->fastest])
-            cell->fastest = c;  // in the next round
+            cell->fastest = c;  // from the next round on
     if (ours <= 0)
         return;
     bench_figures_add(&cell->rate[CHOSEN], ours);
