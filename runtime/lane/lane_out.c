@@ -54,6 +54,7 @@ struct rml_lane_out {
     uint64_t dropped;
     uint32_t put_count;  // since the last publish
     uint32_t publish_every;
+    uint32_t claims;  // partitions with a claim that is not committed yet
     uint32_t dirty_count;
     uint16_t dirty[RML_LANE_PARTITIONS_MAX];
     uint64_t rung_for[RML_LANE_WORKERS_MAX];  // the sleep for which a worker was rung
@@ -197,10 +198,9 @@ void rml_lane_out_wait_max(struct rml_lane_out *out, int64_t ns)
 
 static void choose(struct rml_lane_out *out, enum rml_ring_variant variant)
 {
-    for (uint32_t p = 0; p < out->geometry.partitions; p++) {
+    RML_CHECK(out->claims == 0);  // a claim lies where the former way put it
+    for (uint32_t p = 0; p < out->geometry.partitions; p++)
         rml_ring_choose(&out->parts[p].ring, variant);
-        out->parts[p].claimed_count = 0;  // a claim lies where the former way put it
-    }
     // relaxed: a wish, ordered with nothing
     atomic_store_explicit(&out->lines->variant, (uint32_t)variant, memory_order_relaxed);
 }
@@ -333,6 +333,7 @@ int32_t rml_lane_out_claim(struct rml_lane_out *out, uint32_t partition, uint32_
     }
     if (run <= 0)
         return run;
+    out->claims += part->claimed_count == 0;
     part->claimed = cells;
     part->claimed_count = (uint32_t)run;
     *ret_cells = cells;
@@ -386,6 +387,8 @@ void rml_lane_out_commit(struct rml_lane_out *out, uint32_t partition, uint32_t 
 {
     struct part *part = part_of(out, partition);
     RML_CHECK(count <= part->claimed_count);
+    out->claims -= part->claimed_count > 0;
+    part->claimed_count = 0;
     if (count == 0)
         return;
     if (out->time >= part->mark_at)
@@ -398,7 +401,6 @@ void rml_lane_out_commit(struct rml_lane_out *out, uint32_t partition, uint32_t 
     if (time > out->time)
         out->time = time;
     rml_ring_commit(&part->ring, count);
-    part->claimed_count = 0;
     out->counts.committed += count;
     out->carried_bytes += (uint64_t)count * out->geometry.cell_bytes;
     if (!part->dirty) {
@@ -469,7 +471,7 @@ void rml_lane_out_publish(struct rml_lane_out *out)
     ring_workers(out, workers);
     out->published_time = out->time;
     see_state(out);
-    if (!out->forced && out->carried_bytes >= RML_TRIAL_LOOK_BYTES)
+    if (!out->forced && out->claims == 0 && out->carried_bytes >= RML_TRIAL_LOOK_BYTES)
         weigh_variants(out);
 }
 

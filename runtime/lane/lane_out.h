@@ -42,7 +42,7 @@ void rml_lane_out_publish_every(struct rml_lane_out *out, uint32_t records);
 void rml_lane_out_wait_max(struct rml_lane_out *out, int64_t ns);
 
 /* Use one way of carrying cells and try no other (benches, tests); RML_RING_VARIANTS: choose by
- * trial again. -ENOTSUP: this machine cannot. */
+ * trial again. Not while a claim is open. -ENOTSUP: this machine cannot. */
 int rml_lane_out_force_variant(struct rml_lane_out *out, enum rml_ring_variant variant);
 
 /* The partition of a record, by the key fields in it. Reads nothing else of it. */
@@ -58,7 +58,9 @@ uint32_t rml_lane_out_route(const struct rml_lane_out *out, const void *record);
 int32_t rml_lane_out_claim(struct rml_lane_out *out, uint32_t partition, uint32_t want,
                            void **ret_cells);
 
-/* The first `count` cells of that partition's last claim are records now, in the order claimed. */
+/* The first `count` cells of that partition's last claim are records now, in the order claimed, and
+ * the claim is over: 0 gives it up. Claims of several partitions may be open at the same time, and
+ * stay open over a publish. */
 void rml_lane_out_commit(struct rml_lane_out *out, uint32_t partition, uint32_t count);
 
 /* Make everything committed visible, and wake the workers that sleep on it. Cheap when there is

@@ -172,8 +172,10 @@ static int ring_see_released(struct rml_ring_out *out, uint64_t released)
 // Carry what lies in staging to its cells, which follow each other without a turn.
 static void ring_carry(struct rml_ring_out *out)
 {
-    rml_stream_copy(ring_cell(&out->place, out->committed - out->staged), out->staging,
-                    (size_t)out->staged * out->place.shape.cell_bytes);
+    size_t cell_bytes = out->place.shape.cell_bytes;
+    rml_stream_copy(ring_cell(&out->place, out->committed - out->staged),
+                    out->staging + (out->staging_next - out->staged) * cell_bytes,
+                    out->staged * cell_bytes);
     out->staged = 0;
 }
 
@@ -181,9 +183,12 @@ static uint32_t ring_claim_staged(struct rml_ring_out *out, uint32_t run, void *
 {
     run = least(run, out->staging_cells);
     bool turned = ring_index(out->place.shape, out->committed) == 0;
-    if (out->staged > 0 && (turned || out->staging_cells - out->staged < run))
+    bool is_used_up = out->staging_cells - out->staging_next < run;
+    if (turned || is_used_up)
         ring_carry(out);
-    *ret_cells = out->staging + (size_t)out->staged * out->place.shape.cell_bytes;
+    if (is_used_up)
+        out->staging_next = 0;
+    *ret_cells = out->staging + (size_t)out->staging_next * out->place.shape.cell_bytes;
     return run;
 }
 
@@ -210,8 +215,10 @@ void rml_ring_commit(struct rml_ring_out *out, uint32_t count)
 {
     RML_CHECK(count <= out->place.shape.cell_count - (out->committed - out->released));
     out->committed += count;
-    if (out->variant == RML_RING_STAGED)
+    if (out->variant == RML_RING_STAGED) {
         out->staged += count;
+        out->staging_next += count;
+    }
 }
 
 void rml_ring_publish(struct rml_ring_out *out)

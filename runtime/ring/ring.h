@@ -58,7 +58,8 @@ struct rml_ring_out {
     uint64_t released;       // cells ever released, when last looked
     unsigned char *staging;  // NULL: no staging memory, RML_RING_STAGED cannot be chosen
     uint32_t staging_cells;
-    uint32_t staged;  // of the committed cells, how many still lie in staging
+    uint32_t staging_next;  // where the next cell is filled
+    uint32_t staged;        // of the committed cells, how many still lie in staging before it
     enum rml_ring_variant variant;
 };
 
@@ -94,7 +95,7 @@ void rml_ring_choose(struct rml_ring_out *out, enum rml_ring_variant variant);
  * A run of up to `want` adjacent free cells, the first at *ret_cells; fill them with ordinary stores.
  * Returns its length; 0 when the ring is full; -EPROTO when the consumer's position cannot be true.
  * The run is shorter than `want` where memory ends: commit it and claim again. Claiming again without
- * committing gives the first claim up, and what was filled into it.
+ * committing gives the first claim up, and what was filled into it; publishing does not.
  */
 int32_t rml_ring_claim(struct rml_ring_out *out, uint32_t want, void **ret_cells);
 

@@ -221,6 +221,31 @@ static void staged_cells_arrive_whole_at_every_size_and_turn(void **state)
     }
 }
 
+static void a_claim_stays_good_while_others_cells_are_published(void **state)
+{
+    (void)state;
+    for (int v = 0; v < RML_RING_VARIANTS; v++) {
+        fresh_ring(8);
+        rml_ring_lend_staging(&out, memory.staging, 4);
+        rml_ring_choose(&out, (enum rml_ring_variant)v);
+        for (uint64_t word = 0; word < 100; word += 2) {
+            assert_int_equal(rml_ring_claim(&out, 1, &cells), 1);
+            *(uint64_t *)cells = word;
+            rml_ring_commit(&out, 1);
+            assert_int_equal(rml_ring_claim(&out, 1, &cells), 1);
+            *(uint64_t *)cells = word + 1;
+            rml_ring_publish(&out);
+            rml_ring_commit(&out, 1);
+            rml_ring_publish(&out);
+            for (uint64_t i = 0; i < 2; i++) {
+                assert_true(rml_ring_peek(&in, 1, &ready) == 1);
+                assert_int_equal(*(const uint64_t *)ready, word + i);
+                give_back(1);
+            }
+        }
+    }
+}
+
 static void copies_past_the_cache_are_exact_at_any_alignment(void **state)
 {
     (void)state;
@@ -294,5 +319,6 @@ TEST_MAIN(CLAIM(a_fresh_ring_is_empty), CLAIM(a_ring_holds_every_cell_it_has),
           CLAIM(ends_refuse_positions_that_contradict_each_other),
           CLAIM(a_bad_shape_is_named_with_its_value),
           CLAIM(staged_cells_arrive_whole_at_every_size_and_turn),
+          CLAIM(a_claim_stays_good_while_others_cells_are_published),
           CLAIM(copies_past_the_cache_are_exact_at_any_alignment),
           CLAIM(two_threads_see_every_word_once_and_in_order))
