@@ -1,5 +1,5 @@
 /*
- * An expression as text, fully parenthesised, with constants computed: what it reads back as.
+ * An expression as text, fully parenthesised, with constants computed and conversions left out.
  */
 #include <math.h>
 #include <stdarg.h>
