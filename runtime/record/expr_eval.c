@@ -327,11 +327,12 @@ uint32_t rml_expr_eval(const struct rml_expr *expr, const struct rml_batch *batc
     if (null == NULL)
         return 0;
 
+    RML_CHECK(null == out_null);
     uint32_t no_answer = count_no_answer(batch, null);
     uint8_t any = 0;
     for (uint32_t i = 0; i < batch->rows; i++) {
-        out_null[i] = null[i] != 0;
         any |= out_null[i];
+        out_null[i] &= RML_EXPR_NULL;  // set wherever the other bit is
     }
     out->null = any != 0 ? out_null : NULL;
     return no_answer;

@@ -167,37 +167,41 @@ ONE(int_u, uint64_t, int64_t, a, a > INT64_MAX)
  * would keep the compiler from working on whole vectors.
  */
 #define INLINE static inline __attribute__((always_inline))
-#define RARE \
- __attribute__((cold))  // small rather than fast: a batch without an answer is the exception
 
-#define RML_EXPR_BINARY(NAME, function, print, a_type, b_type, r_type, fails)                 \
- INLINE bool run_##function(const void *a_data, const void *b_data, void *out, uint32_t rows, \
-                            bool a_scalar, bool b_scalar)                                     \
- {                                                                                            \
-  const a_type *restrict a = a_data;                                                          \
-  const b_type *restrict b = b_data;                                                          \
-  const a_type a_value = a[0];                                                                \
-  const b_type b_value = b[0];                                                                \
-  r_type *restrict r = out;                                                                   \
-  uint64_t any = 0;                                                                           \
-  for (uint32_t i = 0; i < rows; i++)                                                         \
-   any |= function(a_scalar ? a_value : a[i], b_scalar ? b_value : b[i], &r[i]);              \
-  return any != 0;                                                                            \
- }                                                                                            \
- INLINE void settle_##function(const void *a_data, const void *b_data, uint8_t *null,         \
-                               uint32_t rows, bool a_scalar, bool b_scalar)                   \
- {                                                                                            \
-  const a_type *a = a_data;                                                                   \
-  const b_type *b = b_data;                                                                   \
-  for (uint32_t i = 0; i < rows; i++) {                                                       \
-   r_type unused;                                                                             \
-   bool no_answer = function(a_scalar ? a[0] : a[i], b_scalar ? b[0] : b[i], &unused);        \
-   if (no_answer && null[i] == 0)                                                             \
-    null[i] = RML_EXPR_NULL | RML_EXPR_NO_ANSWER;                                             \
-  }                                                                                           \
- }                                                                                            \
- RML_EXPR_SHAPE(function, vv, false, false)                                                   \
- RML_EXPR_SHAPE(function, vs, false, true)                                                    \
+// A null that was passed on stays one. Without a branch, as everything in these loops.
+INLINE uint8_t marked(uint8_t null, bool no_answer)
+{
+    uint8_t mark = no_answer ? RML_EXPR_NULL | RML_EXPR_NO_ANSWER : 0;
+    return null != 0 ? null : mark;
+}
+
+#define RML_EXPR_BINARY(NAME, function, print, a_type, b_type, r_type, fails)                  \
+ INLINE bool run_##function(const void *a_data, const void *b_data, void *out, uint32_t rows,  \
+                            bool a_scalar, bool b_scalar)                                      \
+ {                                                                                             \
+  const a_type *restrict a = a_data;                                                           \
+  const b_type *restrict b = b_data;                                                           \
+  const a_type a_value = a[0];                                                                 \
+  const b_type b_value = b[0];                                                                 \
+  r_type *restrict r = out;                                                                    \
+  uint64_t any = 0;                                                                            \
+  for (uint32_t i = 0; i < rows; i++)                                                          \
+   any |= function(a_scalar ? a_value : a[i], b_scalar ? b_value : b[i], &r[i]);               \
+  return any != 0;                                                                             \
+ }                                                                                             \
+ INLINE void settle_##function(const void *a_data, const void *b_data, uint8_t *restrict null, \
+                               uint32_t rows, bool a_scalar, bool b_scalar)                    \
+ {                                                                                             \
+  const a_type *restrict a = a_data;                                                           \
+  const b_type *restrict b = b_data;                                                           \
+  for (uint32_t i = 0; i < rows; i++) {                                                        \
+   r_type unused;                                                                              \
+   bool no_answer = function(a_scalar ? a[0] : a[i], b_scalar ? b[0] : b[i], &unused);         \
+   null[i] = marked(null[i], no_answer);                                                       \
+  }                                                                                            \
+ }                                                                                             \
+ RML_EXPR_SHAPE(function, vv, false, false)                                                    \
+ RML_EXPR_SHAPE(function, vs, false, true)                                                     \
  RML_EXPR_SHAPE(function, sv, true, false)
 
 #define RML_EXPR_SHAPE(function, shape, a_scalar, b_scalar)                                   \
@@ -205,33 +209,32 @@ ONE(int_u, uint64_t, int64_t, a, a > INT64_MAX)
  {                                                                                            \
   return run_##function(a, b, out, rows, a_scalar, b_scalar);                                 \
  }                                                                                            \
- RARE static void settle_##function##_##shape(const void *a, const void *b, uint8_t *null,    \
-                                              uint32_t rows)                                  \
+ static void settle_##function##_##shape(const void *a, const void *b, uint8_t *null,         \
+                                         uint32_t rows)                                       \
  {                                                                                            \
   settle_##function(a, b, null, rows, a_scalar, b_scalar);                                    \
  }
 
-#define RML_EXPR_UNARY(NAME, function, print, a_type, r_type, fails)                          \
- static bool run_##function(const void *a_data, const void *unused, void *out, uint32_t rows) \
- {                                                                                            \
-  (void)unused;                                                                               \
-  const a_type *restrict a = a_data;                                                          \
-  r_type *restrict r = out;                                                                   \
-  uint64_t any = 0;                                                                           \
-  for (uint32_t i = 0; i < rows; i++)                                                         \
-   any |= function(a[i], &r[i]);                                                              \
-  return any != 0;                                                                            \
- }                                                                                            \
- RARE static void settle_##function(const void *a_data, const void *unused, uint8_t *null,    \
-                                    uint32_t rows)                                            \
- {                                                                                            \
-  (void)unused;                                                                               \
-  const a_type *a = a_data;                                                                   \
-  for (uint32_t i = 0; i < rows; i++) {                                                       \
-   r_type r;                                                                                  \
-   if (function(a[i], &r) && null[i] == 0)                                                    \
-    null[i] = RML_EXPR_NULL | RML_EXPR_NO_ANSWER;                                             \
-  }                                                                                           \
+#define RML_EXPR_UNARY(NAME, function, print, a_type, r_type, fails)                           \
+ static bool run_##function(const void *a_data, const void *unused, void *out, uint32_t rows)  \
+ {                                                                                             \
+  (void)unused;                                                                                \
+  const a_type *restrict a = a_data;                                                           \
+  r_type *restrict r = out;                                                                    \
+  uint64_t any = 0;                                                                            \
+  for (uint32_t i = 0; i < rows; i++)                                                          \
+   any |= function(a[i], &r[i]);                                                               \
+  return any != 0;                                                                             \
+ }                                                                                             \
+ static void settle_##function(const void *a_data, const void *unused, uint8_t *restrict null, \
+                               uint32_t rows)                                                  \
+ {                                                                                             \
+  (void)unused;                                                                                \
+  const a_type *restrict a = a_data;                                                           \
+  for (uint32_t i = 0; i < rows; i++) {                                                        \
+   r_type r;                                                                                   \
+   null[i] = marked(null[i], function(a[i], &r));                                              \
+  }                                                                                            \
  }
 #include "runtime/record/expr_op.def"
 #undef RML_EXPR_UNARY

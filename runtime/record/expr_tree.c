@@ -355,6 +355,12 @@ static uint32_t compare_strings(struct rml_expr_tree *tree, struct rml_expr_span
 {
     if (!check_string_fits(tree, a, b) || !check_string_fits(tree, b, a))
         return RML_EXPR_NO_NODE;
+    // as wide as the column, for which there is a faster loop
+    struct rml_expr_node *x = &tree->nodes[a], *y = &tree->nodes[b];
+    if (x->literal && !y->literal)
+        x->type = y->type;
+    else if (y->literal && !x->literal)
+        y->type = x->type;
     const uint32_t args[] = {a, b};
     bool nullable = tree->nodes[a].nullable || tree->nodes[b].nullable;
     enum rml_expr_op op = (enum rml_expr_op)(RML_EXPR_EQ_STR + (unsigned int)what);
