@@ -49,6 +49,7 @@ load_str(const unsigned char *from, uint32_t stride, uint32_t rows, uint32_t wor
     }
 }
 
+// NOLINTBEGIN(bugprone-macro-parentheses): a type cannot stand in parentheses
 #define CELL_INT(value)   ((int64_t)(value))
 #define CELL_UINT(value)  ((uint64_t)(value))
 #define CELL_FLOAT(value) ((double)(value))
@@ -80,6 +81,8 @@ load_str(const unsigned char *from, uint32_t stride, uint32_t rows, uint32_t wor
  {                                                                                     \
   load_str(from, stride, rows, (bytes) / 8, to);                                       \
  }
+
+// NOLINTEND(bugprone-macro-parentheses)
 
 // Names are made here, where they are still as written: one step further `bool` is a macro.
 #define RML_TYPE(NAME, name, bytes, kind, ctype) LOAD_##kind(load_##name, raw_##name, bytes, ctype)

@@ -197,7 +197,7 @@ static void fail_unknown(struct rml_expr_tree *tree, struct rml_expr_span span, 
 
 uint32_t rml_expr_call(struct rml_expr_tree *tree, struct rml_expr_span name_span,
                        struct rml_expr_span span, const char *name, uint32_t name_length,
-                       uint32_t *args, uint32_t arg_count)
+                       const uint32_t *args, uint32_t arg_count)
 {
     size_t i = 0;
     while (
@@ -216,6 +216,8 @@ uint32_t rml_expr_call(struct rml_expr_tree *tree, struct rml_expr_span name_spa
         rml_expr_hint_form(tree->error, calls[i].form);
         return RML_EXPR_NO_NODE;
     }
-    const struct call call = {tree, span, calls[i].name, args, arg_count, calls[i].op};
+    uint32_t converted[RML_EXPR_CALL_ARGS_MAX];  // overwritten as the arguments become one type
+    memcpy(converted, args, arg_count * sizeof *args);
+    const struct call call = {tree, span, calls[i].name, converted, arg_count, calls[i].op};
     return calls[i].make(&call);
 }

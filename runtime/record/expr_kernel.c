@@ -71,6 +71,7 @@ static inline bool remainder_of(rml_int128 a, rml_int128 b, int64_t *r)
     return b == 0 ? narrow(0, r) || true : narrow(a % b, r);
 }
 
+// NOLINTBEGIN(bugprone-macro-parentheses): a type cannot stand in parentheses
 #define MIXED(name, a_type, b_type, value)               \
  static inline bool name(a_type a, b_type b, int64_t *r) \
  {                                                       \
@@ -240,6 +241,7 @@ INLINE uint8_t marked(uint8_t null, bool no_answer)
 #undef RML_EXPR_UNARY
 #undef RML_EXPR_BINARY
 
+// NOLINTEND(bugprone-macro-parentheses)
 #define RML_EXPR_BINARY(NAME, function, text, a_type, b_type, r_type, can_fail)       \
  [RML_EXPR_##                                                                         \
      NAME] = {.print = (text),                                                        \
@@ -284,10 +286,11 @@ static int strings_order(const uint64_t *a, uint32_t a_words, const uint64_t *b,
 INLINE void find_equal(const struct rml_expr_strings *s, uint32_t a_words, uint32_t b_words,
                        bool negate, uint8_t *out, uint32_t rows)
 {
-    for (uint32_t i = 0; i < rows; i++)
+    for (uint32_t i = 0; i < rows; i++) {
         out[i] = strings_equal(s->a + (size_t)i * s->a_step, a_words, s->b + (size_t)i * s->b_step,
                                b_words)
                  ^ negate;
+    }
 }
 
 static void compare_equal(const struct rml_expr_strings *s, bool negate, uint8_t *out,

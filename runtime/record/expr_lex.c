@@ -48,7 +48,9 @@ static bool is_letter(char c)
 
 static char peek(const struct rml_expr_lexer *lexer, uint32_t ahead)
 {
-    return lexer->length - lexer->at > ahead ? lexer->text[lexer->at + ahead] : '\0';
+    if (lexer->length - lexer->at <= ahead)
+        return '\0';
+    return lexer->text[lexer->at + ahead];
 }
 
 static struct rml_expr_token token_until_here(enum rml_expr_token_kind kind,

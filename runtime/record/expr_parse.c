@@ -53,13 +53,14 @@ static uint32_t fail(struct parser *parser, const char *hint, const char *what)
     const struct rml_expr_token *token = &parser->token;
     if (token->kind == RML_EXPR_TOKEN_BAD)
         return RML_EXPR_NO_NODE;  // the lexer has said it already
-    if (token->kind == RML_EXPR_TOKEN_END)
+    if (token->kind == RML_EXPR_TOKEN_END) {
         rml_expr_fail(parser->tree->error, token->offset, 0, hint, "%s, but the expression ends",
                       what);
-    else
+    } else {
         rml_expr_fail(parser->tree->error, token->offset, token->length, hint, "%s, got %.*s", what,
                       (int)(token->length < 60 ? token->length : 60),
                       parser->lexer.text + token->offset);
+    }
     return RML_EXPR_NO_NODE;
 }
 

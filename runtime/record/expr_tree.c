@@ -78,30 +78,26 @@ uint32_t rml_expr_column(struct rml_expr_tree *tree, struct rml_expr_span span, 
 
 // What has only constants below it is computed now, by the kernel that would do so for every row;
 // what has no answer is left to be counted when it runs.
-static bool fold(const struct rml_expr_tree *tree, struct rml_expr_node *node)
+static void fold(const struct rml_expr_tree *tree, struct rml_expr_node *node)
 {
-    const struct rml_expr_node *args[2] = {NULL, NULL};
-    for (uint32_t i = 0; i < node->arg_count; i++) {
-        args[i] = &tree->nodes[node->args[i]];
-        if (args[i]->op != RML_EXPR_CONST)
-            return false;
-    }
     const struct rml_expr_kernel *kernel = &rml_expr_kernels[node->op];
-    const void *b = node->arg_count > 1 ? &args[1]->cell : NULL;
+    const struct rml_expr_node *first = &tree->nodes[node->args[0]];
+    const struct rml_expr_node *last = &tree->nodes[node->args[kernel->operands == 2 ? 1 : 0]];
+    if (first->op != RML_EXPR_CONST || last->op != RML_EXPR_CONST)
+        return;
     union rml_expr_cell cell = {.words = {0}};
-    bool null = args[0]->null || (node->arg_count > 1 && args[1]->null);
-    if (!null && kernel->run[RML_EXPR_VV](&args[0]->cell, b, &cell, 1))
-        return false;
+    bool null = first->null || last->null;
+    if (!null && kernel->run[RML_EXPR_VV](&first->cell, &last->cell, &cell, 1))
+        return;
     // an infinity has no text that could be read again
     if (kind_of(node->type) == RML_KIND_FLOAT && !isfinite(cell.f))
-        return false;
+        return;
     node->op = RML_EXPR_CONST;
     node->arg_count = 0;
     node->cell = cell;
     node->null = null;
     node->nullable = null;
     node->literal = true;
-    return true;
 }
 
 uint32_t rml_expr_strict(struct rml_expr_tree *tree, struct rml_expr_span span, enum rml_expr_op op,
@@ -112,7 +108,8 @@ uint32_t rml_expr_strict(struct rml_expr_tree *tree, struct rml_expr_span span, 
     bool nullable = kernel->fails || tree->nodes[a].nullable;
     if (kernel->operands == 2)
         nullable = nullable || tree->nodes[b].nullable;
-    uint32_t index = rml_expr_node(tree, span, op, type, nullable, args, kernel->operands);
+    uint32_t index =
+        rml_expr_node(tree, span, op, type, nullable, args, kernel->operands == 2 ? 2 : 1);
     fold(tree, &tree->nodes[index]);
     return index;
 }
@@ -404,10 +401,11 @@ static bool check_bool(struct rml_expr_tree *tree, const char *what, uint32_t in
     if (node->type == RML_BOOL)
         return true;
     char hint[sizeof tree->error->hint] = "";
-    if (node->op == RML_EXPR_COLUMN)
+    if (node->op == RML_EXPR_COLUMN) {
         snprintf(hint, sizeof hint, "compare it, as in %s != %s",
                  tree->frame->columns[node->column].name,
                  kind_of(node->type) == RML_KIND_STR ? "''" : "0");
+    }
     rml_expr_fail(tree->error, node->offset, node->length, hint, "%s needs bool, got %s", what,
                   rml_expr_type_name(node->type));
     return false;

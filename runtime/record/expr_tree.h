@@ -76,11 +76,10 @@ uint32_t rml_expr_logic(struct rml_expr_tree *tree, struct rml_expr_span span, e
                         uint32_t a, uint32_t b);
 uint32_t rml_expr_not(struct rml_expr_tree *tree, struct rml_expr_span span, uint32_t a);
 
-/* A call of a function of the table in expr_call.c, where names and numbers of arguments are checked.
- * `args` is overwritten. */
+/* A call of a function of the table in expr_call.c, where names and numbers of arguments are checked. */
 uint32_t rml_expr_call(struct rml_expr_tree *tree, struct rml_expr_span name_span,
                        struct rml_expr_span span, const char *name, uint32_t name_length,
-                       uint32_t *args, uint32_t arg_count);
+                       const uint32_t *args, uint32_t arg_count);
 
 #define RML_EXPR_CALL_ARGS_MAX 64
 
@@ -92,9 +91,9 @@ uint32_t rml_expr_node(struct rml_expr_tree *tree, struct rml_expr_span span, en
 /* The type that all of the operands can become; RML_TYPES with the error filled when there is none. */
 enum rml_type rml_expr_common_type(struct rml_expr_tree *tree, const uint32_t *args,
                                    uint32_t arg_count);
-/* `node` as `type`, which rml_expr_common_type has found. */
-uint32_t rml_expr_convert(struct rml_expr_tree *tree, uint32_t node, enum rml_type type);
-uint32_t rml_expr_float(struct rml_expr_tree *tree, uint32_t node, const char *what);
+/* The node at `index` as `type`, which rml_expr_common_type has found. */
+uint32_t rml_expr_convert(struct rml_expr_tree *tree, uint32_t index, enum rml_type type);
+uint32_t rml_expr_float(struct rml_expr_tree *tree, uint32_t index, const char *what);
 
 /* "null" or the type's name, for messages. */
 const char *rml_expr_type_name(enum rml_type type);

@@ -44,10 +44,11 @@ int rml_schema_add(struct rml_schema *schema, const char *name, enum rml_type ty
     RML_CHECK(type < RML_TYPES);
     RML_CHECK(!nullable || schema->has_nulls);
 
-    if (!is_name(name))
+    if (!is_name(name)) {
         return RML_FAIL(err, -EINVAL,
                         "'%s' is not a name: a letter or _, then letters, digits, _; at most %d",
                         name, RML_NAME_MAX);
+    }
     if (rml_schema_find(schema, name, strlen(name)) != RML_FIELD_ABSENT)
         return RML_FAIL(err, -EEXIST, "there are two fields named %s", name);
     if (schema->field_count == RML_FIELDS_MAX)
