@@ -179,6 +179,11 @@ void rml_lane_out_close(struct rml_lane_out *out)
         return;
     if (out->returns.memory != NULL)
         rml_lane_out_publish(out);
+    rml_lane_out_abandon(out);
+}
+
+void rml_lane_out_abandon(struct rml_lane_out *out)
+{
     rml_segment_close(&out->returns);
     rml_segment_close(&out->records);
     free(out->staging);

@@ -35,6 +35,9 @@ int rml_lane_out_open(struct rml_lane_out **ret_out, const struct rml_lane_geome
 /* Publish what is committed, then unmap. NULL is accepted. */
 void rml_lane_out_close(struct rml_lane_out *out);
 
+/* Unmap and publish nothing: for the copy of an end that a fork made in the child. */
+void rml_lane_out_abandon(struct rml_lane_out *out);
+
 /* How many records `put` lets gather before it publishes; at least 1. */
 void rml_lane_out_publish_every(struct rml_lane_out *out, uint32_t records);
 

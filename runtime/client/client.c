@@ -1,0 +1,319 @@
+#include "runtime/client/client.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdalign.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "runtime/base/err.h"
+#include "runtime/lane/lane_out.h"
+#include "runtime/lane/wire.h"
+
+#define OPEN_NS_DEFAULT 5000000000
+#define OURS            0x72a91e05u
+
+struct rml_producer {
+    /*
+     * On a page of its own that a fork fills with zeros in the child: one load tells whether the
+     * process is still the one that opened the producer.
+     */
+    const uint32_t *ours;
+    struct rml_lane_out *lane;
+    struct rml_lane_fds fds;
+    int socket;
+    uint32_t partitions;
+    uint32_t claimed[RML_LANE_PARTITIONS_MAX];
+};
+
+static bool is_ours(const struct rml_producer *producer)
+{
+    return *producer->ours == OURS;
+}
+
+static size_t page_bytes(void)
+{
+    return (size_t)sysconf(_SC_PAGESIZE);
+}
+
+static int own_page(struct rml_producer *producer, struct rml_err *err)
+{
+    void *page =
+        mmap(NULL, page_bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (page == MAP_FAILED)
+        return RML_FAIL(err, -ENOMEM, "no memory");
+    producer->ours = page;
+    if (madvise(page, page_bytes(), MADV_WIPEONFORK) < 0) {
+        int rc = -errno;
+        return RML_FAIL(err, rc, "madvise: %s", strerror(-rc));
+    }
+    *(uint32_t *)page = OURS;
+    return 0;
+}
+
+// "pipeline/source" into its two names.
+static int split_place(const char *place, char pipeline[RML_WIRE_NAME], char source[RML_WIRE_NAME],
+                       struct rml_err *err)
+{
+    const char *slash = strchr(place, '/');
+    size_t length = slash == NULL ? RML_WIRE_NAME : (size_t)(slash - place);
+    if (length >= RML_WIRE_NAME || strlen(slash + 1) >= RML_WIRE_NAME)
+        return RML_FAIL(err, -EINVAL, "\"%.100s\" should be PIPELINE/SOURCE", place);
+    memcpy(pipeline, place, length);
+    pipeline[length] = '\0';
+    snprintf(source, RML_WIRE_NAME, "%s", slash + 1);
+    if (!rml_wire_is_name(pipeline, RML_WIRE_NAME) || !rml_wire_is_name(source, RML_WIRE_NAME))
+        return RML_FAIL(err, -EINVAL, "\"%.100s\" should be PIPELINE/SOURCE", place);
+    return 0;
+}
+
+static int say_hello(const struct rml_producer *producer, const char *source, uint64_t schema_hash,
+                     uint32_t record_bytes, uint32_t cells, struct rml_err *err)
+{
+    struct rml_wire_hello_produce hello = {.head =
+                                               rml_wire_head(RML_WIRE_HELLO_PRODUCE, sizeof hello),
+                                           .schema_hash = schema_hash,
+                                           .record_bytes = record_bytes,
+                                           .cells = cells};
+    snprintf(hello.source, sizeof hello.source, "%s", source);
+    snprintf(hello.program, sizeof hello.program, "%s", program_invocation_short_name);
+    for (char *c = hello.program; *c != '\0'; c++)
+        if ((unsigned char)*c < ' ' || *c == 0x7f)
+            *c = '?';
+    int rc = rml_wire_check(&hello, sizeof hello, err);
+    if (rc < 0)
+        return -EINVAL;  // what we were asked to say, not what a peer said
+    rc = rml_wire_send(producer->socket, &hello.head, NULL, 0);
+    return rc < 0 ? RML_FAIL(err, rc, "asking for a lane: %s", strerror(-rc)) : 0;
+}
+
+static int64_t now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+static int await_answer(const struct rml_producer *producer, int64_t wait_ns, struct rml_err *err)
+{
+    int64_t end_ns = now_ns() + wait_ns;
+    for (;;) {
+        int64_t left_ns = end_ns - now_ns();
+        if (left_ns <= 0)
+            return RML_FAIL(err, -ETIMEDOUT, "the engine did not answer in time");
+        struct timespec left = {.tv_sec = left_ns / 1000000000, .tv_nsec = left_ns % 1000000000};
+        struct pollfd answer = {.fd = producer->socket, .events = POLLIN};
+        int rc = ppoll(&answer, 1, &left, NULL);
+        if (rc > 0)
+            return 0;
+        if (rc < 0 && errno != EINTR) {
+            rc = -errno;
+            return RML_FAIL(err, rc, "poll: %s", strerror(-rc));
+        }
+    }
+}
+
+// What the engine said: a lane, or why there is none.
+static int take_answer(struct rml_producer *producer, uint32_t record_bytes,
+                       struct rml_lane_geometry *ret_geometry, struct rml_err *err)
+{
+    union {
+        alignas(8) unsigned char bytes[512];
+        struct rml_wire_lane lane;
+        struct rml_wire_refused refused;
+    } message;
+
+    int fds[RML_WIRE_FDS_MAX];
+    uint32_t fd_count = 0;
+    int type = rml_wire_receive(producer->socket, &message, sizeof message, fds, RML_WIRE_FDS_MAX,
+                                &fd_count, err);
+    if (type < 0)
+        return type;
+    if (type == 0)
+        return RML_FAIL(err, -EPIPE, "the engine hung up without an answer");
+    if (type == RML_WIRE_LANE
+        && rml_wire_lane_fds(&message.lane, fds, fd_count, &producer->fds) == 0) {
+        if (message.lane.geometry.cell_bytes != record_bytes)
+            return RML_FAIL(err, -EPROTO, "a lane for records of %u bytes, not %u",
+                            message.lane.geometry.cell_bytes, record_bytes);
+        memcpy(ret_geometry, &message.lane.geometry, sizeof *ret_geometry);
+        return 0;
+    }
+    for (uint32_t i = 0; i < fd_count; i++)
+        close(fds[i]);
+    if (type == RML_WIRE_REFUSED)
+        return RML_FAIL(err, -(int)message.refused.code, "%s", message.refused.text);
+    return RML_FAIL(err, -EPROTO, "the engine answered with a message that is none (type %d)",
+                    type);
+}
+
+static int attach(struct rml_producer *producer, const char *place, uint64_t schema_hash,
+                  uint32_t record_bytes, const struct rml_producer_options *options,
+                  struct rml_err *err)
+{
+    char pipeline[RML_WIRE_NAME], source[RML_WIRE_NAME];
+    int rc = split_place(place, pipeline, source, err);
+    if (rc == 0)
+        rc = own_page(producer, err);
+    if (rc < 0)
+        return rc;
+    producer->socket = rml_wire_connect(pipeline, err);
+    if (producer->socket < 0)
+        return producer->socket;
+    rc = say_hello(producer, source, schema_hash, record_bytes, options->cells, err);
+    if (rc == 0)
+        rc = await_answer(producer, options->open_ns > 0 ? options->open_ns : OPEN_NS_DEFAULT, err);
+    struct rml_lane_geometry geometry;
+    if (rc == 0)
+        rc = take_answer(producer, record_bytes, &geometry, err);
+    if (rc == 0)
+        rc = rml_lane_out_open(&producer->lane, &geometry, &producer->fds, producer->socket, err);
+    if (rc < 0)
+        return rc;
+    close(producer->fds.records);  // the mappings stay
+    close(producer->fds.returns);
+    producer->fds.records = producer->fds.returns = -1;
+    producer->partitions = geometry.partitions;
+    if (options->publish_every > 0)
+        rml_lane_out_publish_every(producer->lane, options->publish_every);
+    if (options->wait_ns != 0)
+        rml_lane_out_wait_max(producer->lane, options->wait_ns);
+    return 0;
+}
+
+int rml_producer_open(struct rml_producer **ret_producer, const char *place, uint64_t schema_hash,
+                      uint32_t record_bytes, const struct rml_producer_options *options,
+                      char *error, size_t error_bytes)
+{
+    static const struct rml_producer_options defaults;
+    struct rml_err err = {0};
+    int rc;
+    struct rml_producer *producer = calloc(1, sizeof *producer);
+    if (producer == NULL) {
+        rc = RML_FAIL(&err, -ENOMEM, "no memory");
+    } else {
+        rml_lane_fds_init(&producer->fds);
+        producer->socket = -1;
+        rc = attach(producer, place, schema_hash, record_bytes,
+                    options != NULL ? options : &defaults, &err);
+    }
+    if (rc == 0) {
+        *ret_producer = producer;
+        return 0;
+    }
+    rml_producer_close(producer);
+    if (error != NULL && error_bytes > 0)
+        snprintf(error, error_bytes, "%s", err.text);
+    return rc;
+}
+
+int rml_producer_put(struct rml_producer *producer, const void *record)
+{
+    return is_ours(producer) ? rml_lane_out_put(producer->lane, record) : -ECHILD;
+}
+
+int rml_producer_publish(struct rml_producer *producer)
+{
+    if (!is_ours(producer))
+        return -ECHILD;
+    rml_lane_out_publish(producer->lane);
+    return rml_lane_out_state(producer->lane, NULL, NULL);
+}
+
+uint32_t rml_producer_partitions(const struct rml_producer *producer)
+{
+    return producer->partitions;
+}
+
+uint32_t rml_producer_route(const struct rml_producer *producer, const void *record)
+{
+    return rml_lane_out_route(producer->lane, record);
+}
+
+int32_t rml_producer_claim(struct rml_producer *producer, uint32_t partition, uint32_t want,
+                           void **ret_cells)
+{
+    if (!is_ours(producer))
+        return -ECHILD;
+    if (partition >= producer->partitions || want == 0)
+        return -EINVAL;
+    int32_t count = rml_lane_out_claim(producer->lane, partition, want, ret_cells);
+    if (count > 0)
+        producer->claimed[partition] = (uint32_t)count;
+    return count;
+}
+
+int rml_producer_commit(struct rml_producer *producer, uint32_t partition, uint32_t count)
+{
+    if (!is_ours(producer))
+        return -ECHILD;
+    if (partition >= producer->partitions || count > producer->claimed[partition])
+        return -EINVAL;
+    producer->claimed[partition] = 0;
+    rml_lane_out_commit(producer->lane, partition, count);
+    return 0;
+}
+
+int rml_producer_drop(struct rml_producer *producer, uint64_t records)
+{
+    if (!is_ours(producer))
+        return -ECHILD;
+    rml_lane_out_drop(producer->lane, records);
+    return 0;
+}
+
+int rml_producer_stats(const struct rml_producer *producer, struct rml_producer_stats *ret_stats)
+{
+    if (!is_ours(producer))
+        return -ECHILD;
+    struct rml_lane_out_counts counts = {0};
+    rml_lane_out_counts(producer->lane, &counts);
+    *ret_stats = (struct rml_producer_stats){.written = counts.committed,
+                                             .published = counts.published,
+                                             .released = counts.released,
+                                             .dropped = counts.dropped,
+                                             .waits = counts.waits,
+                                             .rings = counts.rings};
+    return 0;
+}
+
+int rml_producer_reason(const struct rml_producer *producer, char *text, size_t text_bytes)
+{
+    if (!is_ours(producer))
+        return -ECHILD;
+    uint32_t code = 0;
+    char reason[48] = "";
+    (void)rml_lane_out_state(producer->lane, &code, reason);
+    if (text_bytes > 0)
+        snprintf(text, text_bytes, "%s", reason);
+    return (int)code;
+}
+
+static void say_bye(const struct rml_producer *producer)
+{
+    struct rml_wire_bye bye = {.head = rml_wire_head(RML_WIRE_BYE, sizeof bye)};
+    (void)rml_wire_send(producer->socket, &bye.head, NULL, 0);  // gone already: as good as bye
+}
+
+void rml_producer_close(struct rml_producer *producer)
+{
+    if (producer == NULL)
+        return;
+    if (producer->lane != NULL && is_ours(producer)) {
+        rml_lane_out_close(producer->lane);
+        say_bye(producer);
+    } else if (producer->lane != NULL) {
+        rml_lane_out_abandon(producer->lane);
+    }
+    rml_lane_fds_close(&producer->fds);
+    if (producer->socket >= 0)
+        close(producer->socket);
+    if (producer->ours != NULL)
+        munmap((void *)(uintptr_t)producer->ours, page_bytes());
+    free(producer);
+}

@@ -1,0 +1,127 @@
+/*
+ * ringmill/client.h - write records into a running pipeline.
+ *
+ *     struct rml_producer *producer;
+ *     char error[RML_PRODUCER_ERROR_BYTES];
+ *     int rc = rml_producer_open(&producer, "llm/calls", LLM_CALL_SCHEMA_HASH,
+ *                                sizeof(struct llm_call), NULL, error, sizeof error);
+ *     ...
+ *     rml_producer_put(producer, &call);      // shared memory only: no lock, hardly ever a system call
+ *     ...
+ *     rml_producer_publish(producer);         // when quiet for a while: what was put becomes visible
+ *     rml_producer_close(producer);           // publishes too
+ *
+ * `ringmill gen header FILE` writes the struct and the hash of a pipeline file's schema. Link with
+ * `pkg-config --libs ringmill-client`; it needs libc alone. The library starts no thread, handles no
+ * signal and raises none, and wants no polling.
+ *
+ * AT THE SAME TIME. A producer is for one thread at a time; different producers are independent, and
+ * a process may have many.
+ *
+ * FORK. A producer belongs to the process that opened it. In a child of fork every call on it returns
+ * -ECHILD and changes nothing; rml_producer_close there only frees memory and descriptors. exec
+ * closes everything. The engine notices the end of a producer by its socket: a child that lives on
+ * and has not closed its copy delays that.
+ *
+ * ERRORS are negative errno values. After -EPIPE (the engine is gone, or has detached this producer:
+ * rml_producer_reason) and -EPROTO (the engine's positions cannot be true) the producer is of no more
+ * use: close it, open another. What was published before -EPIPE is taken if the engine lives.
+ */
+#ifndef RINGMILL_CLIENT_H
+#define RINGMILL_CLIENT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifndef RML_PUBLIC
+# define RML_PUBLIC __attribute__((visibility("default")))
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct rml_producer;
+
+#define RML_PRODUCER_ERROR_BYTES 512
+
+/* All zero is what most want. */
+struct rml_producer_options {
+    uint32_t cells;          // records that each partition's ring holds, a power of two; 0: as the
+                             // pipeline file says. The engine may refuse more than it allows.
+    uint32_t publish_every;  // records put before put publishes by itself; 0: 64
+    int64_t wait_ns;         // how long a full ring may hold a call up; 0: 10 s, < 0: for ever
+    int64_t open_ns;         // how long open may wait for the engine's answer; 0: 5 s
+};
+
+/*
+ * Attach to the source `place`, "pipeline/source". `schema_hash` and `record_bytes` say what the
+ * caller's records look like. `options` may be NULL. On failure `error` (may be NULL), of
+ * `error_bytes` bytes, gets a sentence. 0 and a new producer; -ENOENT: no such pipeline is running, or
+ * it has no such source; -ECONNREFUSED: the pipeline died; -EPROTO, -EPROTONOSUPPORT: the schema or
+ * the protocol is another; -EACCES, -EPERM: not allowed; -ETIMEDOUT: no answer; -EINVAL, -ENOMEM.
+ */
+RML_PUBLIC int rml_producer_open(struct rml_producer **ret_producer, const char *place,
+                                 uint64_t schema_hash, uint32_t record_bytes,
+                                 const struct rml_producer_options *options, char *error,
+                                 size_t error_bytes);
+
+/*
+ * Route the record by its key and copy it into the lane; every so many are published. 1: taken; 0: there
+ * was no room and the source says `on_full: drop_newest`: dropped and counted; -ETIMEDOUT with `on_full:
+ * block`: no room in time, and the record was not taken; -EPIPE, -EPROTO, -ECHILD.
+ */
+RML_PUBLIC int rml_producer_put(struct rml_producer *producer, const void *record);
+
+/* Make everything written so far visible to the engine, and wake it if it sleeps. 0; -EPIPE, -ECHILD. */
+RML_PUBLIC int rml_producer_publish(struct rml_producer *producer);
+
+/* How many partitions there are, and which one a record belongs to by its key fields, which are all
+ * that is read of it. A record written in place has to go to its own. */
+RML_PUBLIC uint32_t rml_producer_partitions(const struct rml_producer *producer);
+RML_PUBLIC uint32_t rml_producer_route(const struct rml_producer *producer, const void *record);
+
+/*
+ * Up to `want` (> 0) adjacent cells of a partition to fill in place, *ret_cells being 8-byte aligned.
+ * Returns how many, which may be fewer. When the ring is full it publishes, and waits as put does; 0
+ * with `on_full: drop_newest` (count with rml_producer_drop what is not written then). -EINVAL: no
+ * such partition; the rest as put. Claiming a partition again gives its former claim up.
+ */
+RML_PUBLIC int32_t rml_producer_claim(struct rml_producer *producer, uint32_t partition,
+                                      uint32_t want, void **ret_cells);
+
+/* The first `count` cells of the partition's claim are records now, and the claim is over; they become
+ * visible with the next publish. 0; -EINVAL: more than were claimed; -ECHILD. */
+RML_PUBLIC int rml_producer_commit(struct rml_producer *producer, uint32_t partition,
+                                   uint32_t count);
+
+/* Count records that were meant for the pipeline and not written, so that its balance shows them. 0;
+ * -ECHILD. */
+RML_PUBLIC int rml_producer_drop(struct rml_producer *producer, uint64_t records);
+
+struct rml_producer_stats {
+    uint64_t written;    // records put and committed
+    uint64_t published;  // of them, visible to the engine
+    uint64_t released;   // of them, done with: their cells are free again
+    uint64_t dropped;
+    uint64_t waits;  // times that a call slept because a ring was full
+    uint64_t rings;  // times that a sleeping worker was woken
+};
+
+/* 0; -ECHILD. */
+RML_PUBLIC int rml_producer_stats(const struct rml_producer *producer,
+                                  struct rml_producer_stats *ret_stats);
+
+/* Why the engine detached this producer, as a sentence in `text`: the positive errno-like code; 0 while
+ * it has not, and then `text` is empty; -ECHILD. */
+RML_PUBLIC int rml_producer_reason(const struct rml_producer *producer, char *text,
+                                   size_t text_bytes);
+
+/* Publish, say goodbye, free everything. NULL is accepted. */
+RML_PUBLIC void rml_producer_close(struct rml_producer *producer);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
