@@ -185,6 +185,10 @@ static void expect_shortest_f64(double value)
         snprintf(shorter, sizeof shorter, "%.*e", digits - 2, value);
         assert_false(strtod(shorter, NULL) == value);
     }
+    if (strchr(text, '.') != NULL) {  // the nearest of that length, as the C library rounds it
+        snprintf(shorter, sizeof shorter, "%.*g", digits, value);
+        assert_string_equal(text, shorter);
+    }
 }
 
 static void expect_shortest_f32(float value)
@@ -196,6 +200,10 @@ static void expect_shortest_f32(float value)
     if (digits > 1) {
         snprintf(shorter, sizeof shorter, "%.*e", digits - 2, (double)value);
         assert_false(strtof(shorter, NULL) == value);
+    }
+    if (strchr(text, '.') != NULL) {
+        snprintf(shorter, sizeof shorter, "%.*g", digits, (double)value);
+        assert_string_equal(text, shorter);
     }
 }
 
@@ -211,11 +219,14 @@ static void any_float_reads_back_and_none_has_a_digit_too_many(void **state)
             expect_shortest_f64(any);
         expect_shortest_f64(some);
         expect_shortest_f64((double)(bits % 1000000) / 1000);
+        expect_shortest_f64(ldexp((double)(1 + (bits >> 60)), (int)(bits % 200) - 100));
+        expect_shortest_f64(exp((double)(bits >> 40) / 16777216 * 50 - 12));
         float small;
         memcpy(&small, &bits, sizeof small);
         if (isfinite(small))
             expect_shortest_f32(small);
         expect_shortest_f32((float)(bits % 1000000) / 1000);
+        expect_shortest_f32(expf((float)(bits >> 40) / 16777216 * 30 - 12));
     }
 }
 
