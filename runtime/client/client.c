@@ -23,7 +23,7 @@ struct rml_producer {
      * On a page of its own that a fork fills with zeros in the child: one load tells whether the
      * process is still the one that opened the producer.
      */
-    const uint32_t *ours;
+    uint32_t *ours;
     struct rml_lane_out *lane;
     struct rml_lane_fds fds;
     int socket;
@@ -50,7 +50,7 @@ static int own_page(struct rml_producer *producer, struct rml_err *err)
     producer->ours = page;
     if (madvise(page, page_bytes(), MADV_WIPEONFORK) < 0) {
         int rc = -errno;
-        return RML_FAIL(err, rc, "madvise: %s", strerror(-rc));
+        return RML_FAIL(err, rc, "madvise: %s", strerrordesc_np(-rc));
     }
     *(uint32_t *)page = OURS;
     return 0;
@@ -89,7 +89,7 @@ static int say_hello(const struct rml_producer *producer, const char *source, ui
     if (rc < 0)
         return -EINVAL;  // what we were asked to say, not what a peer said
     rc = rml_wire_send(producer->socket, &hello.head, NULL, 0);
-    return rc < 0 ? RML_FAIL(err, rc, "asking for a lane: %s", strerror(-rc)) : 0;
+    return rc < 0 ? RML_FAIL(err, rc, "asking for a lane: %s", strerrordesc_np(-rc)) : 0;
 }
 
 static int64_t now_ns(void)
@@ -113,7 +113,7 @@ static int await_answer(const struct rml_producer *producer, int64_t wait_ns, st
             return 0;
         if (rc < 0 && errno != EINTR) {
             rc = -errno;
-            return RML_FAIL(err, rc, "poll: %s", strerror(-rc));
+            return RML_FAIL(err, rc, "poll: %s", strerrordesc_np(-rc));
         }
     }
 }
@@ -168,7 +168,7 @@ static int attach(struct rml_producer *producer, const char *place, uint64_t sch
     rc = say_hello(producer, source, schema_hash, record_bytes, options->cells, err);
     if (rc == 0)
         rc = await_answer(producer, options->open_ns > 0 ? options->open_ns : OPEN_NS_DEFAULT, err);
-    struct rml_lane_geometry geometry;
+    struct rml_lane_geometry geometry = {0};
     if (rc == 0)
         rc = take_answer(producer, record_bytes, &geometry, err);
     if (rc == 0)
@@ -314,6 +314,6 @@ void rml_producer_close(struct rml_producer *producer)
     if (producer->socket >= 0)
         close(producer->socket);
     if (producer->ours != NULL)
-        munmap((void *)(uintptr_t)producer->ours, page_bytes());
+        munmap(producer->ours, page_bytes());
     free(producer);
 }

@@ -34,10 +34,11 @@ static int check_workers(const struct rml_lane_geometry *geometry, struct rml_er
     if (geometry->workers == 0 || geometry->workers > RML_LANE_WORKERS_MAX)
         return RML_FAIL(err, -EINVAL, "workers must be 1 to %d, got %u", RML_LANE_WORKERS_MAX,
                         geometry->workers);
-    for (uint32_t p = 0; p < geometry->partitions; p++)
+    for (uint32_t p = 0; p < geometry->partitions; p++) {
         if (geometry->worker_of[p] >= geometry->workers)
             return RML_FAIL(err, -EINVAL, "worker_of[%u] is %u of %u workers", p,
                             geometry->worker_of[p], geometry->workers);
+    }
     return 0;
 }
 

@@ -45,7 +45,7 @@ static int open_fds(struct rml_lane_in *in, struct rml_err *err)
     int pair[2];
     if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0) {
         int rc = -errno;
-        return RML_FAIL(err, rc, "socketpair: %s", strerror(-rc));
+        return RML_FAIL(err, rc, "socketpair: %s", strerrordesc_np(-rc));
     }
     in->door = pair[0];
     in->fds.room = pair[1];
@@ -55,7 +55,7 @@ static int open_fds(struct rml_lane_in *in, struct rml_err *err)
         in->fds.wake[w] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         if (in->fds.wake[w] < 0) {
             int rc = -errno;
-            return RML_FAIL(err, rc, "eventfd: %s", strerror(-rc));
+            return RML_FAIL(err, rc, "eventfd: %s", strerrordesc_np(-rc));
         }
     }
     return 0;
@@ -104,7 +104,7 @@ int rml_lane_in_open(struct rml_lane_in **ret_in, const struct rml_lane_geometry
         return RML_WRAP(err, rc, "lane %s", name);
 
     size_t bytes = sizeof(struct rml_lane_in) + geometry->partitions * sizeof(struct part);
-    struct rml_lane_in *in = aligned_alloc(2 * RML_RING_LINE, (bytes + 127) / 128 * 128);
+    struct rml_lane_in *in = aligned_alloc((size_t)2 * RML_RING_LINE, (bytes + 127) / 128 * 128);
     if (in == NULL)
         return RML_FAIL(err, -ENOMEM, "lane %s: no memory", name);
     memset(in, 0, bytes);

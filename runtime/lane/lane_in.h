@@ -77,7 +77,10 @@ int64_t rml_lane_in_time(const struct rml_lane_in *in);
  * nothing to take anywhere, (3) calls sleep_begin on every lane, (4) looks at `publishes` again: if
  * one changed it calls sleep_end and goes back to work, else it polls fds->wake[worker] of every
  * lane, then calls sleep_end. A publish after (1) is seen in (4) or rings the worker's eventfd.
- * sleep_end also resets the eventfd.
+ * sleep_end also resets the eventfd; nobody else may read it, for a hostile producer can make a plain
+ * read wait for ever. A worker is also woken when the lane's time comes to a new step of its grid,
+ * unless the grid is exact (granule 1): then time alone wakes nobody, and a worker with windows open
+ * has to bound its sleep.
  */
 uint64_t rml_lane_in_publishes(const struct rml_lane_in *in);
 void rml_lane_in_sleep_begin(struct rml_lane_in *in, uint32_t worker);

@@ -81,6 +81,7 @@ static int64_t now_ns(void)
 static int lend_staging(struct rml_lane_out *out)
 {
     uint32_t partitions = out->geometry.partitions, cell_bytes = out->geometry.cell_bytes;
+    RML_CHECK(partitions > 0 && cell_bytes > 0);
     uint32_t bytes = STAGING_MAX / partitions;
     if (bytes > STAGING_PART_MAX)
         bytes = STAGING_PART_MAX;

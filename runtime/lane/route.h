@@ -31,10 +31,11 @@ static inline enum rml_route_kind rml_route_kind(const struct rml_lane_geometry 
     const struct rml_lane_key_field *field = &geometry->key[0];
     if (geometry->key_field_count > 1)
         return RML_ROUTE_FIELDS;
-    if (field->is_str)
+    if (field->is_str) {
         return field->bytes == 8    ? RML_ROUTE_STR8
                : field->bytes == 16 ? RML_ROUTE_STR16
                                     : RML_ROUTE_FIELDS;
+    }
     return field->bytes == 4    ? RML_ROUTE_RAW4
            : field->bytes == 8  ? RML_ROUTE_RAW8
            : field->bytes == 16 ? RML_ROUTE_RAW16

@@ -163,10 +163,11 @@ int rml_wire_check(const void *message, size_t bytes, struct rml_err *err)
     const struct rml_wire_head *head = message;
     if (bytes < sizeof *head || head->magic != RML_WIRE_MAGIC)
         return RML_FAIL(err, -EPROTO, "not a message of ringmill's");
-    if (head->version != RML_WIRE_VERSION)
+    if (head->version != RML_WIRE_VERSION) {
         return RML_FAIL(err, -EPROTONOSUPPORT,
                         "the peer speaks version %u of the protocol, this program %d",
                         head->version, RML_WIRE_VERSION);
+    }
     if (head->bytes != bytes || bytes > RML_WIRE_BYTES_MAX || head->zero != 0)
         return RML_FAIL(err, -EPROTO, "a message of %zu bytes that says %u", bytes, head->bytes);
     const struct kind *kind = kind_of(head->type);
@@ -190,7 +191,8 @@ int rml_wire_send(int socket, const struct rml_wire_head *message, const int *fd
 {
     RML_CHECK(fd_count <= RML_WIRE_FDS_MAX);
     union control control = {0};
-    struct iovec body = {.iov_base = (void *)(uintptr_t)message, .iov_len = message->bytes};
+    struct iovec body = {.iov_len = message->bytes};
+    memcpy(&body.iov_base, &message, sizeof body.iov_base);  // const to us, and to sendmsg
     struct msghdr header = {.msg_iov = &body, .msg_iovlen = 1};
     if (fd_count > 0) {
         header.msg_control = &control;
@@ -244,21 +246,22 @@ int rml_wire_receive(int socket, void *message, size_t room, int *fds, uint32_t 
     while (got < 0 && errno == EINTR);
     if (got < 0) {
         int rc = -errno;
-        return RML_FAIL(err, rc, "recvmsg: %s", strerror(-rc));
+        return RML_FAIL(err, rc, "recvmsg: %s", strerrordesc_np(-rc));
     }
 
     int came[FDS_LIMIT];
     uint32_t count = gather_fds(&header, came);
     int rc;
-    if (got == 0)
+    if (got == 0) {
         rc = 0;
-    else if ((header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0)
+    } else if ((header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0) {
         rc = RML_FAIL(err, -EPROTO,
                       "a message that is too long, or more descriptors than we may open");
-    else if (count > fds_max)
+    } else if (count > fds_max) {
         rc = RML_FAIL(err, -EPROTO, "a message with %u descriptors", count);
-    else
+    } else {
         rc = rml_wire_check(message, (size_t)got, err);
+    }
     if (rc <= 0) {
         close_all(came, count);
         return rc;
@@ -327,7 +330,7 @@ static int connect_to(int socket, const char *pipeline, struct rml_err *err)
     if (rc == -ECONNREFUSED)
         return RML_FAIL(err, rc, "nobody listens at %s: the pipeline has died, start it again",
                         address.sun_path);
-    return RML_FAIL(err, rc, "%s: %s", address.sun_path, strerror(-rc));
+    return RML_FAIL(err, rc, "%s: %s", address.sun_path, strerrordesc_np(-rc));
 }
 
 int rml_wire_connect(const char *pipeline, struct rml_err *err)
@@ -337,7 +340,7 @@ int rml_wire_connect(const char *pipeline, struct rml_err *err)
     int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
     if (fd < 0) {
         int rc = -errno;
-        return RML_FAIL(err, rc, "socket: %s", strerror(-rc));
+        return RML_FAIL(err, rc, "socket: %s", strerrordesc_np(-rc));
     }
     int rc = connect_to(fd, pipeline, err);
     if (rc < 0) {

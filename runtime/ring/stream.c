@@ -63,11 +63,10 @@ void rml_stream_fence(void)
     _mm_sfence();
 }
 
-__attribute__((target("clflushopt"))) void rml_evict(const void *from, const void *to)
+__attribute__((target("clflushopt"))) void rml_evict(void *from, const void *to)
 {
-    // The pointers are not const in the intrinsic's eyes, though nothing is written.
-    for (uintptr_t line = (uintptr_t)from; line < (uintptr_t)to; line += 64)
-        _mm_clflushopt((void *)line);
+    for (unsigned char *line = from; line < (const unsigned char *)to; line += 64)
+        _mm_clflushopt(line);
 }
 
 #else
@@ -91,7 +90,7 @@ void rml_stream_fence(void)
 {
 }
 
-void rml_evict(const void *from, const void *to)
+void rml_evict(void *from, const void *to)
 {
     (void)from;
     (void)to;

@@ -25,7 +25,7 @@ void rml_stream_fence(void);
 
 /* Evict the 64-byte lines from `from` on, which is the first of them, up to `to`; nothing happens
  * where rml_evict_able says no. */
-void rml_evict(const void *from, const void *to);
+void rml_evict(void *from, const void *to);
 
 /* Between two looks at a word that another core will change. */
 static inline void rml_pause(void)

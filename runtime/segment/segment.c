@@ -28,7 +28,7 @@ static int segment_reserve(struct rml_segment *segment, const char *name, size_t
     segment->fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (segment->fd < 0) {
         int rc = -errno;
-        return RML_FAIL(err, rc, "memfd_create: %s", strerror(-rc));
+        return RML_FAIL(err, rc, "memfd_create: %s", strerrordesc_np(-rc));
     }
     int rc;
     do
@@ -36,7 +36,7 @@ static int segment_reserve(struct rml_segment *segment, const char *name, size_t
     while (rc == -EINTR);
     if (rc < 0)
         return RML_FAIL(err, rc, "no room for %zu bytes of shared memory: %s", bytes,
-                        strerror(-rc));
+                        strerrordesc_np(-rc));
     segment->bytes = bytes;
     return 0;
 }
@@ -46,7 +46,7 @@ static int segment_map(struct rml_segment *segment, int fd, int protection, stru
     void *memory = mmap(NULL, segment->bytes, protection, MAP_SHARED, fd, 0);
     if (memory == MAP_FAILED) {
         int rc = -errno;
-        return RML_FAIL(err, rc, "mmap of %zu bytes: %s", segment->bytes, strerror(-rc));
+        return RML_FAIL(err, rc, "mmap of %zu bytes: %s", segment->bytes, strerrordesc_np(-rc));
     }
     segment->memory = memory;
     return 0;
@@ -57,7 +57,7 @@ static int segment_seal(const struct rml_segment *segment, int seals, struct rml
     if (fcntl(segment->fd, F_ADD_SEALS, seals) == 0)
         return 0;
     int rc = -errno;
-    return RML_FAIL(err, rc, "sealing shared memory (needs Linux 5.1): %s", strerror(-rc));
+    return RML_FAIL(err, rc, "sealing shared memory (needs Linux 5.1): %s", strerrordesc_np(-rc));
 }
 
 int rml_segment_open_theirs(struct rml_segment *segment, const char *name, size_t bytes,
@@ -98,7 +98,7 @@ int rml_segment_attach(struct rml_segment *segment, int fd, size_t bytes, bool w
     struct stat status;  // after the seal was seen, so that the size is final
     if (fstat(fd, &status) < 0) {
         int rc = -errno;
-        return RML_FAIL(err, rc, "fstat: %s", strerror(-rc));
+        return RML_FAIL(err, rc, "fstat: %s", strerrordesc_np(-rc));
     }
     if (bytes == 0 || status.st_size < 0 || (size_t)status.st_size != bytes)
         return RML_FAIL(err, -EPROTO, "the memfd has %lld bytes and should have %zu",
