@@ -98,11 +98,12 @@ static void print_member(FILE *out, const struct rml_schema *schema, uint32_t in
     if (type->kind == RML_KIND_STR)
         fprintf(out, "[%u]", type->bytes);
     fputc(';', out);
-    if (field->nullable)
+    if (field->nullable) {
         fprintf(out, "  /* null where bit %u of " MASK " is set%s%s */", index,
                 unit != NULL ? "; " : "", unit != NULL ? unit : "");
-    else if (unit != NULL)
+    } else if (unit != NULL) {
         fprintf(out, "  /* %s */", unit);
+    }
     fputc('\n', out);
 }
 
@@ -121,10 +122,11 @@ static void print_struct(FILE *out, const struct rml_schema *schema, const char 
 
 static void print_checks(FILE *out, const struct rml_schema *schema, const char *name)
 {
-    for (uint32_t i = 0; i < schema->field_count; i++)
+    for (uint32_t i = 0; i < schema->field_count; i++) {
         fprintf(out,
                 "RINGMILL_STATIC_ASSERT(offsetof(struct %s, %s) == %u, \"the engine's place\");\n",
                 name, name_of_member(schema, i).text, schema->fields[i].offset);
+    }
     fprintf(out, "RINGMILL_STATIC_ASSERT(sizeof(struct %s) == %u, \"the engine's size\");\n", name,
             schema->record_bytes);
 }

@@ -11,9 +11,10 @@ _Static_assert(2 + 6 * 64 <= RML_TEXT_FIELD_MAX, "the longest string, all escape
 
 static uint32_t put(char *text, const char *what)
 {
-    size_t length = strlen(what);
-    memcpy(text, what, length);
-    return (uint32_t)length;
+    uint32_t length = 0;
+    for (; what[length] != '\0'; length++)
+        text[length] = what[length];
+    return length;
 }
 
 /* Values that look alike in both formats */

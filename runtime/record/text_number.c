@@ -101,7 +101,7 @@ static uint32_t print_shortest(bool negative, uint64_t mantissa, int exponent, i
     uint32_t decimals = (uint32_t)(digits - 1 - magnitude), shift = (uint32_t)(1 - exponent);
     rml_int128 scale =
         (rml_int128)power_of_ten(decimals / 2) * power_of_ten(decimals - decimals / 2);
-    rml_int128 middle = 2 * mantissa * scale, unit = (rml_int128)1 << shift;
+    rml_int128 middle = 2 * (rml_int128)mantissa * scale, unit = (rml_int128)1 << shift;
     // a middle reads as the neighbour that is even
     rml_int128 open = mantissa & 1;
     uint64_t low = (uint64_t)((middle - scale + open + unit - 1) >> shift);
