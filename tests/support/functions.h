@@ -1,0 +1,34 @@
+/*
+ * functions - aggregate functions of the tests' own: faces without operators behind them, so that
+ * reading pipeline files is tested alone.
+ */
+#ifndef RML_TESTS_FUNCTIONS_H
+#define RML_TESTS_FUNCTIONS_H
+
+#include "runtime/plan/functions.h"
+
+static enum rml_type plan_type_u64(enum rml_type argument)
+{
+    (void)argument;
+    return RML_U64;
+}
+
+static enum rml_type plan_type_f64(enum rml_type argument)
+{
+    (void)argument;
+    return RML_F64;
+}
+
+static inline const struct rml_functions *plan_functions(void)
+{
+    static const struct rml_function list[] = {
+        {"count", RML_ARGUMENT_NONE, false, "Records.", plan_type_u64},
+        {"count_if", RML_ARGUMENT_BOOL, false, "Records for which it is true.", plan_type_u64},
+        {"sum", RML_ARGUMENT_NUMBER, true, "The sum.", plan_type_f64},
+        {"avg", RML_ARGUMENT_NUMBER, true, "The mean.", plan_type_f64},
+    };
+    static const struct rml_functions functions = {sizeof list / sizeof list[0], list};
+    return &functions;
+}
+
+#endif
