@@ -1,0 +1,453 @@
+#include "operators/aggregate.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "runtime/base/check.h"
+#include "runtime/base/int128.h"
+
+#define FOLD_TRUE RML_FOLD_TRUE
+#define FOLD_SUM  RML_FOLD_SUM
+#define FOLD_MIN  RML_FOLD_MIN
+#define FOLD_MAX  RML_FOLD_MAX
+
+enum function {
+
+#define RML_AGGREGATE(NAME, name, argument, needs, nullable, sentence) FUNCTION_##NAME,
+#include "operators/aggregate.def"
+#undef RML_AGGREGATE
+    FUNCTIONS
+};
+
+static enum rml_type type_COUNT(enum rml_type argument)
+{
+    (void)argument;
+    return RML_U64;
+}
+
+static enum rml_type type_COUNT_IF(enum rml_type argument)
+{
+    (void)argument;
+    return RML_U64;
+}
+
+static enum rml_type type_SUM(enum rml_type argument)
+{
+    switch (rml_type_info[argument].kind) {
+    case RML_KIND_FLOAT:
+        return RML_F64;
+    case RML_KIND_UINT:
+        return RML_U64;
+    case RML_KIND_INT:
+    case RML_KIND_BOOL:
+    case RML_KIND_STR:
+    case RML_KINDS:
+        break;
+    }
+    return RML_I64;
+}
+
+static enum rml_type type_AVG(enum rml_type argument)
+{
+    (void)argument;
+    return RML_F64;
+}
+
+static enum rml_type type_MIN(enum rml_type argument)
+{
+    return argument;
+}
+
+static enum rml_type type_MAX(enum rml_type argument)
+{
+    return argument;
+}
+
+static const struct rml_function functions[FUNCTIONS] = {
+#define RML_AGGREGATE(NAME, name, argument, needs, nullable, sentence) \
+ {#name, RML_ARGUMENT_##argument, nullable, sentence, type_##NAME},
+#include "operators/aggregate.def"
+#undef RML_AGGREGATE
+};
+
+static const unsigned function_needs[FUNCTIONS] = {
+#define RML_AGGREGATE(NAME, name, argument, needs, nullable, sentence) needs,
+#include "operators/aggregate.def"
+#undef RML_AGGREGATE
+};
+
+const struct rml_functions rml_aggregate_functions = {FUNCTIONS, functions};
+
+/* Where a group's words lie, known when compiling wherever `needs` is. */
+#define WORD           ((uint32_t)sizeof(uint64_t))
+#define AT_SUM         WORD
+#define AT_LEAST(n)    (AT_SUM + ((n)&FOLD_SUM ? 2 * WORD : 0))
+#define AT_GREATEST(n) (AT_LEAST(n) + ((n)&FOLD_MIN ? WORD : 0))
+#define FOLD_BYTES(n)  (AT_GREATEST(n) + ((n)&FOLD_MAX ? WORD : 0))
+
+static uint32_t fold_bytes(unsigned needs)
+{
+    return needs & FOLD_TRUE ? 2 * WORD : FOLD_BYTES(needs);
+}
+
+static uint32_t fold_of(struct rml_aggregator *aggregator, uint32_t column, enum rml_kind kind,
+                        unsigned needs)
+{
+    for (uint32_t i = 0; i < aggregator->fold_count; i++) {
+        if (aggregator->folds[i].column == column) {
+            aggregator->folds[i].needs |= needs;
+            return i;
+        }
+    }
+    aggregator->folds[aggregator->fold_count] =
+        (struct rml_fold){.column = column, .kind = kind, .needs = needs};
+    return aggregator->fold_count++;
+}
+
+void rml_aggregator_init(struct rml_aggregator *aggregator, const struct rml_plan_stage *stage,
+                         const struct rml_frame *frame)
+{
+    *aggregator = (struct rml_aggregator){.result_count = stage->aggregate_count};
+    for (uint32_t i = 0; i < stage->aggregate_count; i++) {
+        const struct rml_plan_aggregate *aggregate = &stage->aggregates[i];
+        RML_CHECK(aggregate->function < FUNCTIONS);
+        aggregator->results[i].function = aggregate->function;
+        aggregator->results[i].type = aggregate->type;
+        aggregator->results[i].fold = UINT32_MAX;
+        if (functions[aggregate->function].argument == RML_ARGUMENT_NONE)
+            continue;
+        enum rml_type type = frame->columns[aggregate->column].type;
+        aggregator->results[i].fold =
+            fold_of(aggregator, aggregate->column, rml_type_info[type].kind,
+                    function_needs[aggregate->function]);
+    }
+    for (uint32_t i = 0; i < aggregator->fold_count; i++) {
+        aggregator->folds[i].offset = aggregator->state_bytes;
+        aggregator->state_bytes += fold_bytes(aggregator->folds[i].needs);
+    }
+}
+
+/* A word of a state. Every word is aligned; memcpy says that any type may lie there. */
+#define GET(type, name, at) \
+ type name;                 \
+ memcpy(&name, (const unsigned char *)(at), sizeof name)
+#define SET(at, value) memcpy((unsigned char *)(at), &(value), sizeof(value))
+
+static void reset_fold(const struct rml_fold *fold, unsigned char *at)
+{
+    unsigned needs = fold->needs;
+    memset(at, 0, fold_bytes(needs));
+    if (needs & FOLD_TRUE)
+        return;
+    const int64_t int_ends[2] = {INT64_MAX, INT64_MIN};
+    const uint64_t uint_ends[2] = {UINT64_MAX, 0};
+    const double float_ends[2] = {INFINITY, -INFINITY};
+    const void *ends = fold->kind == RML_KIND_FLOAT  ? (const void *)float_ends
+                       : fold->kind == RML_KIND_UINT ? (const void *)uint_ends
+                                                     : (const void *)int_ends;
+    if (needs & FOLD_MIN)
+        memcpy(at + AT_LEAST(needs), ends, WORD);
+    if (needs & FOLD_MAX)
+        memcpy(at + AT_GREATEST(needs), (const unsigned char *)ends + WORD, WORD);
+}
+
+void rml_aggregator_reset(const struct rml_aggregator *aggregator, void *state)
+{
+    unsigned char *at = state;
+    for (uint32_t i = 0; i < aggregator->fold_count; i++)
+        reset_fold(&aggregator->folds[i], at + aggregator->folds[i].offset);
+}
+
+/* What one fold walks. */
+struct walk {
+    const void *data;
+    const uint8_t *null;
+    void *const *states;
+    const uint16_t *rows;
+    uint32_t count;
+    uint32_t offset;
+};
+
+static inline void add_float(unsigned char *at, double x)
+{
+    GET(double, sum, at);
+    GET(double, lost, at + WORD);
+    double total = sum + x;
+    // the smaller of the two lost its low bits; which one that was decides how to get them back
+    lost += fabs(sum) >= fabs(x) ? (sum - total) + x : (x - total) + sum;
+    SET(at, total);
+    SET(at + WORD, lost);
+}
+
+static inline void add_int(unsigned char *at, rml_int128 x)
+{
+    GET(rml_int128, sum, at);
+    sum += x;
+    SET(at, sum);
+}
+
+/*
+ * The loop of every kind and set of needs: `needs` is a constant in each copy, so what is not needed
+ * is not there.
+ */
+#define DEFINE_FOLD(kind, cell_type, is_value, add)                                         \
+ __attribute__((always_inline)) static inline uint64_t fold_##kind(const struct walk *walk, \
+                                                                   unsigned needs)          \
+ {                                                                                          \
+  const cell_type *cells = walk->data;                                                      \
+  uint64_t skipped = 0;                                                                     \
+  for (uint32_t i = 0; i < walk->count; i++) {                                              \
+   uint32_t row = walk->rows[i];                                                            \
+   cell_type x = cells[row];                                                                \
+   if (!(is_value) || (walk->null != NULL && walk->null[row])) {                            \
+    skipped++;                                                                              \
+    continue;                                                                               \
+   }                                                                                        \
+   unsigned char *at = (unsigned char *)walk->states[i] + walk->offset;                     \
+   GET(uint64_t, values, at);                                                               \
+   values++;                                                                                \
+   SET(at, values);                                                                         \
+   if (needs & FOLD_SUM)                                                                    \
+    add(at + AT_SUM, x);                                                                    \
+   if (needs & FOLD_MIN) {                                                                  \
+    GET(cell_type, least, at + AT_LEAST(needs));                                            \
+    least = x < least ? x : least;                                                          \
+    SET(at + AT_LEAST(needs), least);                                                       \
+   }                                                                                        \
+   if (needs & FOLD_MAX) {                                                                  \
+    GET(cell_type, greatest, at + AT_GREATEST(needs));                                      \
+    greatest = x > greatest ? x : greatest;                                                 \
+    SET(at + AT_GREATEST(needs), greatest);                                                 \
+   }                                                                                        \
+  }                                                                                         \
+  return skipped;                                                                           \
+ }                                                                                          \
+ static uint64_t fold_##kind##_1(const struct walk *walk)                                   \
+ {                                                                                          \
+  return fold_##kind(walk, 1);                                                              \
+ }                                                                                          \
+ static uint64_t fold_##kind##_2(const struct walk *walk)                                   \
+ {                                                                                          \
+  return fold_##kind(walk, 2);                                                              \
+ }                                                                                          \
+ static uint64_t fold_##kind##_3(const struct walk *walk)                                   \
+ {                                                                                          \
+  return fold_##kind(walk, 3);                                                              \
+ }                                                                                          \
+ static uint64_t fold_##kind##_4(const struct walk *walk)                                   \
+ {                                                                                          \
+  return fold_##kind(walk, 4);                                                              \
+ }                                                                                          \
+ static uint64_t fold_##kind##_5(const struct walk *walk)                                   \
+ {                                                                                          \
+  return fold_##kind(walk, 5);                                                              \
+ }                                                                                          \
+ static uint64_t fold_##kind##_6(const struct walk *walk)                                   \
+ {                                                                                          \
+  return fold_##kind(walk, 6);                                                              \
+ }                                                                                          \
+ static uint64_t fold_##kind##_7(const struct walk *walk)                                   \
+ {                                                                                          \
+  return fold_##kind(walk, 7);                                                              \
+ }
+
+DEFINE_FOLD(float, double, x == x, add_float)
+DEFINE_FOLD(int, int64_t, 1, add_int)
+DEFINE_FOLD(uint, uint64_t, 1, add_int)
+
+static uint64_t fold_true(const struct walk *walk)
+{
+    const uint8_t *cells = walk->data;
+    uint64_t skipped = 0;
+    for (uint32_t i = 0; i < walk->count; i++) {
+        uint32_t row = walk->rows[i];
+        if (walk->null != NULL && walk->null[row]) {
+            skipped++;
+            continue;
+        }
+        unsigned char *at = (unsigned char *)walk->states[i] + walk->offset;
+        GET(uint64_t, values, at);
+        GET(uint64_t, trues, at + WORD);
+        values++;
+        trues += cells[row];
+        SET(at, values);
+        SET(at + WORD, trues);
+    }
+    return skipped;
+}
+
+typedef uint64_t fold_loop(const struct walk *walk);
+
+#define FOLD_LOOPS(kind)                                                                     \
+ {                                                                                           \
+  NULL, fold_##kind##_1, fold_##kind##_2, fold_##kind##_3, fold_##kind##_4, fold_##kind##_5, \
+      fold_##kind##_6, fold_##kind##_7                                                       \
+ }
+
+static fold_loop *const float_loops[] = FOLD_LOOPS(float);
+static fold_loop *const int_loops[] = FOLD_LOOPS(int);
+static fold_loop *const uint_loops[] = FOLD_LOOPS(uint);
+
+static fold_loop *loop_of(const struct rml_fold *fold)
+{
+    if (fold->needs & FOLD_TRUE)
+        return fold_true;
+    if (fold->kind == RML_KIND_FLOAT)
+        return float_loops[fold->needs];
+    return fold->kind == RML_KIND_UINT ? uint_loops[fold->needs] : int_loops[fold->needs];
+}
+
+uint64_t rml_aggregator_fold(const struct rml_aggregator *aggregator,
+                             const struct rml_column *columns, void *const *states,
+                             const uint16_t *rows, uint32_t count)
+{
+    uint64_t skipped = 0;
+    for (uint32_t i = 0; i < aggregator->fold_count; i++) {
+        const struct rml_fold *fold = &aggregator->folds[i];
+        const struct walk walk = {columns[fold->column].data,
+                                  columns[fold->column].null,
+                                  states,
+                                  rows,
+                                  count,
+                                  fold->offset};
+        skipped += loop_of(fold)(&walk);
+    }
+    return skipped;
+}
+
+#define MERGE_ENDS(cell_type, into, from, needs)   \
+ do {                                              \
+  if ((needs)&FOLD_MIN) {                          \
+   GET(cell_type, a, (into) + AT_LEAST(needs));    \
+   GET(cell_type, b, (from) + AT_LEAST(needs));    \
+   a = b < a ? b : a;                              \
+   SET((into) + AT_LEAST(needs), a);               \
+  }                                                \
+  if ((needs)&FOLD_MAX) {                          \
+   GET(cell_type, a, (into) + AT_GREATEST(needs)); \
+   GET(cell_type, b, (from) + AT_GREATEST(needs)); \
+   a = b > a ? b : a;                              \
+   SET((into) + AT_GREATEST(needs), a);            \
+  }                                                \
+ } while (0)
+
+static void merge_sum(enum rml_kind kind, unsigned char *into, const unsigned char *from)
+{
+    if (kind != RML_KIND_FLOAT) {
+        GET(rml_int128, sum, from);
+        add_int(into, sum);
+        return;
+    }
+    GET(double, sum, from);
+    GET(double, lost, from + WORD);
+    add_float(into, sum);
+    GET(double, lost_here, into + WORD);
+    lost_here += lost;
+    SET(into + WORD, lost_here);
+}
+
+static void merge_fold(const struct rml_fold *fold, unsigned char *into, const unsigned char *from)
+{
+    GET(uint64_t, values, into);
+    GET(uint64_t, more, from);
+    values += more;
+    SET(into, values);
+    if (fold->needs & FOLD_TRUE) {
+        GET(uint64_t, trues, into + WORD);
+        GET(uint64_t, more_trues, from + WORD);
+        trues += more_trues;
+        SET(into + WORD, trues);
+        return;
+    }
+    if (fold->needs & FOLD_SUM)
+        merge_sum(fold->kind, into + AT_SUM, from + AT_SUM);
+    if (fold->kind == RML_KIND_FLOAT)
+        MERGE_ENDS(double, into, from, fold->needs);
+    else if (fold->kind == RML_KIND_UINT)
+        MERGE_ENDS(uint64_t, into, from, fold->needs);
+    else
+        MERGE_ENDS(int64_t, into, from, fold->needs);
+}
+
+void rml_aggregator_merge(const struct rml_aggregator *aggregator, void *into, const void *from)
+{
+    unsigned char *a = into;
+    const unsigned char *b = from;
+    for (uint32_t i = 0; i < aggregator->fold_count; i++)
+        merge_fold(&aggregator->folds[i], a + aggregator->folds[i].offset,
+                   b + aggregator->folds[i].offset);
+}
+
+static double float_sum(const unsigned char *at)
+{
+    GET(double, sum, at);
+    GET(double, lost, at + WORD);
+    // Once an infinity went in, what was "lost" is no number, and the sum says all there is to say.
+    return isfinite(sum) ? sum + lost : sum;
+}
+
+static bool sum_result(const struct rml_fold *fold, const unsigned char *at, void *cell)
+{
+    if (fold->kind == RML_KIND_FLOAT) {
+        double sum = float_sum(at);
+        memcpy(cell, &sum, sizeof sum);
+        return !isnan(sum);
+    }
+    GET(rml_int128, sum, at);
+    if (fold->kind == RML_KIND_UINT ? sum > UINT64_MAX : sum > INT64_MAX || sum < INT64_MIN)
+        return false;
+    int64_t low = (int64_t)sum;
+    memcpy(cell, &low, sizeof low);
+    return true;
+}
+
+static bool avg_result(const struct rml_fold *fold, const unsigned char *at, uint64_t values,
+                       void *cell)
+{
+    double sum;
+    if (fold->kind == RML_KIND_FLOAT) {
+        sum = float_sum(at);
+    } else {
+        GET(rml_int128, exact, at);
+        sum = (double)exact;
+    }
+    double avg = sum / (double)values;
+    memcpy(cell, &avg, sizeof avg);
+    return !isnan(avg);
+}
+
+bool rml_aggregator_result(const struct rml_aggregator *aggregator, uint32_t index,
+                           const void *state, uint64_t records, void *cell)
+{
+    enum function function = (enum function)aggregator->results[index].function;
+    if (function == FUNCTION_COUNT) {
+        memcpy(cell, &records, sizeof records);
+        return true;
+    }
+    const struct rml_fold *fold = &aggregator->folds[aggregator->results[index].fold];
+    const unsigned char *at = (const unsigned char *)state + fold->offset;
+    if (function == FUNCTION_COUNT_IF) {
+        memcpy(cell, at + WORD, WORD);
+        return true;
+    }
+    GET(uint64_t, values, at);
+    if (values == 0)
+        return false;
+    switch (function) {
+    case FUNCTION_SUM:
+        return sum_result(fold, at + AT_SUM, cell);
+    case FUNCTION_AVG:
+        return avg_result(fold, at + AT_SUM, values, cell);
+    case FUNCTION_MIN:
+        memcpy(cell, at + AT_LEAST(fold->needs), WORD);
+        return true;
+    case FUNCTION_MAX:
+        memcpy(cell, at + AT_GREATEST(fold->needs), WORD);
+        return true;
+    case FUNCTION_COUNT:
+    case FUNCTION_COUNT_IF:
+    case FUNCTIONS:
+        break;
+    }
+    RML_UNREACHABLE("every function has a result");
+}

@@ -1,0 +1,77 @@
+/*
+ * aggregate - what a stage computes of each key and pane: a small block of words, folded by columns.
+ *
+ * Aggregates of one argument share what they have in common: count, sum, avg, min and max of x walk
+ * the column of x once and keep one sum. Such a group's words lie side by side:
+ *
+ *     values  how many inputs were neither null nor NaN
+ *     sum     FLOAT: sum and compensation (A. Neumaier, "Rundungsfehleranalyse einiger Verfahren zur
+ *             Summation endlicher Summen", 1974); INT, UINT: 128 bits, which no count of 64-bit
+ *             values can overflow
+ *     least, greatest
+ *
+ * States merge: of panes that were folded apart, the merged state is that of all records, where for
+ * floats the order of merging is the order of panes.
+ */
+#ifndef RML_OPERATORS_AGGREGATE_H
+#define RML_OPERATORS_AGGREGATE_H
+
+#include "runtime/plan/functions.h"
+#include "runtime/plan/plan.h"
+#include "runtime/record/batch.h"
+
+#define RML_FOLD_SUM  1u
+#define RML_FOLD_MIN  2u
+#define RML_FOLD_MAX  4u
+#define RML_FOLD_ALL  7u
+#define RML_FOLD_TRUE 8u
+
+/* One argument's words in the state. */
+struct rml_fold {
+    uint32_t column;
+    enum rml_kind kind;
+    unsigned needs;   // RML_FOLD_ bits
+    uint32_t offset;  // bytes from the state's start
+};
+
+struct rml_aggregator {
+    uint32_t fold_count;
+    struct rml_fold folds[RML_AGGREGATES_MAX];
+    uint32_t state_bytes;  // a multiple of 8
+    uint32_t result_count;
+
+    struct {
+        uint32_t function;
+        uint32_t fold;  // UINT32_MAX: count(), which the caller knows
+        enum rml_type type;
+    } results[RML_AGGREGATES_MAX];
+};
+
+extern const struct rml_functions rml_aggregate_functions;
+
+/* Lay out the state of a window stage's aggregates. */
+void rml_aggregator_init(struct rml_aggregator *aggregator, const struct rml_plan_stage *stage,
+                         const struct rml_frame *frame);
+
+/* The state of no records. `state` is 8-byte aligned. */
+void rml_aggregator_reset(const struct rml_aggregator *aggregator, void *state);
+
+/*
+ * Fold `count` rows in order: row rows[i] of the columns into states[i]. Returns how many inputs were
+ * skipped because they were null or NaN.
+ */
+uint64_t rml_aggregator_fold(const struct rml_aggregator *aggregator,
+                             const struct rml_column *columns, void *const *states,
+                             const uint16_t *rows, uint32_t count);
+
+/* Add the records of `from` to those of `into`. */
+void rml_aggregator_merge(const struct rml_aggregator *aggregator, void *into, const void *from);
+
+/*
+ * Result `index` of a state over `records` records, as a cell of its type's column; false: null.
+ * `cell` has 8 bytes.
+ */
+bool rml_aggregator_result(const struct rml_aggregator *aggregator, uint32_t index,
+                           const void *state, uint64_t records, void *cell);
+
+#endif

@@ -1,0 +1,673 @@
+/*
+ * KEYED WINDOWS
+ *
+ * State lies pane by pane: a pane has one row for each key that has records in it, at the key's slot.
+ *
+ *                slot  0    1    2    3 ...
+ *     pane 41        [row][   ][row][   ]      a row: how many records, what was corrected, and
+ *     pane 42        [row][row][   ][   ]             the words of the aggregates
+ *
+ * A record touches one row. When the watermark passes a window's end, one sweep over the window's
+ * panes gives a result for each key with records there; no key has a timer. A pane goes, and its
+ * memory with it, when the last window that contains it can no longer be corrected.
+ *
+ * A late record is one whose pane lies in a window that has fired. It is taken alone: it is folded
+ * into its pane, and every fired window around it that may still be corrected gives a new result.
+ * Which revision that is, the row of the window's last pane remembers.
+ */
+#include "operators/window.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "operators/aggregate.h"
+#include "operators/mapped.h"
+#include "operators/panes.h"
+#include "runtime/base/check.h"
+#include "runtime/base/err.h"
+#include "runtime/base/hash.h"
+#include "runtime/partition/operator.h"
+#include "runtime/state/keys.h"
+
+#define PANES_LIMIT 8192u  // open at once; a power of two
+#define NO_PANE     UINT32_MAX
+
+struct row {
+    uint64_t records;
+    uint32_t corrections;  // of the window whose last pane this is
+    uint32_t unused;
+    unsigned char state[];
+};
+
+struct pane {
+    int64_t index;
+    uint32_t next_free;
+    struct rml_rows rows;
+};
+
+struct window {
+    struct rml_operator_env env;
+    const struct rml_plan_stage *stage;
+    struct rml_plan_window spec;
+    struct rml_aggregator aggregator;
+    bool keyed;
+    bool shares_hash;  // the partition key's hash is this key's
+    uint32_t key_cell_bytes[RML_KEY_FIELDS_MAX];
+    enum rml_type key_types[RML_KEY_FIELDS_MAX];
+    struct rml_keys keys;
+    struct rml_rows_shape row_shape;
+    int64_t fired;  // every window that ends up to here has fired
+
+    struct pane *panes;
+    uint32_t free_pane, fresh_pane;
+    uint32_t *by_index;          // PANES_LIMIT places, by the low bits of the pane's index
+    uint32_t open[PANES_LIMIT];  // open panes in the order of their indices
+    uint32_t open_count;
+
+    // Working room for one run.
+    uint16_t rows[RML_BATCH_ROWS];
+    uint16_t late[RML_BATCH_ROWS];
+    uint32_t late_count;
+    uint16_t folded_rows[RML_BATCH_ROWS];
+    void *folded_states[RML_BATCH_ROWS];
+    uint32_t folded_count;
+    unsigned char *block_keys;  // RML_KEYS_BLOCK keys
+    uint64_t *combined;         // one state
+};
+
+static struct window *window_of(struct rml_operator *op)
+{
+    return (void *)op;
+}
+
+/* Panes */
+
+static struct pane *find_pane(const struct window *w, int64_t index)
+{
+    uint32_t at = w->by_index[(uint64_t)index & (PANES_LIMIT - 1)];
+    return at != NO_PANE && w->panes[at].index == index ? &w->panes[at] : NULL;
+}
+
+// NULL when another pane, too far away, holds the place.
+static struct pane *reach_pane(struct window *w, int64_t index)
+{
+    struct pane *pane = find_pane(w, index);
+    uint32_t *place = &w->by_index[(uint64_t)index & (PANES_LIMIT - 1)];
+    if (pane != NULL || *place != NO_PANE)
+        return pane;
+    *place = w->free_pane != NO_PANE ? w->free_pane : w->fresh_pane++;
+    pane = &w->panes[*place];
+    if (*place == w->free_pane)
+        w->free_pane = pane->next_free;
+    pane->index = index;
+
+    uint32_t at = w->open_count++;
+    for (; at > 0 && w->panes[w->open[at - 1]].index > index; at--)
+        w->open[at] = w->open[at - 1];
+    w->open[at] = *place;
+    return pane;
+}
+
+static void forget_use(struct window *w, uint32_t slot)
+{
+    if (!w->keyed)
+        return;
+    struct rml_key_row *key = rml_keys_row(&w->keys, slot);
+    if (--key->uses == 0)
+        rml_keys_drop(&w->keys, slot);
+}
+
+static uint32_t slots_end(const struct window *w)
+{
+    return w->keyed ? w->keys.slots_used : 1;
+}
+
+static bool has_state(const struct row *row)
+{
+    return row->records > 0 || row->corrections > 0;
+}
+
+static void free_pane(struct window *w, uint32_t at)
+{
+    struct pane *pane = &w->panes[w->open[at]];
+    uint32_t leaf_rows = 1u << w->row_shape.leaf_log;
+    for (uint32_t first = 0; first < slots_end(w); first += leaf_rows) {
+        uint32_t leaf = rml_rows_leaf(&pane->rows, w->env.pages, w->row_shape, first);
+        for (uint32_t i = 0; leaf != RML_NO_PAGE && i < leaf_rows; i++) {
+            const struct row *row = rml_rows_in_leaf(w->env.pages, w->row_shape, leaf, first + i);
+            if (has_state(row))
+                forget_use(w, first + i);
+        }
+    }
+    rml_rows_clear(&pane->rows, w->env.pages);
+    w->by_index[(uint64_t)pane->index & (PANES_LIMIT - 1)] = NO_PANE;
+    pane->next_free = w->free_pane;
+    w->free_pane = w->open[at];
+    w->open_count--;
+    memmove(&w->open[at], &w->open[at + 1], (w->open_count - at) * sizeof w->open[0]);
+}
+
+/* Rows */
+
+// The row of a slot in a pane, made empty if it is new; NULL when there is no room for it.
+static struct row *reach_row(struct window *w, struct pane *pane, uint32_t slot)
+{
+    struct row *row = rml_rows_find(&pane->rows, w->env.pages, w->row_shape, slot);
+    if (row == NULL)
+        row = rml_rows_reach(&pane->rows, w->env.pages, w->row_shape, slot);
+    return row;
+}
+
+static void start_row(struct window *w, struct row *row, uint32_t slot)
+{
+    rml_aggregator_reset(&w->aggregator, row->state);
+    if (w->keyed)
+        rml_keys_row(&w->keys, slot)->uses++;
+}
+
+/* Results */
+
+static void store_result(struct window *w, unsigned char *record, uint32_t field, bool there,
+                         const void *cell)
+{
+    const struct rml_schema *schema = &w->stage->output;
+    if (there) {
+        rml_cell_store(schema->fields[field].type, cell, record + schema->fields[field].offset);
+        return;
+    }
+    uint64_t nulls;
+    memcpy(&nulls, record, sizeof nulls);
+    nulls |= UINT64_C(1) << field;
+    memcpy(record, &nulls, sizeof nulls);
+}
+
+struct result {
+    uint32_t slot;
+    int64_t end;
+    const void *state;
+    uint64_t records;
+    uint32_t revision;
+    int64_t fire;
+};
+
+static void emit(struct window *w, const struct result *result)
+{
+    rml_count(&w->env.counts[RML_STAGE_rows_out], 1);
+    if (w->env.output == RML_OUTPUTS_MAX)
+        return;
+    unsigned char *record = w->env.row(w->env.context, w->env.output, result->fire)->record;
+    int64_t start = rml_time_sub(result->end, w->spec.size_ns);
+    int64_t revision = result->revision;
+    uint32_t field = 0;
+    store_result(w, record, field++, true, &start);
+    store_result(w, record, field++, true, &result->end);
+    const unsigned char *key = w->keyed ? rml_keys_row(&w->keys, result->slot)->key : NULL;
+    for (uint32_t i = 0; i < w->stage->key_count; i++) {
+        store_result(w, record, field++, true, key);
+        key += w->key_cell_bytes[i];
+    }
+    store_result(w, record, field++, true, &revision);
+    for (uint32_t i = 0; i < w->aggregator.result_count; i++) {
+        uint64_t cell = 0;
+        bool there =
+            rml_aggregator_result(&w->aggregator, i, result->state, result->records, &cell);
+        store_result(w, record, field++, there, &cell);
+    }
+}
+
+// The state of `slot` over the window that ends at `end`. Returns how many records it has.
+static uint64_t combine(struct window *w, uint32_t slot, int64_t end, const void **ret_state)
+{
+    int64_t last = rml_pane_of(&w->spec, end - 1);
+    int64_t first = last - w->spec.size_ns / w->spec.pane_ns + 1;
+    uint64_t records = 0;
+    *ret_state = w->combined;
+    for (int64_t p = first; p <= last; p++) {
+        const struct pane *pane = find_pane(w, p);
+        const struct row *row =
+            pane != NULL ? rml_rows_find(&pane->rows, w->env.pages, w->row_shape, slot) : NULL;
+        if (row == NULL || row->records == 0)
+            continue;
+        if (records == 0)
+            rml_aggregator_reset(&w->aggregator, w->combined);
+        rml_aggregator_merge(&w->aggregator, w->combined, row->state);
+        records += row->records;
+    }
+    return records;
+}
+
+// Give the result of every key of the leaf that begins at slot `first`.
+static uint64_t fire_leaf(struct window *w, int64_t end, uint32_t first,
+                          const struct pane *const *panes, uint32_t pane_count)
+{
+    uint32_t leaf_rows = 1u << w->row_shape.leaf_log;
+    uint64_t fired = 0;
+    for (uint32_t slot = first; slot < first + leaf_rows && slot < slots_end(w); slot++) {
+        struct result result = {.slot = slot, .end = end, .fire = end, .state = w->combined};
+        for (uint32_t i = 0; i < pane_count; i++) {
+            const struct row *row =
+                rml_rows_find(&panes[i]->rows, w->env.pages, w->row_shape, slot);
+            if (row == NULL || row->records == 0)
+                continue;
+            if (pane_count == 1) {
+                result.state = row->state;
+            } else {
+                if (result.records == 0)
+                    rml_aggregator_reset(&w->aggregator, w->combined);
+                rml_aggregator_merge(&w->aggregator, w->combined, row->state);
+            }
+            result.records += row->records;
+        }
+        if (result.records > 0) {
+            emit(w, &result);
+            fired++;
+        }
+    }
+    return fired;
+}
+
+static void fire(struct window *w, int64_t end)
+{
+    const struct pane *panes[RML_PANES_MAX];
+    uint32_t pane_count = 0;
+    int64_t last = rml_pane_of(&w->spec, end - 1);
+    int64_t first = last - w->spec.size_ns / w->spec.pane_ns + 1;
+    for (uint32_t i = 0; i < w->open_count; i++) {
+        const struct pane *pane = &w->panes[w->open[i]];
+        if (pane->index >= first && pane->index <= last)
+            panes[pane_count++] = pane;
+    }
+    uint64_t fired = 0;
+    for (uint32_t slot = 0; slot < slots_end(w); slot += 1u << w->row_shape.leaf_log)
+        fired += fire_leaf(w, end, slot, panes, pane_count);
+    rml_count(&w->env.counts[RML_STAGE_windows_fired], fired);
+}
+
+// The least end after `after` of a window in which some pane is open; false when there is none.
+static bool next_end(const struct window *w, int64_t after, int64_t *ret_end)
+{
+    rml_int128 least = (rml_int128)INT64_MAX + 1, grid = rml_pane_end_after(&w->spec, after);
+    for (uint32_t i = 0; i < w->open_count; i++) {
+        int64_t index = w->panes[w->open[i]].index;
+        rml_int128 end = rml_pane_first_end(&w->spec, index);
+        end = end > grid ? end : grid;
+        // a window that ends beyond the end of time ends there
+        if (end <= rml_pane_last_end(&w->spec, index) && end < least)
+            least = end;
+    }
+    if (least > INT64_MAX)
+        return false;
+    *ret_end = (int64_t)least;
+    return true;
+}
+
+static void window_advance(struct rml_operator *op, int64_t watermark)
+{
+    struct window *w = window_of(op);
+    int64_t end;
+    while (next_end(w, w->fired, &end) && end <= watermark) {
+        fire(w, end);
+        w->fired = end;
+    }
+    w->fired = watermark;
+    for (uint32_t i = w->open_count; i-- > 0;) {
+        rml_int128 kept = rml_pane_last_end(&w->spec, w->panes[w->open[i]].index);
+        if (kept + w->spec.late_ns <= watermark || watermark == RML_TIME_END)
+            free_pane(w, i);
+    }
+    rml_count_set(&w->env.counts[RML_STAGE_keys], w->keyed ? w->keys.count : 0);
+    rml_count_set(&w->env.counts[RML_STAGE_panes], w->open_count);
+    rml_count_set(&w->env.counts[RML_STAGE_state_bytes],
+                  (uint64_t)w->env.pages->in_use * RML_PAGE_BYTES);
+}
+
+static int64_t window_deadline(const struct rml_operator *op, int64_t watermark)
+{
+    const struct window *w = (const void *)op;
+    if (watermark == RML_TIME_NONE)
+        return RML_TIME_NONE + 1;
+    if (watermark == RML_TIME_END)
+        return RML_TIME_END;
+    rml_int128 fires = rml_pane_end_after(&w->spec, watermark);
+    rml_int128 frees =
+        rml_pane_end_after(&w->spec, rml_time_sub(watermark, w->spec.late_ns)) + w->spec.late_ns;
+    return rml_pane_clamp(fires < frees ? fires : frees);
+}
+
+/* Records */
+
+// Copy the keys of up to RML_KEYS_BLOCK rows together, and their hashes.
+static void gather_keys(struct window *w, const struct rml_batch *batch, const struct rml_run *run,
+                        const uint16_t *rows, uint32_t count, uint64_t *hashes)
+{
+    uint32_t stride = w->stage->key_bytes, at = 0;
+    for (uint32_t k = 0; k < w->stage->key_count; k++) {
+        const unsigned char *cells = batch->columns[w->stage->key_columns[k]].data;
+        uint32_t bytes = w->key_cell_bytes[k];
+        if (bytes == 8) {
+            for (uint32_t i = 0; i < count; i++)
+                memcpy(w->block_keys + (size_t)i * stride + at, cells + (size_t)rows[i] * 8, 8);
+        } else {
+            for (uint32_t i = 0; i < count; i++)
+                memcpy(w->block_keys + (size_t)i * stride + at, cells + (size_t)rows[i] * bytes,
+                       bytes);
+        }
+        at += bytes;
+    }
+    for (uint32_t i = 0; i < count; i++)
+        hashes[i] = w->shares_hash ? run->key_hash[rows[i]]
+                                   : rml_key_hash_bytes(w->block_keys + (size_t)i * stride, stride);
+}
+
+static void find_slots(struct window *w, const struct rml_batch *batch, const struct rml_run *run,
+                       const uint16_t *rows, uint32_t count, uint32_t *slots)
+{
+    if (!w->keyed) {
+        memset(slots, 0, count * sizeof slots[0]);
+        return;
+    }
+    uint64_t hashes[RML_KEYS_BLOCK];
+    gather_keys(w, batch, run, rows, count, hashes);
+    rml_keys_reach(&w->keys, hashes, w->block_keys, count, slots);
+}
+
+static void refuse(struct window *w, uint32_t slot)
+{
+    rml_count(&w->env.counts[RML_STAGE_refused], 1);
+    if (w->keyed && slot != RML_NO_SLOT && rml_keys_row(&w->keys, slot)->uses == 0)
+        rml_keys_drop(&w->keys, slot);
+}
+
+static void touch(struct window *w, struct row *row, uint32_t slot, uint16_t at)
+{
+    if (!has_state(row))
+        start_row(w, row, slot);
+    row->records++;
+    w->folded_states[w->folded_count] = row->state;
+    w->folded_rows[w->folded_count++] = at;
+}
+
+/*
+ * A block of rows of one pane. A slot that the block itself made for a key that then found no room
+ * is dropped, so a later row of the block with the same key must not use it: such rows are refused
+ * alike, because room does not come back within a block.
+ */
+static void take_block(struct window *w, struct pane *pane, const uint32_t *slots,
+                       const uint16_t *rows, uint32_t count)
+{
+    struct row *found[RML_KEYS_BLOCK];
+    for (uint32_t i = 0; i < count; i++) {
+        found[i] = slots[i] != RML_NO_SLOT ? reach_row(w, pane, slots[i]) : NULL;
+        __builtin_prefetch(found[i], 1);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        if (found[i] != NULL)
+            touch(w, found[i], slots[i], rows[i]);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        if (found[i] != NULL)
+            continue;
+        bool again = false;
+        for (uint32_t j = 0; j < i; j++)
+            again |= found[j] == NULL && slots[j] == slots[i];
+        refuse(w, again ? RML_NO_SLOT : slots[i]);
+    }
+}
+
+static void fold(struct window *w, const struct rml_batch *batch)
+{
+    uint64_t skipped = rml_aggregator_fold(&w->aggregator, batch->columns, w->folded_states,
+                                           w->folded_rows, w->folded_count);
+    rml_count(&w->env.counts[RML_STAGE_aggregated], w->folded_count);
+    if (skipped > 0)
+        rml_count(&w->env.counts[RML_STAGE_null_skipped], skipped);
+    w->folded_count = 0;
+}
+
+// Rows of one pane, none of whose windows has fired.
+static void take_on_time(struct window *w, const struct rml_batch *batch, const struct rml_run *run,
+                         int64_t index, const uint16_t *rows, uint32_t count)
+{
+    struct pane *pane = reach_pane(w, index);
+    if (pane == NULL) {
+        rml_count(&w->env.counts[RML_STAGE_refused], count);
+        return;
+    }
+    for (uint32_t done = 0; done < count; done += RML_KEYS_BLOCK) {
+        uint32_t slots[RML_KEYS_BLOCK];
+        uint32_t block = count - done < RML_KEYS_BLOCK ? count - done : RML_KEYS_BLOCK;
+        find_slots(w, batch, run, rows + done, block, slots);
+        take_block(w, pane, slots, rows + done, block);
+    }
+    fold(w, batch);
+}
+
+// The next revision of the window that ends at `end`, which had a result before.
+static uint32_t next_revision(struct window *w, int64_t end, uint32_t slot)
+{
+    struct pane *pane = reach_pane(w, rml_pane_of(&w->spec, end - 1));
+    struct row *row = pane != NULL ? reach_row(w, pane, slot) : NULL;
+    if (row == NULL)
+        return 1;
+    if (!has_state(row))
+        start_row(w, row, slot);
+    return ++row->corrections;
+}
+
+// One record of a window that has fired and may still be corrected.
+static void take_correction(struct window *w, const struct rml_batch *batch,
+                            const struct rml_run *run, int64_t index, uint16_t at)
+{
+    uint32_t slot;
+    find_slots(w, batch, run, &at, 1, &slot);
+    struct pane *pane = reach_pane(w, index);
+    struct row *row = pane != NULL && slot != RML_NO_SLOT ? reach_row(w, pane, slot) : NULL;
+    if (row == NULL) {
+        refuse(w, slot);
+        return;
+    }
+    touch(w, row, slot, at);
+    fold(w, batch);
+    rml_count(&w->env.counts[RML_STAGE_corrections], 1);
+
+    rml_int128 first = rml_pane_first_end(&w->spec, index);
+    rml_int128 kept = rml_pane_end_after(&w->spec, rml_time_sub(run->watermark, w->spec.late_ns));
+    rml_int128 last = rml_pane_last_end(&w->spec, index);
+    for (rml_int128 end = first > kept ? first : kept; end <= last && end <= run->watermark;
+         end += w->spec.every_ns) {
+        struct result result = {.slot = slot, .end = (int64_t)end, .fire = run->watermark};
+        result.records = combine(w, slot, result.end, &result.state);
+        if (result.records > 1)
+            result.revision = next_revision(w, result.end, slot);
+        emit(w, &result);
+    }
+}
+
+// Panes below `gone` are beyond correction; panes below `fired` lie in a window that has fired.
+struct bounds {
+    int64_t gone, fired;
+};
+
+static struct bounds bounds_at(const struct window *w, int64_t watermark)
+{
+    if (watermark == RML_TIME_NONE)
+        return (struct bounds){INT64_MIN, INT64_MIN};
+    // A pane is gone when the start of its last window is not after watermark - late - size.
+    int64_t kept = rml_time_sub(watermark, w->spec.late_ns);
+    rml_int128 start = rml_pane_end_after(&w->spec, kept) - w->spec.size_ns - w->spec.offset_ns;
+    rml_int128 end = rml_pane_end_up_to(&w->spec, watermark) - w->spec.offset_ns;
+    return (struct bounds){rml_pane_clamp(start / w->spec.pane_ns),
+                           rml_pane_clamp(end / w->spec.pane_ns)};
+}
+
+// Rows in the order they came: stretches of one pane on time together, late ones alone.
+static void take_in_order(struct window *w, const struct rml_batch *batch,
+                          const struct rml_run *run, const struct bounds *bounds, uint32_t count)
+{
+    for (uint32_t i = 0; i < count;) {
+        int64_t index = rml_pane_of(&w->spec, run->time[w->rows[i]]);
+        if (index < bounds->gone) {
+            w->late[w->late_count++] = w->rows[i++];
+            continue;
+        }
+        if (index < bounds->fired) {
+            take_correction(w, batch, run, index, w->rows[i++]);
+            continue;
+        }
+        uint32_t from = i++;
+        while (i < count && rml_pane_of(&w->spec, run->time[w->rows[i]]) == index)
+            i++;
+        take_on_time(w, batch, run, index, w->rows + from, i - from);
+    }
+}
+
+static bool has_null_key(const struct window *w, const struct rml_batch *batch, uint32_t row)
+{
+    for (uint32_t k = 0; k < w->stage->key_count; k++) {
+        const uint8_t *null = batch->columns[w->stage->key_columns[k]].null;
+        if (null != NULL && null[row])
+            return true;
+    }
+    return false;
+}
+
+// The rows to take: the selected ones that have a key.
+static uint32_t choose_rows(struct window *w, const struct rml_batch *batch)
+{
+    bool nulls = false;
+    for (uint32_t k = 0; k < w->stage->key_count; k++)
+        nulls |= batch->columns[w->stage->key_columns[k]].null != NULL;
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < batch->selected; i++) {
+        w->rows[count] = batch->select != NULL ? batch->select[i] : (uint16_t)i;
+        count += !(nulls && has_null_key(w, batch, w->rows[count]));
+    }
+    return count;
+}
+
+static void window_take(struct rml_operator *op, const struct rml_batch *batch,
+                        const struct rml_run *run)
+{
+    struct window *w = window_of(op);
+    rml_count(&w->env.counts[RML_STAGE_in], batch->selected);
+    if (w->stage->mapped_count > 0)
+        rml_mapped_fill(&w->env, batch);
+    uint32_t count = choose_rows(w, batch);
+    if (count < batch->selected)
+        rml_count(&w->env.counts[RML_STAGE_null_key], batch->selected - count);
+    if (count == 0)
+        return;
+
+    int64_t least = run->time[w->rows[0]], greatest = least;
+    for (uint32_t i = 1; i < count; i++) {
+        int64_t time = run->time[w->rows[i]];
+        least = time < least ? time : least;
+        greatest = time > greatest ? time : greatest;
+    }
+    struct bounds bounds = bounds_at(w, run->watermark);
+    int64_t first = rml_pane_of(&w->spec, least);
+    if (first >= bounds.fired && first == rml_pane_of(&w->spec, greatest)) {
+        take_on_time(w, batch, run, first, w->rows, count);
+        return;
+    }
+    w->late_count = 0;
+    take_in_order(w, batch, run, &bounds, count);
+    if (w->late_count == 0)
+        return;
+    rml_count(&w->env.counts[RML_STAGE_late], w->late_count);
+    struct rml_batch late = *batch;
+    late.select = w->late;
+    late.selected = w->late_count;
+    w->env.pass(w->env.context, w->env.stage, true, &late, run);
+}
+
+/* Setting up */
+
+static void window_close(struct rml_operator *op)
+{
+    struct window *w = window_of(op);
+    if (w->keyed)
+        rml_keys_close(&w->keys);
+    free(w->panes);
+    free(w->by_index);
+    free(w->block_keys);
+    free(w->combined);
+    free(w);
+}
+
+static int reserve(struct window *w)
+{
+    uint32_t key_bytes = w->stage->key_bytes > 0 ? w->stage->key_bytes : 1;
+    w->panes = calloc(PANES_LIMIT, sizeof *w->panes);
+    w->by_index = malloc(PANES_LIMIT * sizeof *w->by_index);
+    w->block_keys = calloc(RML_KEYS_BLOCK, key_bytes);
+    w->combined = calloc(1, w->aggregator.state_bytes + sizeof *w->combined);
+    if (w->panes == NULL || w->by_index == NULL || w->block_keys == NULL || w->combined == NULL)
+        return -ENOMEM;
+    memset(w->by_index, 0xff, PANES_LIMIT * sizeof *w->by_index);
+    w->free_pane = NO_PANE;
+    return 0;
+}
+
+static int open_keys(struct window *w, struct rml_err *err)
+{
+    const struct rml_frame *frame = &w->env.plan->sources[w->stage->source].frame;
+    bool cells_are_fields = true;
+    for (uint32_t k = 0; k < w->stage->key_count; k++) {
+        w->key_types[k] = frame->columns[w->stage->key_columns[k]].type;
+        const struct rml_type_info *info = &rml_type_info[w->key_types[k]];
+        w->key_cell_bytes[k] = info->cell_bytes;
+        cells_are_fields = cells_are_fields && info->cell_bytes == info->bytes;
+    }
+    // The partition's hash is of record fields, this table's of cells: one serves both where the
+    // bytes are the same.
+    w->shares_hash = w->stage->key_is_partition_key && cells_are_fields;
+    return rml_keys_open(&w->keys, w->env.pages, w->stage->key_bytes, w->env.plan->keys_max, err);
+}
+
+static int window_open(struct rml_operator **ret_operator, const struct rml_operator_env *env,
+                       struct rml_err *err)
+{
+    struct window *w = calloc(1, sizeof *w);
+    if (w == NULL)
+        return RML_FAIL(err, -ENOMEM, "no memory");
+    w->env = *env;
+    w->stage = &env->plan->stages[env->stage];
+    w->spec = w->stage->window;
+    w->fired = RML_TIME_NONE;
+    rml_aggregator_init(&w->aggregator, w->stage, &env->plan->sources[w->stage->source].frame);
+    int rc = reserve(w);
+    if (rc < 0) {
+        rml_err_set(err, rc, "no memory for panes");
+        goto fail;
+    }
+    uint32_t row_bytes = (uint32_t)sizeof(struct row) + w->aggregator.state_bytes;
+    w->row_shape = rml_rows_shape(row_bytes);
+    if (w->stage->key_count > 0) {
+        rc = open_keys(w, err);
+        if (rc < 0)
+            goto fail;
+        w->keyed = true;
+        if (env->plan->keys_max > rml_rows_max(w->row_shape)) {
+            rc = RML_FAIL(err, -EINVAL, "max_keys %u: states of %u bytes allow %llu",
+                          env->plan->keys_max, row_bytes,
+                          (unsigned long long)rml_rows_max(w->row_shape));
+            goto fail;
+        }
+    }
+    *ret_operator = (void *)w;
+    return 0;
+fail:
+    window_close((void *)w);
+    return rc;
+}
+
+const struct rml_operator_kind rml_operator_window = {
+    .name = "window",
+    .open = window_open,
+    .close = window_close,
+    .take = window_take,
+    .advance = window_advance,
+    .deadline = window_deadline,
+};

@@ -1,0 +1,413 @@
+/*
+ * THE PARTITION
+ *
+ * A batch step is taken in runs. The watermark of the partition is the least of its lanes' clocks,
+ * less what the source allows in disorder; it moves while records are taken. What a stage does with
+ * a record depends on the watermark only through the stage's deadlines (a window's end, the end of
+ * its lateness), so a stretch of records during which no deadline is passed can be taken as one:
+ *
+ *     clock    ... 7  8  8  9 | 10  9 11 11 | 12 ...
+ *                             ^ the watermark passes a deadline here: the run ends with this record,
+ *                               windows fire, the next run begins
+ *
+ * A record that moves the watermark is taken before it moves, and a mark moves it before the record
+ * that it stands at; both are what would happen were records taken one at a time.
+ */
+#include "runtime/partition/partition.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/base/check.h"
+#include "runtime/base/err.h"
+#include "runtime/partition/emit.h"
+#include "runtime/partition/operator.h"
+#include "runtime/partition/tree.h"
+#include "runtime/state/pages.h"
+#include "runtime/time/time.h"
+
+struct lane {
+    bool attached;
+    bool idle;
+    bool active;  // something came since the last tick
+    uint32_t source;
+    int64_t clock;        // greatest event time that this partition knows of
+    int64_t active_tick;  // the last tick that found it active
+};
+
+struct source {
+    const struct rml_plan_source *plan;
+    struct rml_tree tree;
+    int64_t watermark;
+    int64_t deadline;  // least watermark at which a stage acts
+    uint32_t lane_count;
+};
+
+struct rml_partition {
+    const struct rml_plan *plan;
+    struct rml_pages pages;
+    struct rml_emit emit;
+    uint32_t lanes_max;
+    struct lane *lanes;
+    struct source *sources;
+    int64_t tick;  // the wall clock as the last tick said
+    int64_t time[RML_BATCH_ROWS];
+    int64_t clock[RML_BATCH_ROWS];
+};
+
+static int64_t lane_watermark(const struct source *source, const struct lane *lane)
+{
+    return lane->clock == RML_TIME_NONE ? RML_TIME_NONE
+                                        : rml_time_sub(lane->clock, source->plan->out_of_order_ns);
+}
+
+/*
+ * The least watermark over the lanes of `source` that are not idle, leaving out lane `except`;
+ * RML_TIME_END when there is none.
+ */
+static int64_t least_watermark(const struct rml_partition *p, uint32_t source, uint32_t except)
+{
+    int64_t least = RML_TIME_END;
+    for (uint32_t i = 0; i < p->lanes_max; i++) {
+        const struct lane *lane = &p->lanes[i];
+        if (!lane->attached || lane->source != source || lane->idle || i == except)
+            continue;
+        int64_t w = lane_watermark(&p->sources[source], lane);
+        least = w < least ? w : least;
+    }
+    return least;
+}
+
+static void advance(struct rml_partition *p, uint32_t source_index, int64_t watermark)
+{
+    struct source *source = &p->sources[source_index];
+    if (watermark <= source->watermark)
+        return;
+    source->watermark = watermark;
+    if (watermark < source->deadline)
+        return;
+    rml_tree_advance(&source->tree, watermark);
+    source->deadline = rml_tree_deadline(&source->tree, watermark);
+}
+
+// When every lane is idle the furthest of them decides, so that a pause of all does not hold results.
+static void advance_from_lanes(struct rml_partition *p, uint32_t source_index)
+{
+    int64_t least = least_watermark(p, source_index, UINT32_MAX);
+    if (least == RML_TIME_END) {
+        least = RML_TIME_NONE;
+        for (uint32_t i = 0; i < p->lanes_max; i++) {
+            const struct lane *lane = &p->lanes[i];
+            if (!lane->attached || lane->source != source_index)
+                continue;
+            int64_t w = lane_watermark(&p->sources[source_index], lane);
+            least = w > least ? w : least;
+        }
+    }
+    advance(p, source_index, least);
+}
+
+// What a batch step works on: one lane's view while records go by.
+struct taking {
+    struct rml_partition *p;
+    struct source *source;
+    struct lane *lane;
+    uint32_t source_index;
+    int64_t others;  // least watermark of the other lanes
+    const unsigned char *records;
+    const struct rml_mark *marks;
+    uint32_t mark_count, mark_next;
+    uint32_t mark_base;  // row of the step at which the present chunk begins
+};
+
+static int64_t watermark_at(const struct taking *t, int64_t clock)
+{
+    int64_t own = clock == RML_TIME_NONE ? RML_TIME_NONE
+                                         : rml_time_sub(clock, t->source->plan->out_of_order_ns);
+    return own < t->others ? own : t->others;
+}
+
+static void run(struct taking *t, uint32_t from, uint32_t to)
+{
+    if (from == to)
+        return;
+    struct rml_partition *p = t->p;
+    const struct rml_tree_run tree_run = {
+        .records = t->records + (size_t)from * t->source->plan->schema.record_bytes,
+        .rows = to - from,
+        .watermark = t->source->watermark,
+        .time = p->time + from,
+        .clock = t->source->tree.wants_clock ? p->clock + from : NULL,
+    };
+    rml_tree_take(&t->source->tree, &tree_run);
+}
+
+static int64_t greatest(const int64_t *values, uint32_t count)
+{
+    int64_t most = values[0];
+    for (uint32_t i = 1; i < count; i++)
+        most = values[i] > most ? values[i] : most;
+    return most;
+}
+
+// A chunk in which the watermark may pass a deadline, or whose rows want their clocks: row by row.
+static void take_watching(struct taking *t, uint32_t rows)
+{
+    struct rml_partition *p = t->p;
+    int64_t clock = t->lane->clock;
+    uint32_t from = 0;
+    for (uint32_t i = 0; i < rows; i++) {
+        while (t->mark_next < t->mark_count && t->marks[t->mark_next].row == t->mark_base + i) {
+            int64_t time = t->marks[t->mark_next++].time;
+            clock = time > clock ? time : clock;
+            if (watermark_at(t, clock) >= t->source->deadline) {
+                run(t, from, i);
+                from = i;
+                advance(p, t->source_index, watermark_at(t, clock));
+            }
+        }
+        clock = p->time[i] > clock ? p->time[i] : clock;
+        p->clock[i] = clock;
+        if (watermark_at(t, clock) >= t->source->deadline) {
+            run(t, from, i + 1);
+            from = i + 1;
+            advance(p, t->source_index, watermark_at(t, clock));
+        }
+    }
+    run(t, from, rows);
+    t->lane->clock = clock;
+    advance(p, t->source_index, watermark_at(t, clock));
+}
+
+static void take_chunk(struct taking *t, uint32_t rows)
+{
+    struct rml_partition *p = t->p;
+    const struct rml_schema *schema = &t->source->plan->schema;
+    const unsigned char *at = t->records + schema->fields[t->source->plan->time_field].offset;
+    for (uint32_t i = 0; i < rows; i++)
+        memcpy(&p->time[i], at + (size_t)i * schema->record_bytes, sizeof p->time[i]);
+
+    uint32_t mark_end = t->mark_next;
+    int64_t clock = greatest(p->time, rows);
+    clock = clock > t->lane->clock ? clock : t->lane->clock;
+    while (mark_end < t->mark_count && t->marks[mark_end].row < t->mark_base + rows) {
+        clock = t->marks[mark_end].time > clock ? t->marks[mark_end].time : clock;
+        mark_end++;
+    }
+    if (t->source->tree.wants_clock || watermark_at(t, clock) >= t->source->deadline) {
+        take_watching(t, rows);
+        return;
+    }
+    run(t, 0, rows);
+    t->mark_next = mark_end;
+    t->lane->clock = clock;
+    advance(p, t->source_index, watermark_at(t, clock));
+}
+
+static int take_batch(struct rml_partition *p, const struct rml_step *step,
+                      const struct rml_step_input *input)
+{
+    if (step->lane >= p->lanes_max || !p->lanes[step->lane].attached
+        || step->count > (uint32_t)INT32_MAX)
+        return -EPROTO;
+    struct lane *lane = &p->lanes[step->lane];
+    struct source *source = &p->sources[lane->source];
+    uint32_t record_bytes = source->plan->schema.record_bytes;
+    struct taking t = {
+        .p = p,
+        .source = source,
+        .lane = lane,
+        .source_index = lane->source,
+    };
+    if (lane->idle) {
+        lane->idle = false;  // from now on it holds the watermark back again
+    }
+    lane->active = true;
+    t.others = least_watermark(p, lane->source, step->lane);
+    if (step->count > 0) {
+        t.records = input->records;
+        t.marks = input->marks;
+        t.mark_count = input->mark_count;
+    }
+    for (uint32_t done = 0; done < step->count;) {
+        uint32_t rows = step->count - done;
+        rows = rows < RML_BATCH_ROWS ? rows : RML_BATCH_ROWS;
+        take_chunk(&t, rows);
+        done += rows;
+        t.mark_base = done;
+        t.records += (size_t)rows * record_bytes;
+    }
+    if (step->time > lane->clock)
+        lane->clock = step->time;
+    advance_from_lanes(p, lane->source);
+    rml_count_set(&source->tree.counts[RML_SOURCE_watermark], (uint64_t)source->watermark);
+    rml_emit_step_end(&p->emit, lane->source, source->watermark);
+    return (int)step->count;
+}
+
+static int attach(struct rml_partition *p, uint32_t index, uint32_t source)
+{
+    if (index >= p->lanes_max || source >= p->plan->source_count || p->lanes[index].attached)
+        return -EPROTO;
+    p->lanes[index] = (struct lane){.attached = true,
+                                    .active = true,
+                                    .source = source,
+                                    .clock = RML_TIME_NONE,
+                                    .active_tick = p->tick};
+    p->sources[source].lane_count++;
+    return 0;
+}
+
+static int detach(struct rml_partition *p, uint32_t index)
+{
+    if (index >= p->lanes_max || !p->lanes[index].attached)
+        return -EPROTO;
+    uint32_t source = p->lanes[index].source;
+    // It has vouched for its last time: what the others allow counts, and nothing without others.
+    int64_t own = lane_watermark(&p->sources[source], &p->lanes[index]);
+    p->lanes[index].attached = false;
+    p->sources[source].lane_count--;
+    if (p->sources[source].lane_count > 0)
+        advance_from_lanes(p, source);
+    else
+        advance(p, source, own);
+    rml_emit_step_end(&p->emit, source, p->sources[source].watermark);
+    return 0;
+}
+
+static int end(struct rml_partition *p, uint32_t source)
+{
+    if (source >= p->plan->source_count)
+        return -EPROTO;
+    advance(p, source, RML_TIME_END);
+    rml_emit_step_end(&p->emit, source, RML_TIME_END);
+    return 0;
+}
+
+static int tick(struct rml_partition *p, int64_t now)
+{
+    p->tick = now;
+    for (uint32_t i = 0; i < p->lanes_max; i++) {
+        struct lane *lane = &p->lanes[i];
+        if (!lane->attached)
+            continue;
+        int64_t idle_after = p->sources[lane->source].plan->idle_after_ns;
+        if (lane->active) {
+            lane->active = false;
+            lane->active_tick = now;
+        } else if (idle_after > 0 && rml_time_sub(now, lane->active_tick) >= idle_after) {
+            lane->idle = true;
+        }
+    }
+    for (uint32_t s = 0; s < p->plan->source_count; s++) {
+        if (p->sources[s].lane_count == 0)
+            continue;
+        advance_from_lanes(p, s);
+        rml_emit_step_end(&p->emit, s, p->sources[s].watermark);
+    }
+    return 0;
+}
+
+int rml_partition_step(struct rml_partition *p, const struct rml_step *step,
+                       const struct rml_step_input *input)
+{
+    switch ((enum rml_step_kind)step->kind) {
+    case RML_STEP_BATCH:
+        return take_batch(p, step, input);
+    case RML_STEP_TICK:
+        return tick(p, step->time);
+    case RML_STEP_ATTACH:
+        return attach(p, step->lane, step->count);
+    case RML_STEP_DETACH:
+        return detach(p, step->lane);
+    case RML_STEP_END:
+        return end(p, step->count);
+    }
+    return -EPROTO;
+}
+
+bool rml_partition_vouch_due(const struct rml_partition *p, uint16_t lane_index, int64_t time)
+{
+    if (lane_index >= p->lanes_max || !p->lanes[lane_index].attached)
+        return false;
+    const struct lane *lane = &p->lanes[lane_index];
+    if (time <= lane->clock)
+        return false;
+    const struct source *source = &p->sources[lane->source];
+    if (lane->idle || p->emit.door.announce_progress)
+        return true;
+    // Keeping a quiet partition from looking idle matters once a tick has gone by without news.
+    if (source->plan->idle_after_ns > 0 && !lane->active)
+        return true;
+    int64_t others = least_watermark(p, lane->source, lane_index);
+    int64_t own = rml_time_sub(time, source->plan->out_of_order_ns);
+    return (own < others ? own : others) >= source->deadline;
+}
+
+int64_t rml_partition_watermark(const struct rml_partition *p, uint32_t source)
+{
+    return source < p->plan->source_count ? p->sources[source].watermark : RML_TIME_NONE;
+}
+
+int rml_partition_open(struct rml_partition **ret_partition, const struct rml_plan *plan,
+                       const struct rml_operators *operators,
+                       const struct rml_partition_options *options, struct rml_err *err)
+{
+    int rc = -ENOMEM;
+    struct rml_partition *p = calloc(1, sizeof *p);
+    if (p == NULL)
+        return RML_FAIL(err, -ENOMEM, "no memory for a partition");
+    p->plan = plan;
+    p->lanes_max = options->lanes_max;
+    p->tick = RML_TIME_NONE;
+    p->lanes = calloc(options->lanes_max, sizeof *p->lanes);
+    p->sources = calloc(plan->source_count, sizeof *p->sources);
+    if (p->lanes == NULL || p->sources == NULL) {
+        rml_err_set(err, rc, "no memory for a partition");
+        goto fail;
+    }
+    rc = rml_pages_open(&p->pages, plan->state_bytes_max, err);
+    if (rc < 0)
+        goto fail;
+    rml_emit_init(&p->emit, plan, options->index, &options->door);
+    for (uint32_t s = 0; s < plan->source_count; s++) {
+        struct source *source = &p->sources[s];
+        source->plan = &plan->sources[s];
+        source->watermark = RML_TIME_NONE;
+        const struct rml_tree_options tree = {
+            .plan = plan,
+            .source = s,
+            .partition = options->index,
+            .operators = operators,
+            .pages = &p->pages,
+            .emit = &p->emit,
+            .stage_counts = options->stages,
+            .source_counts = &options->sources[s],
+        };
+        rc = rml_tree_open(&source->tree, &tree, err);
+        if (rc < 0) {
+            rc = RML_WRAP(err, rc, "source %s", source->plan->name);
+            goto fail;
+        }
+        source->deadline = rml_tree_deadline(&source->tree, RML_TIME_NONE);
+        rml_count_set(&source->tree.counts[RML_SOURCE_watermark], (uint64_t)RML_TIME_NONE);
+    }
+    *ret_partition = p;
+    return 0;
+fail:
+    rml_partition_close(p);
+    return rc;
+}
+
+void rml_partition_close(struct rml_partition *p)
+{
+    if (p == NULL)
+        return;
+    for (uint32_t s = 0; p->sources != NULL && s < p->plan->source_count; s++)
+        rml_tree_close(&p->sources[s].tree);
+    rml_pages_close(&p->pages);
+    free(p->sources);
+    free(p->lanes);
+    free(p);
+}
