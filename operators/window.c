@@ -335,6 +335,15 @@ static int64_t window_deadline(const struct rml_operator *op, int64_t watermark)
     return rml_pane_clamp(fires < frees ? fires : frees);
 }
 
+static int64_t window_settled(const struct rml_operator *op, int64_t watermark)
+{
+    const struct window *w = (const void *)op;
+    // Without corrections only windows that end later give rows; END and NONE are no times.
+    if (w->spec.late_ns == 0 || watermark == RML_TIME_NONE || watermark == RML_TIME_END)
+        return watermark;
+    return rml_pane_clamp(rml_pane_end_up_to(&w->spec, watermark));
+}
+
 /* Records */
 
 // Copy the keys of up to RML_KEYS_BLOCK rows together, and their hashes.
@@ -474,9 +483,10 @@ static void take_correction(struct window *w, const struct rml_batch *batch,
     rml_int128 first = rml_pane_first_end(&w->spec, index);
     rml_int128 kept = rml_pane_end_after(&w->spec, rml_time_sub(run->watermark, w->spec.late_ns));
     rml_int128 last = rml_pane_last_end(&w->spec, index);
+    int64_t fire_at = rml_pane_clamp(rml_pane_end_up_to(&w->spec, run->watermark));
     for (rml_int128 end = first > kept ? first : kept; end <= last && end <= run->watermark;
          end += w->spec.every_ns) {
-        struct result result = {.slot = slot, .end = (int64_t)end, .fire = run->watermark};
+        struct result result = {.slot = slot, .end = (int64_t)end, .fire = fire_at};
         result.records = combine(w, slot, result.end, &result.state);
         if (result.records > 1)
             result.revision = next_revision(w, result.end, slot);
@@ -670,4 +680,5 @@ const struct rml_operator_kind rml_operator_window = {
     .take = window_take,
     .advance = window_advance,
     .deadline = window_deadline,
+    .settled = window_settled,
 };

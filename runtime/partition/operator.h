@@ -58,6 +58,9 @@ struct rml_operator_kind {
     /* The least watermark above the given one at which `advance` might do something, whatever
      * records come until then; RML_TIME_END when none. NULL: never. */
     int64_t (*deadline)(const struct rml_operator *op, int64_t watermark);
+    /* The least `fire` that a later row of it can have, now that the watermark is this. NULL: the
+     * watermark. */
+    int64_t (*settled)(const struct rml_operator *op, int64_t watermark);
 };
 
 struct rml_operators {

@@ -79,6 +79,13 @@ static int64_t least_watermark(const struct rml_partition *p, uint32_t source, u
     return least;
 }
 
+static void step_end(struct rml_partition *p, uint32_t source_index)
+{
+    struct source *source = &p->sources[source_index];
+    rml_count_set(&source->tree.counts[RML_SOURCE_watermark], (uint64_t)source->watermark);
+    rml_emit_step_end(&p->emit, source_index, rml_tree_settled(&source->tree, source->watermark));
+}
+
 static void advance(struct rml_partition *p, uint32_t source_index, int64_t watermark)
 {
     struct source *source = &p->sources[source_index];
@@ -220,9 +227,7 @@ static int take_batch(struct rml_partition *p, const struct rml_step *step,
         .lane = lane,
         .source_index = lane->source,
     };
-    if (lane->idle) {
-        lane->idle = false;  // from now on it holds the watermark back again
-    }
+    lane->idle = false;  // from now on it holds the watermark back again
     lane->active = true;
     t.others = least_watermark(p, lane->source, step->lane);
     if (step->count > 0) {
@@ -241,8 +246,7 @@ static int take_batch(struct rml_partition *p, const struct rml_step *step,
     if (step->time > lane->clock)
         lane->clock = step->time;
     advance_from_lanes(p, lane->source);
-    rml_count_set(&source->tree.counts[RML_SOURCE_watermark], (uint64_t)source->watermark);
-    rml_emit_step_end(&p->emit, lane->source, source->watermark);
+    step_end(p, lane->source);
     return (int)step->count;
 }
 
@@ -272,7 +276,7 @@ static int detach(struct rml_partition *p, uint32_t index)
         advance_from_lanes(p, source);
     else
         advance(p, source, own);
-    rml_emit_step_end(&p->emit, source, p->sources[source].watermark);
+    step_end(p, source);
     return 0;
 }
 
@@ -281,7 +285,7 @@ static int end(struct rml_partition *p, uint32_t source)
     if (source >= p->plan->source_count)
         return -EPROTO;
     advance(p, source, RML_TIME_END);
-    rml_emit_step_end(&p->emit, source, RML_TIME_END);
+    step_end(p, source);
     return 0;
 }
 
@@ -304,7 +308,7 @@ static int tick(struct rml_partition *p, int64_t now)
         if (p->sources[s].lane_count == 0)
             continue;
         advance_from_lanes(p, s);
-        rml_emit_step_end(&p->emit, s, p->sources[s].watermark);
+        step_end(p, s);
     }
     return 0;
 }

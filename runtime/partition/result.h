@@ -33,7 +33,8 @@ uint32_t rml_outputs_list(const struct rml_plan *plan, struct rml_output *output
 struct rml_result_row {
     int64_t
         fire;  // event time at which the row came to be: never goes back within a source of a partition.
-               // A window on time: its end; a correction: the watermark; a record: the greatest
+               // A window on time: its end; a correction: the last end of a window that the
+               // watermark had passed, which no cut into batches changes; a record: the greatest
                // event time of the lane up to and with it
     uint64_t seq;  // of the partition's rows of this output, from 0
     unsigned char record[];

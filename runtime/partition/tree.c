@@ -163,6 +163,18 @@ int64_t rml_tree_deadline(const struct rml_tree *tree, int64_t watermark)
     return least;
 }
 
+int64_t rml_tree_settled(const struct rml_tree *tree, int64_t watermark)
+{
+    int64_t least = watermark;
+    for (uint32_t s = 0; s < tree->options.plan->stage_count; s++) {
+        if (tree->operators[s] == NULL || kind_of(tree, s)->settled == NULL)
+            continue;
+        int64_t settled = kind_of(tree, s)->settled(tree->operators[s], watermark);
+        least = settled < least ? settled : least;
+    }
+    return least;
+}
+
 static struct rml_result_row *row(void *context, uint32_t output, int64_t fire)
 {
     struct rml_tree *tree = context;

@@ -290,7 +290,7 @@ void rml_keys_reach(struct rml_keys *keys, const uint64_t *hashes, const void *k
 void rml_keys_drop(struct rml_keys *keys, uint32_t slot)
 {
     struct rml_key_row *row = rml_keys_row(keys, slot);
-    RML_CHECK(row != NULL && row->uses == 0);
+    RML_CHECK(row->uses == 0);
     uint64_t mixed = mix(rml_key_hash_bytes(row->key, keys->key_bytes));
     struct page *page = page_of(keys, mixed);
     uint32_t at = home_of(mixed);

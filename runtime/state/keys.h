@@ -59,9 +59,11 @@ uint32_t rml_keys_find(const struct rml_keys *keys, uint64_t hash, const void *k
 /* Forget the key in `slot`, which nobody uses any more. */
 void rml_keys_drop(struct rml_keys *keys, uint32_t slot);
 
+/* The row of a slot that was given out. */
 static inline struct rml_key_row *rml_keys_row(const struct rml_keys *keys, uint32_t slot)
 {
-    return rml_rows_find(&keys->rows, keys->pages, keys->row_shape, slot);
+    uint32_t leaf = rml_rows_leaf(&keys->rows, keys->pages, keys->row_shape, slot);
+    return rml_rows_in_leaf(keys->pages, keys->row_shape, leaf, slot);
 }
 
 #endif
