@@ -18,3 +18,9 @@ const struct rml_counter_info rml_worker_counter_info[RML_WORKER_COUNTERS] = {
 #include "runtime/observe/counters.def"
 };
 #undef RML_WORKER_COUNTER
+
+#define RML_SINK_COUNTER(name, unit, sentence) {#name, #unit, sentence, 0},
+const struct rml_counter_info rml_sink_counter_info[RML_SINK_COUNTERS] = {
+#include "runtime/observe/counters.def"
+};
+#undef RML_SINK_COUNTER

@@ -1,9 +1,9 @@
 /*
  * counters - plain 64-bit words in shared memory, each written by one thread, read by anyone.
  *
- * A block counts for one stage (source, worker) in one partition. Only the worker that owns the
- * partition writes it, with relaxed stores; a reader adds up the blocks and may see one counter a
- * little ahead of another. What counts what: counters.def.
+ * A block counts for one stage or source in one partition, for one worker, or for one file. Only the
+ * worker that owns the partition, or the writer of files, writes it, with relaxed stores; a reader adds
+ * up the blocks and may see one counter a little ahead of another. What counts what: counters.def.
  */
 #ifndef RML_OBSERVE_COUNTERS_H
 #define RML_OBSERVE_COUNTERS_H
@@ -35,6 +35,14 @@ enum rml_worker_counter {
     RML_WORKER_COUNTERS
 };
 
+enum rml_sink_counter {
+
+#define RML_SINK_COUNTER(name, unit, sentence) RML_SINK_##name,
+#include "runtime/observe/counters.def"
+#undef RML_SINK_COUNTER
+    RML_SINK_COUNTERS
+};
+
 struct rml_counter_info {
     const char *name;
     const char *unit;
@@ -46,6 +54,8 @@ extern const struct rml_counter_info rml_stage_counter_info[RML_STAGE_COUNTERS];
 extern const struct rml_counter_info rml_source_counter_info[RML_SOURCE_COUNTERS];
 extern const struct rml_counter_info rml_worker_counter_info[RML_WORKER_COUNTERS];
 
+extern const struct rml_counter_info rml_sink_counter_info[RML_SINK_COUNTERS];
+
 struct rml_stage_counts {
     _Alignas(64) _Atomic uint64_t value[RML_STAGE_COUNTERS];
 };
@@ -56,6 +66,10 @@ struct rml_source_counts {
 
 struct rml_worker_counts {
     _Alignas(64) _Atomic uint64_t value[RML_WORKER_COUNTERS];
+};
+
+struct rml_sink_counts {
+    _Alignas(64) _Atomic uint64_t value[RML_SINK_COUNTERS];
 };
 
 /* Owner only: a load and a store, not a read-modify-write, since nobody else writes this word. */

@@ -1,0 +1,95 @@
+#include "runtime/io/text_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "runtime/base/check.h"
+#include "runtime/base/err.h"
+
+#define BUFFER_BYTES ((size_t)256 << 10)
+
+static int open_path(const char *path, struct rml_err *err)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY, 0666);
+    if (fd >= 0)
+        return fd;
+    int rc = -errno;
+    if (rc == -ENOENT)
+        return RML_FAIL(err, rc, "%.300s: the folder it should lie in is not there", path);
+    return RML_FAIL(err, rc, "%.300s: %s", path, strerror(-rc));
+}
+
+int rml_text_file_open(struct rml_text_file *file, const char *path, size_t row_bytes_max,
+                       struct rml_err *err)
+{
+    *file = RML_TEXT_FILE_CLOSED;
+    file->is_ours = strcmp(path, "-") != 0;
+    int fd = file->is_ours ? open_path(path, err) : STDOUT_FILENO;
+    if (fd < 0)
+        return fd;
+    file->fd = fd;
+    file->room = row_bytes_max > BUFFER_BYTES ? row_bytes_max : BUFFER_BYTES;
+    file->buffer = malloc(file->room);
+    if (file->buffer != NULL)
+        return 0;
+    rml_text_file_close(file);
+    return RML_FAIL(err, -ENOMEM, "%.300s: no memory for a buffer", path);
+}
+
+static int write_some(struct rml_text_file *file, size_t *at)
+{
+    ssize_t put = write(file->fd, file->buffer + *at, file->used - *at);
+    if (put >= 0) {
+        *at += (size_t)put;
+        file->bytes += (uint64_t)put;
+        return 0;
+    }
+    if (errno == EINTR)
+        return 0;
+    if (errno != EAGAIN)
+        return -errno;
+    // Standard output is whatever we were given; another program may have made it non-blocking.
+    struct pollfd room = {.fd = file->fd, .events = POLLOUT};
+    poll(&room, 1, -1);
+    return 0;
+}
+
+uint32_t rml_text_file_flush(struct rml_text_file *file)
+{
+    for (size_t at = 0; at < file->used && file->error == 0;)
+        file->error = write_some(file, &at);
+    uint32_t lost = file->error != 0 ? file->rows_held : 0;
+    file->used = 0;
+    file->rows_held = 0;
+    return lost;
+}
+
+char *rml_text_file_room(struct rml_text_file *file, size_t bytes)
+{
+    RML_CHECK(bytes <= file->room - file->used);
+    return file->buffer + file->used;
+}
+
+void rml_text_file_commit(struct rml_text_file *file, size_t bytes, uint32_t rows)
+{
+    RML_CHECK(bytes <= file->room - file->used);
+    file->used += bytes;
+    file->rows_held += rows;
+}
+
+uint32_t rml_text_file_close(struct rml_text_file *file)
+{
+    uint32_t lost = 0;
+    if (file->fd >= 0) {
+        lost = rml_text_file_flush(file);
+        if (file->is_ours)
+            close(file->fd);
+    }
+    free(file->buffer);
+    *file = RML_TEXT_FILE_CLOSED;
+    return lost;
+}

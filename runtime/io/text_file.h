@@ -1,0 +1,45 @@
+/*
+ * text_file - a file that grows at its end, written through a buffer.
+ *
+ * The first error stays: it is said once, and everything after it is lost and counted. Nothing here
+ * retries a failed write, because nobody knows which part of it arrived.
+ */
+#ifndef RML_IO_TEXT_FILE_H
+#define RML_IO_TEXT_FILE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct rml_err;
+
+struct rml_text_file {
+    int fd;        // -1: not open
+    bool is_ours;  // standard output is not
+    char *buffer;
+    size_t used, room;
+    uint32_t rows_held;  // rows in the buffer, for counting what an error loses
+    uint64_t bytes;      // written to the file
+    int error;           // the negative errno that ended it; 0
+};
+
+#define RML_TEXT_FILE_CLOSED ((struct rml_text_file){.fd = -1})
+
+/*
+ * Create the file at `path`, empty even when there was one before ("-": standard output), with a
+ * buffer that holds at least `row_bytes_max` bytes. 0, or a negative errno with a sentence.
+ */
+int rml_text_file_open(struct rml_text_file *file, const char *path, size_t row_bytes_max,
+                       struct rml_err *err);
+
+/* `bytes` (at most row_bytes_max) of free buffer; fill, then commit what was filled as `rows` rows. */
+char *rml_text_file_room(struct rml_text_file *file, size_t bytes);
+void rml_text_file_commit(struct rml_text_file *file, size_t bytes, uint32_t rows);
+
+/* Write what is in the buffer. Returns how many rows were lost because the file has failed. */
+uint32_t rml_text_file_flush(struct rml_text_file *file);
+
+/* Flush and close; returns the rows lost. Accepts a file that is closed or half opened. */
+uint32_t rml_text_file_close(struct rml_text_file *file);
+
+#endif

@@ -1,0 +1,495 @@
+#include "runtime/io/writer.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/base/check.h"
+#include "runtime/base/err.h"
+#include "runtime/io/gather.h"
+#include "runtime/io/text_file.h"
+#include "runtime/record/text.h"
+#include "runtime/ring/bell.h"
+#include "runtime/ring/queue.h"
+#include "runtime/time/time.h"
+
+#define PREFIX_BYTES 80  // of {"stage":"<a name>.late",
+
+/* One file, or one sink whose rows go to the row function. */
+struct target {
+    uint32_t sink;
+    const struct rml_plan_sink *plan;
+    uint32_t from_count;
+    uint32_t outputs[RML_STAGES_MAX];
+    const struct rml_schema *schemas[RML_STAGES_MAX];
+    char (*prefixes)[PREFIX_BYTES];  // by from; NULL: one stage alone, rows need no name
+    uint32_t row_bytes_max;
+    uint64_t sources;  // bits: where its rows come from
+    struct rml_gather *gather;
+    struct rml_text_file file;
+    bool complained;
+};
+
+/* Between one worker and the writer. */
+struct channel {
+    struct rml_queue given, returned;
+    struct rml_bell bell;  // the worker sleeps on it
+    struct rml_result_block *blocks;
+    struct rml_result_block *unused;  // the worker's list
+};
+
+struct rml_writer {
+    struct rml_writer_options options;
+    uint32_t output_count;
+    struct rml_output outputs[RML_OUTPUTS_MAX];
+    bool wanted[RML_OUTPUTS_MAX];
+    uint32_t target_count;
+    struct target targets[RML_SINKS_MAX];
+    int64_t *progress;  // [source][partition]
+    int64_t least[RML_SOURCES_MAX];
+    struct channel *channels;
+    struct rml_bell bell;  // the writer's own
+    _Atomic bool finishing;
+    bool started;
+    pthread_t thread;
+    uint64_t lost;
+};
+
+static uint32_t output_index(const struct rml_writer *w, struct rml_plan_output from)
+{
+    for (uint32_t i = 0; i < w->output_count; i++) {
+        if (w->outputs[i].stage == from.stage && w->outputs[i].late == from.late)
+            return i;
+    }
+    RML_UNREACHABLE("what a sink takes from is an output");
+}
+
+static void name_output(const struct rml_plan *plan, struct rml_plan_output from, char *prefix)
+{
+    snprintf(prefix, PREFIX_BYTES, "{\"stage\":\"%s%s\",", plan->stages[from.stage].name,
+             from.late ? ".late" : "");
+}
+
+static int target_path(const struct rml_writer *w, const struct target *target, char *path,
+                       size_t bytes)
+{
+    const char *folder = w->options.folder;
+    const char *name = target->plan->path;
+    bool is_whole = folder == NULL || name[0] == '/' || strcmp(name, "-") == 0;
+    int used =
+        is_whole ? snprintf(path, bytes, "%s", name) : snprintf(path, bytes, "%s/%s", folder, name);
+    return used < 0 || (size_t)used >= bytes ? -ENAMETOOLONG : 0;
+}
+
+static int target_open_file(struct rml_writer *w, struct target *target, struct rml_err *err)
+{
+    char path[4096];
+    int rc = target_path(w, target, path, sizeof path);
+    if (rc < 0)
+        return RML_FAIL(err, rc, "the path is too long");
+    rc = rml_text_file_open(&target->file, path, target->row_bytes_max, err);
+    if (rc < 0 || target->plan->kind != RML_SINK_CSV)
+        return rc;
+    char *text = rml_text_file_room(&target->file, target->row_bytes_max);
+    rml_text_file_commit(&target->file,
+                         rml_text_header_csv(target->schemas[0], text, target->row_bytes_max), 0);
+    return 0;
+}
+
+static int target_open(struct rml_writer *w, struct target *target, uint32_t sink,
+                       struct rml_err *err)
+{
+    const struct rml_plan *plan = w->options.plan;
+    target->sink = sink;
+    target->plan = &plan->sinks[sink];
+    target->from_count = target->plan->from_count;
+    if (target->from_count > 1 && target->plan->kind == RML_SINK_JSONL) {
+        target->prefixes = calloc(target->from_count, sizeof *target->prefixes);
+        if (target->prefixes == NULL)
+            return RML_FAIL(err, -ENOMEM, "no memory");
+    }
+    struct rml_gather_from froms[RML_STAGES_MAX];
+    for (uint32_t i = 0; i < target->from_count; i++) {
+        struct rml_plan_output from = target->plan->from[i];
+        const struct rml_plan_stage *stage = &plan->stages[from.stage];
+        target->outputs[i] = output_index(w, from);
+        target->schemas[i] = from.late ? &plan->sources[stage->source].schema : &stage->output;
+        target->sources |= UINT64_C(1) << stage->source;
+        w->wanted[target->outputs[i]] = true;
+        if (target->prefixes != NULL)
+            name_output(plan, from, target->prefixes[i]);
+        uint32_t bytes = rml_text_row_bytes_max(target->schemas[i]) + PREFIX_BYTES;
+        target->row_bytes_max = bytes > target->row_bytes_max ? bytes : target->row_bytes_max;
+        froms[i] = (struct rml_gather_from){
+            .schema = target->schemas[i],
+            .key_count = stage->key_count,
+            .is_window = stage->kind == RML_STAGE_WINDOW && !from.late,
+        };
+    }
+    int rc = rml_gather_open(&target->gather, froms, target->from_count, plan->partitions, err);
+    if (rc < 0 || w->options.row != NULL)
+        return rc;
+    return target_open_file(w, target, err);
+}
+
+static int channel_open(struct channel *channel, uint32_t blocks, struct rml_err *err)
+{
+    channel->bell = RML_BELL_CLOSED;
+    uint32_t cells = 2;
+    while (cells < blocks)
+        cells *= 2;
+    int rc = rml_queue_open(&channel->given, sizeof(void *), cells, err);
+    if (rc == 0)
+        rc = rml_queue_open(&channel->returned, sizeof(void *), cells, err);
+    if (rc == 0)
+        rc = rml_bell_open(&channel->bell, err);
+    if (rc < 0)
+        return rc;
+    size_t bytes = (size_t)blocks * sizeof *channel->blocks;
+    channel->blocks = aligned_alloc(_Alignof(struct rml_result_block), bytes);
+    if (channel->blocks == NULL)
+        return RML_FAIL(err, -ENOMEM, "no memory for %u blocks of results", blocks);
+    memset(channel->blocks, 0, bytes);  // touched now, so that no worker waits for pages later
+    for (uint32_t i = 0; i < blocks; i++) {
+        channel->blocks[i].next = channel->unused;
+        channel->unused = &channel->blocks[i];
+    }
+    return 0;
+}
+
+static void channel_close(struct channel *channel)
+{
+    rml_queue_close(&channel->given);
+    rml_queue_close(&channel->returned);
+    rml_bell_close(&channel->bell);
+    free(channel->blocks);
+}
+
+static int writer_set_up(struct rml_writer *w, struct rml_err *err)
+{
+    const struct rml_plan *plan = w->options.plan;
+    w->output_count = rml_outputs_list(plan, w->outputs);
+    w->progress = calloc((size_t)plan->source_count * plan->partitions, sizeof *w->progress);
+    size_t channel_bytes = w->options.workers * sizeof *w->channels;
+    w->channels = aligned_alloc(_Alignof(struct channel), channel_bytes);
+    if (w->progress == NULL || w->channels == NULL)
+        return RML_FAIL(err, -ENOMEM, "no memory for the writer of results");
+    memset(w->channels, 0, channel_bytes);
+    for (uint32_t i = 0; i < w->options.workers; i++)
+        w->channels[i].bell = RML_BELL_CLOSED;
+    for (size_t i = 0; i < (size_t)plan->source_count * plan->partitions; i++)
+        w->progress[i] = RML_TIME_NONE;
+    for (uint32_t s = 0; s < plan->source_count; s++)
+        w->least[s] = RML_TIME_NONE;
+    int rc = rml_bell_open(&w->bell, err);
+    for (uint32_t i = 0; i < w->options.workers && rc == 0; i++)
+        rc = channel_open(&w->channels[i], w->options.blocks, err);
+    for (uint32_t s = 0; s < plan->sink_count && rc == 0; s++) {
+        if (plan->sinks[s].kind == RML_SINK_RING)
+            continue;
+        struct target *target = &w->targets[w->target_count++];
+        target->file = RML_TEXT_FILE_CLOSED;
+        rc = target_open(w, target, s, err);
+        if (rc < 0)
+            rc = RML_WRAP(err, rc, "sink %s", plan->sinks[s].name);
+    }
+    return rc;
+}
+
+int rml_writer_open(struct rml_writer **ret_writer, const struct rml_writer_options *options,
+                    struct rml_err *err)
+{
+    struct rml_writer *w = calloc(1, sizeof *w);
+    if (w == NULL)
+        return RML_FAIL(err, -ENOMEM, "no memory for the writer of results");
+    w->options = *options;
+    w->bell = RML_BELL_CLOSED;
+    int rc = writer_set_up(w, err);
+    if (rc < 0) {
+        rml_writer_close(w);
+        return rc;
+    }
+    *ret_writer = w;
+    return 0;
+}
+
+bool rml_writer_wants(const struct rml_writer *w, uint32_t output)
+{
+    return output < w->output_count && w->wanted[output];
+}
+
+struct rml_result_block *rml_writer_take(struct rml_writer *w, uint32_t worker)
+{
+    struct channel *channel = &w->channels[worker];
+    struct rml_result_block *block = channel->unused;
+    if (block != NULL) {
+        channel->unused = block->next;
+        return block;
+    }
+    return rml_queue_take(&channel->returned, &block) ? block : NULL;
+}
+
+void rml_writer_wait(struct rml_writer *w, uint32_t worker)
+{
+    struct channel *channel = &w->channels[worker];
+    struct rml_result_block *block;
+    rml_bell_expect(&channel->bell);
+    if (rml_queue_take(&channel->returned, &block)) {
+        rml_bell_awake(&channel->bell);
+        rml_writer_put_back(w, worker, block);
+        return;
+    }
+    rml_bell_wait(&channel->bell, -1);
+}
+
+void rml_writer_give(struct rml_writer *w, uint32_t worker, struct rml_result_block *block)
+{
+    RML_CHECK(rml_queue_give(&w->channels[worker].given, &block));  // holds all that there are
+    rml_bell_ring(&w->bell);
+}
+
+void rml_writer_put_back(struct rml_writer *w, uint32_t worker, struct rml_result_block *block)
+{
+    block->next = w->channels[worker].unused;
+    w->channels[worker].unused = block;
+}
+
+/* ---- from here on: the writer's thread ---- */
+
+struct putting {
+    struct rml_writer *writer;
+    struct target *target;
+};
+
+static void complain(struct rml_writer *w, struct target *target, const char *what)
+{
+    if (target->complained)
+        return;
+    target->complained = true;
+    char sentence[600];
+    snprintf(sentence, sizeof sentence, "sink %s: %.300s: %s; rows are lost from here on",
+             target->plan->name, target->plan->path != NULL ? target->plan->path : "", what);
+    if (w->options.complain != NULL)
+        w->options.complain(w->options.complain_context, sentence);
+}
+
+static void lose(struct rml_writer *w, struct target *target, uint64_t rows)
+{
+    w->lost += rows;
+    rml_count(&w->options.counts[target->sink].value[RML_SINK_lost], rows);
+}
+
+static void flush(struct rml_writer *w, struct target *target)
+{
+    if (target->file.fd < 0)
+        return;
+    struct rml_sink_counts *counts = &w->options.counts[target->sink];
+    uint32_t held = target->file.rows_held;
+    uint32_t lost = rml_text_file_flush(&target->file);
+    rml_count(&counts->value[RML_SINK_rows], held - lost);
+    rml_count_set(&counts->value[RML_SINK_bytes], target->file.bytes);
+    if (lost > 0)
+        lose(w, target, lost);
+    if (target->file.error != 0)
+        complain(w, target, strerrordesc_np(-target->file.error));
+}
+
+static uint32_t print_row(const struct target *target, uint32_t from, const void *record,
+                          char *text)
+{
+    const struct rml_text_options options = {.rfc3339 = target->plan->rfc3339};
+    const struct rml_schema *schema = target->schemas[from];
+    uint32_t room = target->row_bytes_max - PREFIX_BYTES;
+    if (target->plan->kind == RML_SINK_CSV)
+        return rml_text_row_csv(schema, record, &options, text, room);
+    if (target->prefixes == NULL)
+        return rml_text_row_json(schema, record, &options, text, room);
+    // The prefix takes the place of the row's opening brace.
+    uint32_t prefix = (uint32_t)strlen(target->prefixes[from]);
+    uint32_t length = rml_text_row_json(schema, record, &options, text + prefix - 1, room);
+    memcpy(text, target->prefixes[from], prefix);
+    return prefix - 1 + length;
+}
+
+static void put_row(void *context, uint32_t from, const struct rml_result_row *row)
+{
+    const struct putting *putting = context;
+    struct rml_writer *w = putting->writer;
+    struct target *target = putting->target;
+    if (w->options.row != NULL) {
+        w->options.row(w->options.row_context, target->sink, from, row);
+        rml_count(&w->options.counts[target->sink].value[RML_SINK_rows], 1);
+        return;
+    }
+    if (target->file.room - target->file.used < target->row_bytes_max)
+        flush(w, target);
+    if (target->file.error != 0) {
+        lose(w, target, 1);
+        return;
+    }
+    char *text = rml_text_file_room(&target->file, target->row_bytes_max);
+    rml_text_file_commit(&target->file, print_row(target, from, row->record, text), 1);
+}
+
+static void gather_block(struct rml_writer *w, struct target *target, uint32_t from,
+                         struct rml_result_block *block)
+{
+    if (rml_gather_add(target->gather, from, block) < 0) {
+        lose(w, target, block->rows);
+        complain(w, target, "no memory to order rows in");
+    }
+    if (w->options.merge || !block->step_end)
+        return;
+    struct putting putting = {w, target};
+    rml_gather_put_one(target->gather, from, block->partition, put_row, &putting);
+}
+
+static void put_merged(struct rml_writer *w, uint64_t sources)
+{
+    for (uint32_t t = 0; t < w->target_count; t++) {
+        struct target *target = &w->targets[t];
+        if ((target->sources & sources) == 0)
+            continue;
+        int64_t before = RML_TIME_END;
+        for (uint32_t s = 0; s < w->options.plan->source_count; s++) {
+            if ((target->sources >> s & 1) != 0 && w->least[s] < before)
+                before = w->least[s];
+        }
+        struct putting putting = {w, target};
+        rml_gather_put_before(target->gather, before, put_row, &putting);
+    }
+}
+
+static void note_progress(struct rml_writer *w, const struct rml_result_block *block)
+{
+    uint32_t partitions = w->options.plan->partitions;
+    int64_t *progress = &w->progress[(size_t)block->source * partitions];
+    if (block->progress <= progress[block->partition])
+        return;
+    bool was_least = progress[block->partition] == w->least[block->source];
+    progress[block->partition] = block->progress;
+    if (!was_least)
+        return;
+    int64_t least = progress[0];
+    for (uint32_t p = 1; p < partitions; p++)
+        least = progress[p] < least ? progress[p] : least;
+    if (least <= w->least[block->source])
+        return;
+    w->least[block->source] = least;
+    put_merged(w, UINT64_C(1) << block->source);
+}
+
+static void handle_block(struct rml_writer *w, struct rml_result_block *block)
+{
+    for (uint32_t t = 0; t < w->target_count && block->rows > 0; t++) {
+        struct target *target = &w->targets[t];
+        for (uint32_t f = 0; f < target->from_count; f++) {
+            if (target->outputs[f] == block->output)
+                gather_block(w, target, f, block);
+        }
+    }
+    if (w->options.merge && block->progress != RML_TIME_NONE)
+        note_progress(w, block);
+}
+
+static bool drain_channels(struct rml_writer *w)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < w->options.workers; i++) {
+        struct channel *channel = &w->channels[i];
+        struct rml_result_block *block;
+        while (rml_queue_take(&channel->given, &block)) {
+            any = true;
+            handle_block(w, block);
+            RML_CHECK(rml_queue_give(&channel->returned, &block));
+            rml_bell_ring(&channel->bell);
+        }
+    }
+    return any;
+}
+
+static void flush_all(struct rml_writer *w)
+{
+    for (uint32_t t = 0; t < w->target_count; t++) {
+        if (w->targets[t].file.used > 0)
+            flush(w, &w->targets[t]);
+    }
+}
+
+static void put_the_rest(struct rml_writer *w)
+{
+    for (uint32_t s = 0; s < w->options.plan->source_count; s++)
+        w->least[s] = RML_TIME_END;
+    put_merged(w, UINT64_MAX);
+    flush_all(w);
+}
+
+static void *writer_main(void *context)
+{
+    struct rml_writer *w = context;
+    for (;;) {
+        // acquire: writer.finish
+        bool finishing = atomic_load_explicit(&w->finishing, memory_order_acquire);
+        if (drain_channels(w))
+            continue;
+        if (finishing)
+            break;
+        flush_all(w);
+        rml_bell_expect(&w->bell);
+        // acquire: writer.finish
+        if (drain_channels(w) || atomic_load_explicit(&w->finishing, memory_order_acquire))
+            rml_bell_awake(&w->bell);
+        else
+            rml_bell_wait(&w->bell, -1);
+    }
+    put_the_rest(w);
+    return NULL;
+}
+
+int rml_writer_start(struct rml_writer *w, struct rml_err *err)
+{
+    // Signals are for the control thread, and a file too large or a closed pipe is an errno to us.
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int rc = pthread_create(&w->thread, NULL, writer_main, w);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (rc != 0)
+        return RML_FAIL(err, -rc, "starting the writer of results: %s", strerrordesc_np(rc));
+    pthread_setname_np(w->thread, "rml-writer");
+    w->started = true;
+    return 0;
+}
+
+uint64_t rml_writer_finish(struct rml_writer *w)
+{
+    if (w->started) {
+        // release: writer.finish
+        atomic_store_explicit(&w->finishing, true, memory_order_release);
+        rml_bell_ring(&w->bell);
+        pthread_join(w->thread, NULL);
+        w->started = false;
+    }
+    return w->lost;
+}
+
+void rml_writer_close(struct rml_writer *w)
+{
+    if (w == NULL)
+        return;
+    rml_writer_finish(w);
+    for (uint32_t t = 0; t < w->target_count; t++) {
+        rml_text_file_close(&w->targets[t].file);
+        rml_gather_close(w->targets[t].gather);
+        free(w->targets[t].prefixes);
+    }
+    for (uint32_t i = 0; w->channels != NULL && i < w->options.workers; i++)
+        channel_close(&w->channels[i]);
+    rml_bell_close(&w->bell);
+    free(w->channels);
+    free(w->progress);
+    free(w);
+}

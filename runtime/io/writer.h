@@ -1,0 +1,71 @@
+/*
+ * writer - a thread that writes result rows to files, so that workers need not.
+ *
+ * Each worker has a fixed number of blocks. It fills one and gives it to the writer, which copies the
+ * rows out and returns the block; a worker that has none left waits, and that is how a slow disk
+ * slows the engine. Blocks travel both ways through queues of one giver and one taker.
+ *
+ *     merge = false   each partition's rows are written when its step ends, in order within the step
+ *     merge = true    rows wait until no partition can make an earlier one: the bytes do not depend
+ *                     on workers, batches or speed
+ *
+ * A file that fails is said once; its rows are counted as lost, and everything else goes on.
+ */
+#ifndef RML_IO_WRITER_H
+#define RML_IO_WRITER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "runtime/observe/counters.h"
+#include "runtime/partition/result.h"
+#include "runtime/plan/plan.h"
+
+struct rml_err;
+struct rml_writer;
+
+struct rml_writer_options {
+    const struct rml_plan
+        *plan;           // its sinks of kind JSONL and CSV; ring sinks are the workers' business
+    const char *folder;  // relative paths start here; NULL: the present working directory
+    bool merge;
+    uint32_t workers;
+    uint32_t blocks;                 // of each worker; more than the outputs that one step can fill
+    struct rml_sink_counts *counts;  // plan->sink_count blocks, zeroed by the caller
+    /* Rows go here instead of to files, called by the writer's thread; NULL: to files. `from` indexes
+     * the sink's list. */
+    void (*row)(void *context, uint32_t sink, uint32_t from, const struct rml_result_row *row);
+    void *row_context;
+    /* Says what went wrong with a sink, called by the writer's thread, once for each; may be NULL. */
+    void (*complain)(void *context, const char *sentence);
+    void *complain_context;
+};
+
+/* Open the files and set everything aside; the plan must outlive the writer. 0, or a negative errno
+ * with a sentence. */
+int rml_writer_open(struct rml_writer **ret_writer, const struct rml_writer_options *options,
+                    struct rml_err *err);
+
+/* Start the thread. */
+int rml_writer_start(struct rml_writer *writer, struct rml_err *err);
+
+/* Does any file take rows of this output? (Then, or with merge, its blocks must be given.) */
+bool rml_writer_wants(const struct rml_writer *writer, uint32_t output);
+
+/*
+ * The worker's own: take a block, or NULL when all are under way; wait until one is back; give one
+ * away, or put one back unused. Neither allocates.
+ */
+struct rml_result_block *rml_writer_take(struct rml_writer *writer, uint32_t worker);
+void rml_writer_wait(struct rml_writer *writer, uint32_t worker);
+void rml_writer_give(struct rml_writer *writer, uint32_t worker, struct rml_result_block *block);
+void rml_writer_put_back(struct rml_writer *writer, uint32_t worker,
+                         struct rml_result_block *block);
+
+/* No worker gives any more: write what there is and end the thread. Returns how many rows were lost. */
+uint64_t rml_writer_finish(struct rml_writer *writer);
+
+/* Close the files. Accepts NULL, and one that was never started; finishes one that was. */
+void rml_writer_close(struct rml_writer *writer);
+
+#endif
