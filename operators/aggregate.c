@@ -141,7 +141,7 @@ static void reset_fold(const struct rml_fold *fold, unsigned char *at)
         return;
     const int64_t int_ends[2] = {INT64_MAX, INT64_MIN};
     const uint64_t uint_ends[2] = {UINT64_MAX, 0};
-    const double float_ends[2] = {INFINITY, -INFINITY};
+    const double float_ends[2] = {(double)INFINITY, -(double)INFINITY};
     const void *ends = fold->kind == RML_KIND_FLOAT  ? (const void *)float_ends
                        : fold->kind == RML_KIND_UINT ? (const void *)uint_ends
                                                      : (const void *)int_ends;
