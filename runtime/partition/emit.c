@@ -161,24 +161,27 @@ void rml_emit_batch(struct rml_emit *emit, uint32_t output, const struct rml_sch
 
 void rml_emit_step_end(struct rml_emit *emit, uint32_t source, int64_t progress)
 {
-    bool gave = false;
+    // One block is held back until the others are given, because progress is only true of all of them.
+    struct rml_result_block *last = NULL;
     for (uint32_t i = 0; i < emit->output_count; i++) {
         struct rml_result_block *block = emit->filling[i];
         if (block == NULL)
             continue;
         block->step_end = true;
-        block->progress = progress;
         emit->filling[i] = NULL;
-        emit->door.give(emit->door.context, block);
-        gave = true;
+        if (last != NULL)
+            emit->door.give(emit->door.context, last);
+        last = block;
     }
-    // A reader that merges must hear of progress on every output, also where no row was made.
+    // A reader that merges must hear of progress also where no row was made.
     bool news = progress > emit->announced[source];
-    if (news && emit->door.announce_progress && !gave) {
-        struct rml_result_block *block = take_block(emit, RML_OUTPUTS_MAX, source);
-        block->step_end = true;
-        block->progress = progress;
-        emit->door.give(emit->door.context, block);
+    if (news && emit->door.announce_progress && last == NULL) {
+        last = take_block(emit, RML_OUTPUTS_MAX, source);
+        last->step_end = true;
+    }
+    if (last != NULL) {
+        last->progress = progress;
+        emit->door.give(emit->door.context, last);
     }
     if (news)
         emit->announced[source] = progress;
