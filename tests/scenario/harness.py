@@ -1,0 +1,144 @@
+"""Real processes, held to claims: what the scenarios share.
+
+Each test has a folder of its own, with a run directory in it, so that tests can run side by side and
+what a pipeline leaves behind can be seen. Nothing here sleeps and hopes: `until` looks again and
+again for what must come, and gives up loudly.
+"""
+import csv
+import io
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+BUILD = pathlib.Path(os.environ["RINGMILL_BUILD"])
+RINGMILL = BUILD / "tools" / "ringmill"
+RINGCTL = BUILD / "tools" / "ringctl"
+FEEDER = BUILD / "tests" / "scenario" / "feeder"
+EXAMPLES = BUILD / "tests" / "scenario"
+SOURCE = pathlib.Path(__file__).resolve().parents[2]
+PATIENCE = 60.0  # seconds; a sanitizer's build on a busy machine is slow
+
+
+def until(what, condition, seconds=PATIENCE):
+    """Look until `condition()` is true, and return what it gave."""
+    end = time.monotonic() + seconds
+    while True:
+        seen = condition()
+        if seen:
+            return seen
+        if time.monotonic() > end:
+            raise AssertionError(f"waited {seconds} s for {what}, in vain")
+        time.sleep(0.005)
+
+
+class Running:
+    """A pipeline that runs, as a child process of the test."""
+
+    def __init__(self, scenario, name, process):
+        self.scenario, self.name, self.process = scenario, name, process
+
+    def ctl(self, command, *args, want=0):
+        return self.scenario.ringctl(command, self.name, *args, want=want)
+
+    def look(self, command, *args, want=0):
+        """What a look-command says, as Python values."""
+        return json.loads(self.ctl(command, "--json", *args, want=want).stdout)
+
+    def end(self, with_signal=signal.SIGTERM, want=0):
+        """Ask it to drain, wait, and see that it left nothing behind. Returns what it said."""
+        if self.process.poll() is None:
+            self.process.send_signal(with_signal)
+        out, err = self.process.communicate(timeout=PATIENCE)
+        self.scenario.assertEqual(self.process.returncode, want, err)
+        self.scenario.assertEqual(self.scenario.left_behind(), [])
+        return out, err
+
+
+class Scenario(unittest.TestCase):
+    maxDiff = 4000
+
+    def setUp(self):
+        self.dir = pathlib.Path(tempfile.mkdtemp(prefix="ringmill-scenario-"))
+        self.rundir = self.dir / "run"
+        self.env = dict(os.environ, RINGMILL_RUNDIR=str(self.rundir))
+        self.shm_before = set(os.listdir("/dev/shm"))
+        self.children = []
+        self.addCleanup(self._clean)
+
+    def _clean(self):
+        for child in self.children:
+            if child.poll() is None:
+                child.kill()
+            child.wait()
+            for pipe in (child.stdin, child.stdout, child.stderr):
+                if pipe is not None:
+                    pipe.close()
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+    def left_behind(self):
+        """Files in the run directory, and new ones of ours in /dev/shm."""
+        files = [str(p) for p in self.rundir.rglob("*")] if self.rundir.exists() else []
+        new = set(os.listdir("/dev/shm")) - self.shm_before
+        return files + [n for n in new if "ringmill" in n or "rml" in n]
+
+    def write(self, name, text):
+        path = self.dir / name
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    def spawn(self, *argv, **more):
+        child = subprocess.Popen([str(a) for a in argv], env=self.env, cwd=self.dir,
+                                 stdout=more.pop("stdout", subprocess.PIPE),
+                                 stderr=more.pop("stderr", subprocess.PIPE), text=True, **more)
+        self.children.append(child)
+        return child
+
+    def call(self, *argv, want=0, input=None):
+        done = subprocess.run([str(a) for a in argv], env=self.env, cwd=self.dir, input=input,
+                              stdin=subprocess.DEVNULL if input is None else None,
+                              capture_output=True, text=not isinstance(input, bytes),
+                              timeout=5 * PATIENCE, check=False)
+        self.assertEqual(done.returncode, want, f"{argv}\n{done.stdout}\n{done.stderr}")
+        return done
+
+    def ringmill(self, *args, want=0, input=None):
+        return self.call(RINGMILL, *args, want=want, input=input)
+
+    def ringctl(self, *args, want=0):
+        return self.call(RINGCTL, *args, want=want)
+
+    def run_pipeline(self, text, name="p", *args):
+        """Start `ringmill run` and wait until it takes producers."""
+        path = self.write(f"{name}.yaml", text)
+        process = self.spawn(RINGMILL, "run", path, *args)
+        running = Running(self, name, process)
+
+        def is_up():
+            if process.poll() is not None:
+                raise AssertionError(f"ringmill run ended: {process.communicate()}")
+            done = subprocess.run([str(RINGCTL), "status", name], env=self.env,
+                                  capture_output=True, check=False)
+            return done.returncode == 0
+
+        until(f"pipeline {name} to run", is_up)
+        return running
+
+
+def rows_of_csv(text):
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def rows_of_jsonl(text):
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def main():
+    """Run the claims of a file, or those named, as `test_<claim>`."""
+    unittest.main(argv=sys.argv, verbosity=2)
