@@ -7,7 +7,8 @@
 #ifndef RML_TESTS_TEST_H
 #define RML_TESTS_TEST_H
 
-// clang-format off: cmocka wants these before itself
+// cmocka wants these before itself
+// clang-format off
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -17,11 +18,11 @@
 
 #define CLAIM(name) cmocka_unit_test(name)
 
-#define TEST_MAIN(...)                                           \
- int main(void)                                                  \
- {                                                               \
-  const struct CMUnitTest claims[] = {__VA_ARGS__};              \
-  return cmocka_run_group_tests(claims, NULL, NULL);             \
+#define TEST_MAIN(...)                               \
+ int main(void)                                      \
+ {                                                   \
+  const struct CMUnitTest claims[] = {__VA_ARGS__};  \
+  return cmocka_run_group_tests(claims, NULL, NULL); \
  }
 
 #endif
