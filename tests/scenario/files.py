@@ -88,6 +88,10 @@ class Tests(harness.Scenario):
         self.assertIn("t.yaml:16:", said)
         self.assertIn("status: 70000 does not fit", said)
 
+    def test_the_example_of_the_documents_passes_its_own_tests(self):
+        said = self.ringmill("test", harness.SOURCE / "docs/examples/llm.yaml").stdout
+        self.assertTrue(said.endswith("2 passed, 0 failed\n"), said)
+
 
 if __name__ == "__main__":
     harness.main()
