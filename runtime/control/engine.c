@@ -181,6 +181,8 @@ void rml_engine_poll(struct rml_engine *engine)
             case RML_WORKER_SOURCE_DONE:
                 engine->sources_left--;
                 break;
+            case RML_WORKER_UNLISTENED:
+                RML_UNREACHABLE("nobody listens");
             }
         }
     }

@@ -1,435 +1,143 @@
-/*
- * THE WORKER'S ROUND
- *
- *     messages -> for each partition: for each lane: peek -> schedule -> step -> take, release
- *
- * A lane is given up to STEP_ROWS records at a time, so that lanes and partitions take turns. What a
- * lane vouches for is used when it matters to the partition (a window fires, an idle lane wakes).
- *
- * SLEEP. After some rounds without work the worker notes every lane's count of publishes, makes one
- * round more, says in every lane that it sleeps, and looks at the counts again; only then it polls
- * the lanes' eventfds and its bell. lane_in.h tells why no wake-up is lost. A sleep is bounded, both
- * for ticks and because time alone (a lane whose records go to other partitions) does not always ring.
- */
 #include "runtime/worker/worker.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "runtime/base/check.h"
 #include "runtime/base/err.h"
+#include "runtime/lane/lane_in.h"
 #include "runtime/partition/partition.h"
+#include "runtime/ring/bell.h"
 #include "runtime/ring/queue.h"
-#include "runtime/time/time.h"
+#include "runtime/ring/stream.h"
+#include "runtime/worker/door.h"
+#include "runtime/worker/lanes.h"
 #include "runtime/worker/schedule.h"
 
-#define STEP_ROWS      2048u
 #define SCHEDULE_STEPS 4096u
-#define QUEUE_MESSAGES 1024u
-#define IDLE_ROUNDS    64u
-#define SLEEP_MS       100
-#define TICK_MIN_NS    (10 * INT64_C(1000000))
-#define TICK_MAX_NS    (250 * INT64_C(1000000))
+#define TICK_LEAST_NS  10000000
+#define TICK_MOST_NS   250000000
+#define SPIN_LEAST_NS  2000
+#define SPIN_MOST_NS   50000  // about what a sleep and a wake-up cost together
+#define SPIN_PAUSES    32     // between two looks at everything
 
-struct part {
-    uint32_t index;  // in the plan
+struct own {
+    uint32_t index;  // of the partition in the plan
     struct rml_partition *partition;
     struct rml_schedule schedule;
 };
 
-struct lane {
-    struct rml_lane_in *in;
-    uint32_t index;  // its number, in steps too
-    uint32_t source;
-    bool finishing;
-    bool faulty;
-    uint32_t parts_left;  // own partitions that it is attached to
-    uint64_t publishes;   // as seen before the last round
-    bool *part_attached;  // by own partition
-};
-
 struct rml_worker {
     struct rml_worker_options options;
-    pthread_t thread;
-    bool started, pinned, stopping;
-    uint32_t part_count;
-    struct part *parts;
-    uint32_t lane_count;
-    struct lane *lanes;  // those attached come first
-    bool *part_flags;    // lanes_max * part_count, what part_attached points into
-    struct pollfd *polls;
+    uint32_t own_count;
+    struct own *own;
+    struct rml_worker_lanes lanes;
+    struct rml_door door;
     struct rml_queue messages, reports;
     struct rml_bell bell;
-    struct rml_mark marks[STEP_ROWS];
-    int64_t tick_ns, next_tick;
+    int64_t tick_ns;  // 0: no ticks
+    int64_t next_tick_ns;
+    int64_t spin_ns;  // worth spinning before sleeping, by experience
+    bool stopping, started, pinned;
+    pthread_t thread;
+    struct rml_mark marks[RML_WORKER_STEP_ROWS];
 };
 
-/* The door */
-
-static _Atomic uint64_t *counter(struct rml_worker *w, enum rml_worker_counter which)
+static int64_t now_ns(const struct rml_worker *w)
 {
-    return &w->options.counts->value[which];
+    return w->options.clock->monotonic_ns(w->options.clock->context);
 }
 
-static struct rml_result_block *take_block(void *context)
+/* ---- setting up ---- */
+
+// A quarter of the shortest idle_after: a lane is then called idle at most that much too late.
+static int64_t tick_span(const struct rml_worker_options *options)
 {
-    struct rml_worker *w = context;
-    struct rml_result_block *block = rml_writer_take(w->options.writer, w->options.index);
-    if (block != NULL)
-        return block;
-    const struct rml_clock *clock = w->options.clock;
-    int64_t since = clock->monotonic_ns(clock->context);
-    while (block == NULL) {
-        rml_writer_wait(w->options.writer, w->options.index);
-        block = rml_writer_take(w->options.writer, w->options.index);
+    int64_t least = 0;
+    for (uint32_t s = 0; s < options->plan->source_count && options->ticks; s++) {
+        int64_t idle_after = options->plan->sources[s].idle_after_ns;
+        if (idle_after > 0 && (least == 0 || idle_after < least))
+            least = idle_after;
     }
-    rml_count(counter(w, RML_WORKER_backpressure_waits), 1);
-    rml_count(counter(w, RML_WORKER_backpressure_ns),
-              (uint64_t)(clock->monotonic_ns(clock->context) - since));
-    return block;
+    if (least == 0)
+        return 0;
+    least /= 4;
+    return least < TICK_LEAST_NS ? TICK_LEAST_NS : least > TICK_MOST_NS ? TICK_MOST_NS : least;
 }
 
-static void give_block(void *context, struct rml_result_block *block)
+static int open_own(struct rml_worker *w, struct own *own, struct rml_err *err)
 {
-    struct rml_worker *w = context;
-    bool progress_only = block->output == RML_OUTPUTS_MAX;
-    if (!progress_only && w->options.publish != NULL)
-        w->options.publish(w->options.publish_context, block);
-    if (w->options.announce_progress
-        || (!progress_only && rml_writer_wants(w->options.writer, block->output)))
-        rml_writer_give(w->options.writer, w->options.index, block);
-    else
-        rml_writer_put_back(w->options.writer, w->options.index, block);
-}
-
-/* Steps */
-
-static int step(struct rml_worker *w, struct part *part, const struct rml_step *next,
-                const struct rml_step_input *input)
-{
-    const struct rml_clock *clock = w->options.clock;
-    int64_t since = clock->monotonic_ns(clock->context);
-    rml_schedule_append(&part->schedule, next);
-    int rc = rml_partition_step(part->partition, next, input);
-    RML_CHECK(rc >= 0);  // a step that cannot be is this worker's own mistake
-    uint64_t took = (uint64_t)(clock->monotonic_ns(clock->context) - since);
-    rml_count(counter(w, RML_WORKER_steps), 1);
-    rml_count(counter(w, RML_WORKER_records), (uint64_t)rc);
-    if (took > rml_count_read(counter(w, RML_WORKER_step_ns_max)))
-        rml_count_set(counter(w, RML_WORKER_step_ns_max), took);
-    return rc;
-}
-
-static void report(struct rml_worker *w, enum rml_worker_report_kind kind, uint32_t source,
-                   uint32_t index)
-{
-    const struct rml_worker_report news = {kind, w->options.index, source, index};
-    // Reports are fewer than messages, and the control thread always comes to take them.
-    while (!rml_queue_give(&w->reports, &news))
-        sched_yield();
-    rml_bell_ring(w->options.reports_bell);
-}
-
-static void detach(struct rml_worker *w, struct lane *lane, uint32_t own)
-{
-    const struct rml_step next = {.kind = RML_STEP_DETACH, .lane = (uint16_t)lane->index};
-    step(w, &w->parts[own], &next, NULL);
-    lane->part_attached[own] = false;
-    lane->parts_left--;
-}
-
-static void fault(struct rml_worker *w, struct lane *lane)
-{
-    if (lane->faulty)
-        return;
-    lane->faulty = true;
-    report(w, RML_WORKER_LANE_FAULTY, lane->source, lane->index);
-}
-
-// Returns whether there was anything to do.
-static bool serve(struct rml_worker *w, struct lane *lane, uint32_t own)
-{
-    struct part *part = &w->parts[own];
-    struct rml_lane_run run;
-    int32_t rows =
-        lane->faulty ? 0 : rml_lane_in_peek(lane->in, part->index, STEP_ROWS, w->marks, &run);
-    if (rows < 0) {
-        fault(w, lane);
-        return true;
-    }
-    bool vouches = rows == 0 && !lane->faulty && run.vouches != RML_TIME_NONE
-                   && rml_partition_vouch_due(part->partition, (uint16_t)lane->index, run.vouches);
-    if (rows > 0 || vouches) {
-        const struct rml_step next = {.kind = RML_STEP_BATCH,
-                                      .lane = (uint16_t)lane->index,
-                                      .count = (uint32_t)rows,
-                                      .time = run.vouches};
-        const struct rml_step_input input = {run.records, w->marks, run.mark_count};
-        step(w, part, &next, &input);
-        if (rows > 0) {
-            rml_lane_in_take(lane->in, part->index, (uint32_t)rows);
-            rml_lane_in_release(lane->in, part->index, (uint32_t)rows);
-        }
-        return true;
-    }
-    if (!lane->finishing)
-        return false;
-    int drained = lane->faulty ? 1 : rml_lane_in_is_drained(lane->in, part->index);
-    if (drained < 0) {
-        fault(w, lane);
-        return true;
-    }
-    if (drained > 0)
-        detach(w, lane, own);
-    return true;
-}
-
-/* Messages */
-
-static void attach(struct rml_worker *w, const struct rml_worker_message *message)
-{
-    RML_CHECK(w->lane_count < w->options.lanes_max);
-    struct lane *lane = &w->lanes[w->lane_count++];
-    bool *flags = lane->part_attached;
-    *lane = (struct lane){.in = message->lane,
-                          .index = message->index,
-                          .source = message->source,
-                          .parts_left = w->part_count,
-                          .part_attached = flags};
-    for (uint32_t own = 0; own < w->part_count; own++) {
-        const struct rml_step next = {
-            .kind = RML_STEP_ATTACH, .lane = (uint16_t)lane->index, .count = lane->source};
-        flags[own] = true;
-        step(w, &w->parts[own], &next, NULL);
-    }
-}
-
-static void end_source(struct rml_worker *w, uint32_t source)
-{
-    for (uint32_t own = 0; own < w->part_count; own++) {
-        const struct rml_step next = {.kind = RML_STEP_END, .count = source};
-        step(w, &w->parts[own], &next, NULL);
-    }
-    report(w, RML_WORKER_SOURCE_DONE, source, 0);
-}
-
-static void finish(struct rml_worker *w, uint32_t index)
-{
-    for (uint32_t i = 0; i < w->lane_count; i++) {
-        if (w->lanes[i].index == index)
-            w->lanes[i].finishing = true;
-    }
-}
-
-static bool read_messages(struct rml_worker *w)
-{
-    struct rml_worker_message message;
-    bool any = false;
-    while (!w->stopping && rml_queue_take(&w->messages, &message)) {
-        any = true;
-        switch ((enum rml_worker_message_kind)message.kind) {
-        case RML_WORKER_ATTACH:
-            attach(w, &message);
-            break;
-        case RML_WORKER_FINISH:
-            finish(w, message.index);
-            break;
-        case RML_WORKER_END:
-            end_source(w, message.source);
-            break;
-        case RML_WORKER_STOP:
-            w->stopping = true;
-            break;
-        }
-    }
-    return any;
-}
-
-/* Rounds */
-
-static void drop_finished_lanes(struct rml_worker *w)
-{
-    for (uint32_t i = 0; i < w->lane_count;) {
-        if (!w->lanes[i].finishing || w->lanes[i].parts_left > 0) {
-            i++;
-            continue;
-        }
-        struct lane done = w->lanes[i];
-        w->lanes[i] = w->lanes[--w->lane_count];
-        w->lanes[w->lane_count] = done;  // its flags stay in the array for the next one
-        report(w, RML_WORKER_LANE_DONE, done.source, done.index);
-    }
-}
-
-static bool tick(struct rml_worker *w)
-{
-    const struct rml_clock *clock = w->options.clock;
-    if (w->tick_ns == 0)
-        return false;
-    int64_t now = clock->monotonic_ns(clock->context);
-    if (now < w->next_tick)
-        return false;
-    w->next_tick = now + w->tick_ns;
-    const struct rml_step next = {.kind = RML_STEP_TICK, .time = clock->wall_ns(clock->context)};
-    for (uint32_t own = 0; own < w->part_count; own++)
-        step(w, &w->parts[own], &next, NULL);
-    return true;
-}
-
-static bool go_round(struct rml_worker *w)
-{
-    bool any = read_messages(w);
-    for (uint32_t own = 0; own < w->part_count; own++) {
-        for (uint32_t i = 0; i < w->lane_count; i++) {
-            if (w->lanes[i].part_attached[own])
-                any |= serve(w, &w->lanes[i], own);
-        }
-    }
-    drop_finished_lanes(w);
-    tick(w);
-    return any;
-}
-
-static void note_publishes(struct rml_worker *w)
-{
-    for (uint32_t i = 0; i < w->lane_count; i++)
-        w->lanes[i].publishes = rml_lane_in_publishes(w->lanes[i].in);
-}
-
-static bool has_published(const struct rml_worker *w)
-{
-    for (uint32_t i = 0; i < w->lane_count; i++) {
-        if (rml_lane_in_publishes(w->lanes[i].in) != w->lanes[i].publishes)
-            return true;
-    }
-    return false;
-}
-
-// Called after a round without work that began after note_publishes.
-static void sleep_until_rung(struct rml_worker *w)
-{
-    const struct rml_clock *clock = w->options.clock;
-    int64_t since = clock->monotonic_ns(clock->context);
-    int timeout_ms = w->tick_ns > 0 && w->tick_ns < SLEEP_MS * INT64_C(1000000)
-                         ? (int)(w->tick_ns / 1000000)
-                         : SLEEP_MS;
-    rml_bell_expect(&w->bell);
-    for (uint32_t i = 0; i < w->lane_count; i++) {
-        rml_lane_in_sleep_begin(w->lanes[i].in, w->options.index);
-        w->polls[i] = (struct pollfd){.fd = rml_lane_in_fds(w->lanes[i].in)->wake[w->options.index],
-                                      .events = POLLIN};
-    }
-    w->polls[w->lane_count] = (struct pollfd){.fd = w->bell.fd, .events = POLLIN};
-    // A message sent before `expect` could be heard lies in the queue already.
-    bool slept = !has_published(w) && !read_messages(w);
-    if (slept)
-        (void)poll(w->polls, w->lane_count + 1, timeout_ms);
-    for (uint32_t i = 0; i < w->lane_count; i++)
-        rml_lane_in_sleep_end(w->lanes[i].in, w->options.index);
-    rml_bell_awake(&w->bell);
-    if (slept) {
-        rml_count(counter(w, RML_WORKER_sleeps), 1);
-        rml_count(counter(w, RML_WORKER_parked_ns),
-                  (uint64_t)(clock->monotonic_ns(clock->context) - since));
-    }
-}
-
-static void *work(void *context)
-{
-    struct rml_worker *w = context;
-    uint32_t idle_rounds = 0;
-    while (!w->stopping) {
-        if (idle_rounds >= IDLE_ROUNDS)
-            note_publishes(w);
-        if (go_round(w)) {
-            idle_rounds = 0;
-            continue;
-        }
-        if (idle_rounds < IDLE_ROUNDS) {
-            idle_rounds++;
-            // A producer may share this core: let it run.
-            sched_yield();
-            continue;
-        }
-        sleep_until_rung(w);
-        idle_rounds = 0;
-    }
-    return NULL;
-}
-
-/* Setting up */
-
-static void choose_ticks(struct rml_worker *w)
-{
-    for (uint32_t s = 0; w->options.ticks && s < w->options.plan->source_count; s++) {
-        int64_t idle = w->options.plan->sources[s].idle_after_ns;
-        if (idle == 0)
-            continue;
-        int64_t every = idle / 4 < TICK_MIN_NS ? TICK_MIN_NS : idle / 4;
-        every = every > TICK_MAX_NS ? TICK_MAX_NS : every;
-        if (w->tick_ns == 0 || every < w->tick_ns)
-            w->tick_ns = every;
-    }
-}
-
-static int open_part(struct rml_worker *w, uint32_t own, struct rml_err *err)
-{
-    const struct rml_plan *plan = w->options.plan;
-    struct part *part = &w->parts[own];
-    part->index = own * plan->workers + w->options.index;
-    const struct rml_partition_options options = {
-        .index = part->index,
-        .door = {take_block, give_block, w, w->options.announce_progress},
-        .stages = w->options.stages + (size_t)part->index * plan->stage_count,
-        .sources = w->options.sources + (size_t)part->index * plan->source_count,
-        .lanes_max = w->options.lanes_max,
+    const struct rml_worker_options *options = &w->options;
+    const struct rml_plan *plan = options->plan;
+    const struct rml_partition_options partition = {
+        .index = own->index,
+        .door = rml_door_face(&w->door),
+        .stages = options->stages + (size_t)own->index * plan->stage_count,
+        .sources = options->sources + (size_t)own->index * plan->source_count,
+        .lanes_max = options->lanes_max,
     };
-    int rc = rml_schedule_open(&part->schedule, SCHEDULE_STEPS);
+    int rc = rml_schedule_open(&own->schedule, SCHEDULE_STEPS);
     if (rc < 0)
         return RML_FAIL(err, rc, "no memory for a schedule");
-    rc = rml_partition_open(&part->partition, plan, w->options.operators, &options, err);
-    return rc < 0 ? RML_WRAP(err, rc, "partition %u", part->index) : 0;
+    return rml_partition_open(&own->partition, plan, options->operators, &partition, err);
 }
 
-static int reserve(struct rml_worker *w, struct rml_err *err)
+static int open_partitions(struct rml_worker *w, struct rml_err *err)
 {
-    uint32_t lanes_max = w->options.lanes_max;
-    w->parts = calloc(w->part_count, sizeof *w->parts);
-    w->lanes = calloc(lanes_max, sizeof *w->lanes);
-    w->part_flags = calloc((size_t)lanes_max * w->part_count, sizeof *w->part_flags);
-    w->polls = calloc((size_t)lanes_max + 1, sizeof *w->polls);
-    if (w->parts == NULL || w->lanes == NULL || w->part_flags == NULL || w->polls == NULL)
+    const struct rml_plan *plan = w->options.plan;
+    RML_CHECK(w->options.index < plan->workers && plan->workers <= plan->partitions);
+    w->own_count = (plan->partitions - w->options.index + plan->workers - 1) / plan->workers;
+    w->own = calloc(w->own_count, sizeof *w->own);
+    if (w->own == NULL)
         return RML_FAIL(err, -ENOMEM, "no memory for a worker");
-    for (uint32_t i = 0; i < lanes_max; i++)
-        w->lanes[i].part_attached = w->part_flags + (size_t)i * w->part_count;
-    int rc = rml_queue_open(&w->messages, sizeof(struct rml_worker_message), QUEUE_MESSAGES, err);
+    for (uint32_t i = 0; i < w->own_count; i++) {
+        w->own[i].index = w->options.index + i * plan->workers;
+        int rc = open_own(w, &w->own[i], err);
+        if (rc < 0)
+            return RML_WRAP(err, rc, "partition %u", w->own[i].index);
+    }
+    return 0;
+}
+
+static int worker_set_up(struct rml_worker *w, struct rml_err *err)
+{
+    uint32_t count = 64;  // two for each lane and listener, and the few others
+    while (count < 2 * (w->options.lanes_max + RML_LISTENERS_MAX + RML_SOURCES_MAX))
+        count *= 2;
+    int rc = rml_queue_open(&w->messages, sizeof(struct rml_worker_message), count, err);
     if (rc == 0)
-        rc = rml_queue_open(&w->reports, sizeof(struct rml_worker_report), QUEUE_MESSAGES, err);
+        rc = rml_queue_open(&w->reports, sizeof(struct rml_worker_report), count, err);
     if (rc == 0)
         rc = rml_bell_open(&w->bell, err);
-    return rc;
+    if (rc < 0)
+        return rc;
+    rml_door_init(&w->door, &w->options);
+    rc = open_partitions(w, err);
+    if (rc < 0)
+        return rc;
+    w->tick_ns = tick_span(&w->options);
+    w->spin_ns = SPIN_MOST_NS;
+    return rml_worker_lanes_open(&w->lanes, w->options.index, w->options.lanes_max, w->own_count,
+                                 &w->bell, err);
 }
 
 int rml_worker_open(struct rml_worker **ret_worker, const struct rml_worker_options *options,
                     struct rml_err *err)
 {
-    const struct rml_plan *plan = options->plan;
-    RML_CHECK(options->index < plan->workers && plan->workers <= plan->partitions);
-    struct rml_worker *w = aligned_alloc(_Alignof(struct rml_worker), sizeof *w);
+    size_t bytes = (sizeof(struct rml_worker) + 127) / 128 * 128;
+    struct rml_worker *w = aligned_alloc(128, bytes);
     if (w == NULL)
         return RML_FAIL(err, -ENOMEM, "no memory for a worker");
-    memset(w, 0, sizeof *w);
+    memset(w, 0, bytes);
     w->options = *options;
     w->bell = RML_BELL_CLOSED;
-    w->part_count = (plan->partitions - options->index + plan->workers - 1) / plan->workers;
-    choose_ticks(w);
-    int rc = reserve(w, err);
-    for (uint32_t own = 0; rc == 0 && own < w->part_count; own++)
-        rc = open_part(w, own, err);
+    w->lanes.epoll_fd = -1;
+    int rc = worker_set_up(w, err);
     if (rc < 0) {
         rml_worker_close(w);
         return RML_WRAP(err, rc, "worker %u", options->index);
@@ -438,24 +146,299 @@ int rml_worker_open(struct rml_worker **ret_worker, const struct rml_worker_opti
     return 0;
 }
 
+/* ---- steps ---- */
+
+static int take_step(struct rml_worker *w, struct own *own, const struct rml_step *step,
+                     const struct rml_step_input *input)
+{
+    rml_schedule_append(&own->schedule, step);
+    int64_t since_ns = now_ns(w);
+    int taken = rml_partition_step(own->partition, step, input);
+    RML_CHECK(taken >= 0);  // the lanes that a partition knows are our own doing
+    uint64_t took_ns = (uint64_t)(now_ns(w) - since_ns);
+    _Atomic uint64_t *counts = w->options.counts->value;
+    rml_count(&counts[RML_WORKER_steps], 1);
+    rml_count(&counts[RML_WORKER_records], (uint64_t)taken);
+    if (took_ns > rml_count_read(&counts[RML_WORKER_step_ns_max]))
+        rml_count_set(&counts[RML_WORKER_step_ns_max], took_ns);
+    return taken;
+}
+
+static void step_all(struct rml_worker *w, const struct rml_step *step)
+{
+    for (uint32_t i = 0; i < w->own_count; i++)
+        take_step(w, &w->own[i], step, NULL);
+}
+
+static void report(struct rml_worker *w, enum rml_worker_report_kind kind, uint32_t source,
+                   uint32_t index)
+{
+    const struct rml_worker_report news = {kind, w->options.index, source, index};
+    RML_CHECK(rml_queue_give(&w->reports, &news));  // holds two for each lane
+    rml_bell_ring(w->options.reports_bell);
+}
+
+// The partition is done with the lane. Once all are, an ending lane is forgotten and reported.
+static void part_done(struct rml_worker *w, struct rml_worker_lane *lane, uint32_t i)
+{
+    const struct rml_step step = {.kind = RML_STEP_DETACH, .lane = (uint16_t)lane->number};
+    take_step(w, &w->own[i], &step, NULL);
+    lane->parts[i].done = true;
+    lane->parts_left--;
+}
+
+static void lane_is_faulty(struct rml_worker *w, struct rml_worker_lane *lane)
+{
+    for (uint32_t i = 0; i < w->own_count; i++) {
+        if (!lane->parts[i].done)
+            part_done(w, lane, i);
+    }
+    report(w, RML_WORKER_LANE_FAULTY, lane->source, lane->number);
+}
+
+/*
+ * Take what lane has for partition i, once. An ending lane is taken up to what it had published when
+ * its end was told: a producer that goes on writing then cannot hold the end back.
+ */
+static bool take_from(struct rml_worker *w, struct rml_worker_lane *lane, uint32_t i)
+{
+    struct own *own = &w->own[i];
+    struct rml_lane_run run;
+    int32_t rows = rml_lane_in_peek(lane->in, own->index, RML_WORKER_STEP_ROWS, w->marks, &run);
+    if (rows < 0) {
+        lane_is_faulty(w, lane);
+        return true;
+    }
+    bool ends_here = false;
+    if (lane->ending) {
+        struct rml_lane_counts counts;
+        rml_lane_in_partition_counts(lane->in, own->index, &counts);
+        uint64_t left = lane->parts[i].final - counts.taken;
+        if ((uint64_t)rows > left) {
+            rows = (int32_t)left;
+            run.vouches = RML_TIME_NONE;
+        }
+        ends_here = left == (uint64_t)rows;
+    }
+    if (rows > 0
+        || (run.vouches != RML_TIME_NONE
+            && rml_partition_vouch_due(own->partition, (uint16_t)lane->number, run.vouches))) {
+        while (run.mark_count > 0 && w->marks[run.mark_count - 1].row >= (uint32_t)rows)
+            run.mark_count--;
+        const struct rml_step step = {.kind = RML_STEP_BATCH,
+                                      .lane = (uint16_t)lane->number,
+                                      .count = (uint32_t)rows,
+                                      .time = run.vouches};
+        const struct rml_step_input input = {
+            .records = run.records, .marks = w->marks, .mark_count = run.mark_count};
+        take_step(w, own, &step, &input);
+        if (rows > 0) {
+            rml_lane_in_take(lane->in, own->index, (uint32_t)rows);
+            rml_lane_in_release(lane->in, own->index, (uint32_t)rows);
+        }
+        if (!ends_here)
+            return true;
+    }
+    if (ends_here)
+        part_done(w, lane, i);
+    return ends_here;
+}
+
+static bool round_of_lane(struct rml_worker *w, struct rml_worker_lane *lane)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < w->own_count; i++) {
+        if (!lane->parts[i].done)
+            any |= take_from(w, lane, i);
+    }
+    if (lane->ending && lane->parts_left == 0) {
+        uint32_t number = lane->number, source = lane->source;
+        rml_worker_lanes_remove(&w->lanes, lane);
+        report(w, RML_WORKER_LANE_DONE, source, number);
+        any = true;
+    }
+    return any;
+}
+
+/* ---- what the control thread says ---- */
+
+static void attach(struct rml_worker *w, const struct rml_worker_message *message)
+{
+    struct rml_worker_lane *lane =
+        rml_worker_lanes_add(&w->lanes, message->index, message->source, message->lane);
+    RML_CHECK(lane != NULL);  // the kernel's limit of watches is far above lanes_max of all workers
+    const struct rml_step step = {
+        .kind = RML_STEP_ATTACH, .lane = (uint16_t)message->index, .count = message->source};
+    step_all(w, &step);
+}
+
+static void lane_ends(struct rml_worker *w, uint32_t number)
+{
+    struct rml_worker_lane *lane = &w->lanes.lanes[number];
+    RML_CHECK(lane->in != NULL && !lane->ending);
+    lane->ending = true;
+    for (uint32_t i = 0; i < w->own_count; i++) {
+        struct rml_lane_counts counts;
+        rml_lane_in_partition_counts(lane->in, w->own[i].index, &counts);
+        lane->parts[i].final = counts.published;
+    }
+}
+
+static void obey(struct rml_worker *w, const struct rml_worker_message *message)
+{
+    switch ((enum rml_worker_message_kind)message->kind) {
+    case RML_WORKER_ATTACH:
+        attach(w, message);
+        return;
+    case RML_WORKER_FINISH:
+        lane_ends(w, message->index);
+        return;
+    case RML_WORKER_END: {
+        const struct rml_step step = {.kind = RML_STEP_END, .count = message->source};
+        step_all(w, &step);
+        report(w, RML_WORKER_SOURCE_DONE, message->source, 0);
+        return;
+    }
+    case RML_WORKER_LISTEN:
+        rml_door_listen(&w->door, message->index, message->listener);
+        return;
+    case RML_WORKER_UNLISTEN:
+        rml_door_unlisten(&w->door, message->index);
+        report(w, RML_WORKER_UNLISTENED, 0, message->index);
+        return;
+    case RML_WORKER_STOP:
+        w->stopping = true;
+        return;
+    }
+    RML_UNREACHABLE("the control thread says only what is for a worker");
+}
+
+static bool read_messages(struct rml_worker *w)
+{
+    bool any = false;
+    struct rml_worker_message message;
+    while (!w->stopping && rml_queue_take(&w->messages, &message)) {
+        obey(w, &message);
+        any = true;
+    }
+    return any;
+}
+
+/* ---- the thread ---- */
+
+// Wall time says how long a lane has been silent; the steps record it, so that it can be taken again.
+static void tick_if_due(struct rml_worker *w)
+{
+    if (w->tick_ns == 0 || w->lanes.count == 0)
+        return;
+    int64_t now = now_ns(w);
+    if (now < w->next_tick_ns)
+        return;
+    w->next_tick_ns = now + w->tick_ns;
+    const struct rml_step step = {.kind = RML_STEP_TICK,
+                                  .time = w->options.clock->wall_ns(w->options.clock->context)};
+    step_all(w, &step);
+}
+
+bool rml_worker_round(struct rml_worker *w)
+{
+    bool any = read_messages(w);
+    if (w->stopping)
+        return any;
+    rml_worker_lanes_note(&w->lanes);
+    // Backwards: a lane that is done leaves the list, and the last one takes its place.
+    for (uint32_t i = w->lanes.count; i-- > 0;)
+        any |= round_of_lane(w, &w->lanes.lanes[w->lanes.used[i]]);
+    tick_if_due(w);
+    return any;
+}
+
+// Spin as long as has been worth it lately. True: there was something to do.
+static bool spin(struct rml_worker *w)
+{
+    int64_t since_ns = now_ns(w);
+    do {
+        for (int i = 0; i < SPIN_PAUSES; i++)
+            rml_pause();
+        if (rml_worker_round(w)) {
+            w->spin_ns = w->spin_ns * 2 > SPIN_MOST_NS ? SPIN_MOST_NS : w->spin_ns * 2;
+            return true;
+        }
+        sched_yield();  // the producer that we wait for may want this very CPU
+    } while (now_ns(w) - since_ns < w->spin_ns);
+    w->spin_ns = w->spin_ns / 2 < SPIN_LEAST_NS ? SPIN_LEAST_NS : w->spin_ns / 2;
+    return false;
+}
+
+static int sleep_ms(struct rml_worker *w)
+{
+    if (w->tick_ns == 0 || w->lanes.count == 0)
+        return -1;
+    int64_t left_ns = w->next_tick_ns - now_ns(w);
+    return left_ns <= 0 ? 0 : (int)(left_ns / 1000000 + 1);
+}
+
+static void park(struct rml_worker *w)
+{
+    rml_bell_expect(&w->bell);
+    // What was said before the bell was expected rings no bell: look again. Lanes were noted before the
+    // round that found nothing.
+    if (read_messages(w) || !rml_worker_lanes_may_sleep(&w->lanes)) {
+        rml_bell_awake(&w->bell);
+        return;
+    }
+    int64_t since_ns = now_ns(w);
+    rml_worker_lanes_wait(&w->lanes, sleep_ms(w));
+    rml_bell_awake(&w->bell);
+    rml_count(&w->options.counts->value[RML_WORKER_sleeps], 1);
+    rml_count(&w->options.counts->value[RML_WORKER_parked_ns], (uint64_t)(now_ns(w) - since_ns));
+}
+
+static void *work(void *context)
+{
+    struct rml_worker *w = context;
+    w->next_tick_ns = now_ns(w);
+    while (!w->stopping) {
+        if (!rml_worker_round(w) && !spin(w))
+            park(w);
+    }
+    return NULL;
+}
+
+static bool pin(pthread_attr_t *attributes, int cpu)
+{
+    if (cpu < 0 || cpu >= CPU_SETSIZE)
+        return false;
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET((size_t)cpu, &set);
+    return pthread_attr_setaffinity_np(attributes, sizeof set, &set) == 0;
+}
+
 int rml_worker_start(struct rml_worker *w, struct rml_err *err)
 {
     RML_CHECK(!w->started);
-    int rc = pthread_create(&w->thread, NULL, work, w);
-    if (rc != 0)
-        return RML_FAIL(err, -rc, "worker %u: no thread: %s", w->options.index, strerror(rc));
-    w->started = true;
-    char name[16] = "rml-worker-";
-    uint32_t tens = w->options.index / 10 % 10, ones = w->options.index % 10;
-    name[11] = (char)('0' + tens);
-    name[12] = (char)('0' + ones);
-    (void)pthread_setname_np(w->thread, name);
-    if (w->options.cpu >= 0 && w->options.cpu < CPU_SETSIZE) {
-        cpu_set_t cpus;
-        CPU_ZERO(&cpus);
-        CPU_SET((size_t)w->options.cpu, &cpus);
-        w->pinned = pthread_setaffinity_np(w->thread, sizeof cpus, &cpus) == 0;
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    w->pinned = pin(&attributes, w->options.cpu);
+    sigset_t all, before;
+    sigfillset(&all);  // signals are the control thread's
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int rc = pthread_create(&w->thread, &attributes, work, w);
+    if (rc == EINVAL && w->pinned) {
+        // The CPU is not ours to run on: anywhere is better than not at all.
+        w->pinned = false;
+        rc = pthread_create(&w->thread, NULL, work, w);
     }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+    if (rc != 0)
+        return RML_FAIL(err, -rc, "worker %u: no thread: %s", w->options.index,
+                        strerrordesc_np(rc));
+    w->started = true;
+    char name[16];
+    snprintf(name, sizeof name, "rml-worker-%u", w->options.index % 1000);
+    pthread_setname_np(w->thread, name);
     return 0;
 }
 
@@ -472,9 +455,9 @@ bool rml_worker_tell(struct rml_worker *w, const struct rml_worker_message *mess
     return true;
 }
 
-bool rml_worker_hear(struct rml_worker *w, struct rml_worker_report *news)
+bool rml_worker_hear(struct rml_worker *w, struct rml_worker_report *ret_report)
 {
-    return rml_queue_take(&w->reports, news);
+    return rml_queue_take(&w->reports, ret_report);
 }
 
 void rml_worker_close(struct rml_worker *w)
@@ -483,16 +466,14 @@ void rml_worker_close(struct rml_worker *w)
         return;
     if (w->started)
         pthread_join(w->thread, NULL);
-    for (uint32_t own = 0; w->parts != NULL && own < w->part_count; own++) {
-        rml_partition_close(w->parts[own].partition);
-        rml_schedule_close(&w->parts[own].schedule);
+    for (uint32_t i = 0; w->own != NULL && i < w->own_count; i++) {
+        rml_partition_close(w->own[i].partition);
+        rml_schedule_close(&w->own[i].schedule);
     }
+    free(w->own);
+    rml_worker_lanes_close(&w->lanes);
+    rml_bell_close(&w->bell);
     rml_queue_close(&w->messages);
     rml_queue_close(&w->reports);
-    rml_bell_close(&w->bell);
-    free(w->parts);
-    free(w->lanes);
-    free(w->part_flags);
-    free(w->polls);
     free(w);
 }

@@ -1,6 +1,10 @@
 /*
  * worker - a pinned thread that runs the partitions it owns: lanes in, steps taken, blocks out.
  *
+ * It takes records from every attached lane, a few thousand at a time, writes each step into the
+ * partition's schedule, and has the partition take it. When there is nothing to take it spins a
+ * little, then sleeps until a producer or the control thread wakes it.
+ *
  * Worker w of n owns the partitions p with p % n == w; no other thread ever touches their state. It
  * hears of lanes from the control thread by messages and answers by reports, so that it never waits
  * for a lock. After start it does not allocate.
@@ -16,17 +20,31 @@
 #include "runtime/observe/counters.h"
 #include "runtime/plan/plan.h"
 #include "runtime/ring/bell.h"
+#include "runtime/ring/broadcast.h"
+#include "runtime/ring/listener.h"
 #include "runtime/time/clock.h"
+
+#define RML_WORKER_STEP_ROWS 2048u  // records of one step at most: lanes and partitions take turns
+#define RML_LISTENERS_MAX    256u
 
 struct rml_err;
 struct rml_operators;
 struct rml_worker;
 
 enum rml_worker_message_kind {
-    RML_WORKER_ATTACH,  // take from `lane`, called `index`, which feeds `source`
-    RML_WORKER_FINISH,  // nothing more comes on lane `index`: take what is there, then report
-    RML_WORKER_END,     // `source` is at its end; all its lanes have been reported done
-    RML_WORKER_STOP,    // take no further step and end the thread
+    RML_WORKER_ATTACH,    // take from `lane`, called `index`, which feeds `source`
+    RML_WORKER_FINISH,    // take what lane `index` has published by now, then report
+    RML_WORKER_END,       // `source` is at its end; all its lanes have been reported done
+    RML_WORKER_LISTEN,    // `listener`, called `index`, wants to be woken
+    RML_WORKER_UNLISTEN,  // it does not any more: report
+    RML_WORKER_STOP,      // take no further step and end the thread
+};
+
+/* A subscriber of one output in another process, as workers need it. */
+struct rml_listener {
+    uint32_t output;
+    int socket;  // a byte sent here wakes it
+    const struct rml_listener_line *line;
 };
 
 struct rml_worker_message {
@@ -35,11 +53,13 @@ struct rml_worker_message {
     uint32_t index;
     uint32_t reserved;
     struct rml_lane_in *lane;
+    const struct rml_listener *listener;  // stays where it is until UNLISTENED
 };
 
 enum rml_worker_report_kind {
     RML_WORKER_LANE_DONE,    // this worker will not touch lane `index` again
     RML_WORKER_LANE_FAULTY,  // lane `index` shows what cannot be: finish it (LANE_DONE follows then)
+    RML_WORKER_UNLISTENED,   // this worker will not touch listener `index` again
     RML_WORKER_SOURCE_DONE,  // every partition of this worker has ended `source`
 };
 
@@ -64,10 +84,9 @@ struct rml_worker_options {
     struct rml_stage_counts *stages;    // [partition][stage] of the whole plan
     struct rml_source_counts *sources;  // [partition][source]
     struct rml_bell *reports_bell;      // rung after every report
-    /* Rows for readers in other processes, called by the worker's thread with each block that has
-     * rows, before the writer gets it; NULL: nobody reads so. */
-    void (*publish)(void *context, struct rml_result_block *block);
-    void *publish_context;
+    /* Result rings, [output][partition] of the whole plan, `lines` NULL where an output has none; NULL:
+     * there are none at all. The worker gives to those of its own partitions. */
+    struct rml_broadcast_out *rings;
 };
 
 /* Set a worker and its partitions up; everything it needs later is set aside here. */
@@ -81,6 +100,13 @@ bool rml_worker_is_pinned(const struct rml_worker *worker);
 /* The control thread: tell the worker, and hear from it. False: the queue is full / empty. */
 bool rml_worker_tell(struct rml_worker *worker, const struct rml_worker_message *message);
 bool rml_worker_hear(struct rml_worker *worker, struct rml_worker_report *report);
+
+/*
+ * What the thread does again and again, without one: look at the messages, then once at every lane
+ * and partition. Returns whether there was anything to do. For simulations and tests that hold the
+ * worker still; never once it has been started.
+ */
+bool rml_worker_round(struct rml_worker *worker);
 
 /* Wait for the thread's end after STOP (a worker that was never started: at once), then free it all.
  * NULL is accepted. */
