@@ -35,7 +35,6 @@ struct rml_engine {
     struct rml_bell bell;
     struct engine_lane *lanes;
     uint32_t lane_count;
-    uint64_t published[RML_SOURCES_MAX], dropped[RML_SOURCES_MAX];  // of lanes that are gone
     uint32_t sources_left;  // reports that the end of sources still lacks
     bool writer_started, started, stopped;
     uint64_t lost;
@@ -75,10 +74,8 @@ static void fill_geometry(const struct rml_engine *engine, uint32_t source_index
         .grid = {source->grid_origin_ns, source->grid_granule_ns},
         .key_field_count = source->partition_field_count,
     };
-    if (engine->options.replay) {
+    if (engine->options.replay)
         geometry->grid = (struct rml_lane_grid){0, 1};
-        geometry->on_full = RML_LANE_BLOCK;
-    }
     for (uint32_t i = 0; i < source->partition_field_count; i++) {
         const struct rml_field *field = &source->schema.fields[source->partition_fields[i]];
         geometry->key[i] =
@@ -142,10 +139,6 @@ static void lane_done(struct rml_engine *engine, uint32_t index)
     struct engine_lane *lane = &engine->lanes[index];
     if (--lane->workers_left > 0)
         return;
-    struct rml_lane_counts counts;
-    rml_lane_in_counts(lane->in, &counts);
-    engine->published[lane->source] += counts.published;
-    engine->dropped[lane->source] += counts.dropped;
     rml_lane_in_close(lane->in);
     lane->in = NULL;
     engine->lane_count--;
@@ -249,16 +242,6 @@ void rml_engine_totals(const struct rml_engine *engine, struct rml_engine_totals
 {
     const struct rml_plan *plan = engine->plan;
     memset(totals, 0, sizeof *totals);
-    memcpy(totals->published, engine->published, sizeof totals->published);
-    memcpy(totals->dropped, engine->dropped, sizeof totals->dropped);
-    for (uint32_t i = 0; i < plan->lanes_max; i++) {
-        if (engine->lanes[i].in == NULL)
-            continue;
-        struct rml_lane_counts counts;
-        rml_lane_in_counts(engine->lanes[i].in, &counts);
-        totals->published[engine->lanes[i].source] += counts.published;
-        totals->dropped[engine->lanes[i].source] += counts.dropped;
-    }
     for (uint32_t p = 0; p < plan->partitions; p++) {
         for (uint32_t s = 0; s < plan->stage_count; s++) {
             for (uint32_t c = 0; c < RML_STAGE_COUNTERS; c++)

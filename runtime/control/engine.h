@@ -25,9 +25,6 @@ struct rml_operators;
 
 /* Counters as plain numbers, partitions added up. */
 struct rml_engine_totals {
-    /* Of all lanes that ever fed a source: what producers published, and what they dropped because a
-     * lane was full, by their own account. */
-    uint64_t published[RML_SOURCES_MAX], dropped[RML_SOURCES_MAX];
     uint64_t source[RML_SOURCES_MAX][RML_SOURCE_COUNTERS];
     uint64_t stage[RML_STAGES_MAX][RML_STAGE_COUNTERS];
     uint64_t sink[RML_SINKS_MAX][RML_SINK_COUNTERS];
@@ -40,8 +37,7 @@ struct rml_engine_options {
     const struct rml_clock *clock;
     /*
      * The bytes of files depend on the input and the number of partitions alone: watermarks are
-     * exact, rows of all partitions are merged, the wall clock is not looked at, and a full lane
-     * makes its feeder wait whatever the source says.
+     * exact, rows of all partitions are merged, and the wall clock is not looked at.
      */
     bool replay;
     const char *folder;  // where relative paths of sinks start; NULL: the working directory

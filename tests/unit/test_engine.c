@@ -114,8 +114,6 @@ static void every_record_leaves_by_one_door(void **state)
 {
     (void)state;
     replay(2, 64, &first, &totals);
-    assert_int_equal(totals.published[0], RECORDS);
-    assert_int_equal(totals.dropped[0], 0);
     assert_int_equal(totals.source[0][RML_SOURCE_taken], RECORDS);
     assert_int_equal(totals.source[0][RML_SOURCE_delivered], RECORDS);
     uint64_t odd = 0;

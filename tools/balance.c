@@ -1,0 +1,151 @@
+#include "tools/balance.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "tools/json.h"
+
+void rml_balance_init(struct rml_balance *balance, const struct rml_plan *plan)
+{
+    memset(balance, 0, sizeof *balance);
+    balance->source_count = plan->source_count;
+    balance->stage_count = plan->stage_count;
+    for (uint32_t i = 0; i < plan->source_count; i++)
+        balance->sources[i].name = plan->sources[i].name;
+    for (uint32_t i = 0; i < plan->stage_count; i++) {
+        balance->stages[i].name = plan->stages[i].name;
+        balance->stages[i].source = plan->stages[i].source;
+        balance->stages[i].from = plan->stages[i].from;
+        balance->stages[i].from_late = plan->stages[i].from_late;
+    }
+}
+
+bool rml_balance_source_holds(const struct rml_balance_source *source)
+{
+    const uint64_t *counts = source->counts;
+    if (source->from_file && source->lines != source->malformed_lines + source->published)
+        return false;
+    return source->published == counts[RML_SOURCE_taken]
+           && counts[RML_SOURCE_taken]
+                  == counts[RML_SOURCE_delivered] + counts[RML_SOURCE_malformed];
+}
+
+/* What came out of where the stage reads. */
+static uint64_t let_out(const struct rml_balance *balance, const struct rml_balance_stage *stage)
+{
+    if (stage->from == RML_NO_STAGE)
+        return balance->sources[stage->source].counts[RML_SOURCE_delivered];
+    return balance->stages[stage->from]
+        .counts[stage->from_late ? RML_STAGE_late : RML_STAGE_passed];
+}
+
+bool rml_balance_stage_holds(const struct rml_balance *balance, uint32_t index)
+{
+    const struct rml_balance_stage *stage = &balance->stages[index];
+    uint64_t doors = 0;
+    for (uint32_t c = 0; c < RML_STAGE_COUNTERS; c++)
+        doors += rml_stage_counter_info[c].is_door ? stage->counts[c] : 0;
+    return stage->counts[RML_STAGE_in] == doors
+           && stage->counts[RML_STAGE_in] == let_out(balance, stage);
+}
+
+bool rml_balance_holds(const struct rml_balance *balance)
+{
+    bool holds = true;
+    for (uint32_t i = 0; i < balance->source_count; i++)
+        holds = holds && rml_balance_source_holds(&balance->sources[i]);
+    for (uint32_t i = 0; i < balance->stage_count; i++)
+        holds = holds && rml_balance_stage_holds(balance, i);
+    return holds;
+}
+
+static const char *verdict(bool holds)
+{
+    return holds ? "" : "   DOES NOT ADD UP";
+}
+
+static void print_source(const struct rml_balance_source *source, FILE *out)
+{
+    fprintf(out, "source %-16s ", source->name);
+    if (source->from_file)
+        fprintf(out, "%" PRIu64 " lines = %" PRIu64 " malformed + ", source->lines,
+                source->malformed_lines);
+    fprintf(out, "%" PRIu64 " published; taken %" PRIu64 " = delivered %" PRIu64, source->published,
+            source->counts[RML_SOURCE_taken], source->counts[RML_SOURCE_delivered]);
+    if (source->counts[RML_SOURCE_malformed] > 0)
+        fprintf(out, " + malformed %" PRIu64, source->counts[RML_SOURCE_malformed]);
+    if (source->dropped > 0)
+        fprintf(out, "; dropped for want of room %" PRIu64, source->dropped);
+    fprintf(out, "%s\n", verdict(rml_balance_source_holds(source)));
+}
+
+static void print_stage(const struct rml_balance *balance, uint32_t index, FILE *out)
+{
+    const struct rml_balance_stage *stage = &balance->stages[index];
+    fprintf(out, "stage  %-16s in %" PRIu64, stage->name, stage->counts[RML_STAGE_in]);
+    const char *sign = " =";
+    for (uint32_t c = 0; c < RML_STAGE_COUNTERS; c++) {
+        if (!rml_stage_counter_info[c].is_door || stage->counts[c] == 0)
+            continue;
+        fprintf(out, "%s %s %" PRIu64, sign, rml_stage_counter_info[c].name, stage->counts[c]);
+        sign = " +";
+    }
+    fprintf(out, "%s\n", verdict(rml_balance_stage_holds(balance, index)));
+}
+
+void rml_balance_print(const struct rml_balance *balance, FILE *out)
+{
+    for (uint32_t i = 0; i < balance->source_count; i++)
+        print_source(&balance->sources[i], out);
+    for (uint32_t i = 0; i < balance->stage_count; i++)
+        print_stage(balance, i, out);
+    fprintf(out, rml_balance_holds(balance) ? "every record left by one door\n"
+                                            : "the balance does not add up\n");
+}
+
+static void json_source(const struct rml_balance_source *source, struct rml_json *json)
+{
+    rml_json_open(json, NULL, '{');
+    rml_json_text(json, "name", source->name);
+    if (source->from_file) {
+        rml_json_unsigned(json, "lines", source->lines);
+        rml_json_unsigned(json, "malformed_lines", source->malformed_lines);
+    }
+    rml_json_unsigned(json, "published", source->published);
+    rml_json_unsigned(json, "dropped", source->dropped);
+    rml_json_unsigned(json, "taken", source->counts[RML_SOURCE_taken]);
+    rml_json_unsigned(json, "delivered", source->counts[RML_SOURCE_delivered]);
+    rml_json_unsigned(json, "malformed", source->counts[RML_SOURCE_malformed]);
+    rml_json_bool(json, "adds_up", rml_balance_source_holds(source));
+    rml_json_close(json, '}');
+}
+
+static void json_stage(const struct rml_balance *balance, uint32_t index, struct rml_json *json)
+{
+    const struct rml_balance_stage *stage = &balance->stages[index];
+    rml_json_open(json, NULL, '{');
+    rml_json_text(json, "name", stage->name);
+    rml_json_unsigned(json, "in", stage->counts[RML_STAGE_in]);
+    rml_json_open(json, "doors", '{');
+    for (uint32_t c = 0; c < RML_STAGE_COUNTERS; c++) {
+        if (rml_stage_counter_info[c].is_door)
+            rml_json_unsigned(json, rml_stage_counter_info[c].name, stage->counts[c]);
+    }
+    rml_json_close(json, '}');
+    rml_json_unsigned(json, "rows_out", stage->counts[RML_STAGE_rows_out]);
+    rml_json_bool(json, "adds_up", rml_balance_stage_holds(balance, index));
+    rml_json_close(json, '}');
+}
+
+void rml_balance_json(const struct rml_balance *balance, struct rml_json *json)
+{
+    rml_json_bool(json, "adds_up", rml_balance_holds(balance));
+    rml_json_open(json, "sources", '[');
+    for (uint32_t i = 0; i < balance->source_count; i++)
+        json_source(&balance->sources[i], json);
+    rml_json_close(json, ']');
+    rml_json_open(json, "stages", '[');
+    for (uint32_t i = 0; i < balance->stage_count; i++)
+        json_stage(balance, i, json);
+    rml_json_close(json, ']');
+}
