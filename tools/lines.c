@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -28,7 +29,8 @@ int rml_lines_open(struct rml_lines **ret_lines, const char *path, struct rml_er
     struct rml_lines *lines = malloc(sizeof *lines);
     if (lines == NULL)
         return RML_FAIL(err, -ENOMEM, "no memory to read %s", path);
-    *lines = (struct rml_lines){.name = path};
+    memset(lines, 0, offsetof(struct rml_lines, buffer));  // the buffer is filled by reading alone
+    lines->name = path;
     if (strcmp(path, "-") == 0) {
         lines->name = "standard input";
         lines->fd = STDIN_FILENO;
