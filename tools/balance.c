@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "runtime/control/engine.h"
 #include "tools/json.h"
 
 void rml_balance_init(struct rml_balance *balance, const struct rml_plan *plan)
@@ -18,6 +19,17 @@ void rml_balance_init(struct rml_balance *balance, const struct rml_plan *plan)
         balance->stages[i].from = plan->stages[i].from;
         balance->stages[i].from_late = plan->stages[i].from_late;
     }
+}
+
+void rml_balance_fill(struct rml_balance *balance, const struct rml_engine_totals *totals)
+{
+    for (uint32_t i = 0; i < balance->source_count; i++) {
+        memcpy(balance->sources[i].counts, totals->source[i], sizeof totals->source[i]);
+        balance->sources[i].published = totals->published[i];
+        balance->sources[i].dropped = totals->dropped[i];
+    }
+    for (uint32_t i = 0; i < balance->stage_count; i++)
+        memcpy(balance->stages[i].counts, totals->stage[i], sizeof totals->stage[i]);
 }
 
 bool rml_balance_source_holds(const struct rml_balance_source *source)

@@ -16,6 +16,7 @@
 #include "runtime/observe/counters.h"
 #include "runtime/plan/plan.h"
 
+struct rml_engine_totals;
 struct rml_json;
 
 struct rml_balance_source {
@@ -43,6 +44,9 @@ struct rml_balance {
 
 /* Names and relations from the plan, which must outlive the balance; all counts zero. */
 void rml_balance_init(struct rml_balance *balance, const struct rml_plan *plan);
+
+/* Take the counts of an engine in this process. */
+void rml_balance_fill(struct rml_balance *balance, const struct rml_engine_totals *totals);
 
 bool rml_balance_source_holds(const struct rml_balance_source *source);
 bool rml_balance_stage_holds(const struct rml_balance *balance, uint32_t stage);

@@ -65,7 +65,7 @@ static int open_engine(struct replay *replay, struct rml_err *err)
         rc = rml_engine_start(replay->engine, err);
     for (uint32_t i = 0; rc == 0 && i < replay->options.input_count; i++) {
         uint32_t lane = 0;
-        rc = rml_engine_attach(replay->engine, replay->options.inputs[i].source, &lane, err);
+        rc = rml_engine_attach(replay->engine, replay->options.inputs[i].source, 0, &lane, err);
         if (rc < 0)
             return rc;
         const struct rml_lane_in *in = rml_engine_lane(replay->engine, lane);
@@ -107,10 +107,7 @@ static bool account(const struct replay *replay)
     rml_engine_totals(replay->engine, &totals);
     struct rml_balance balance;
     rml_balance_init(&balance, &replay->options.plan);
-    for (uint32_t i = 0; i < balance.source_count; i++)
-        memcpy(balance.sources[i].counts, totals.source[i], sizeof totals.source[i]);
-    for (uint32_t i = 0; i < balance.stage_count; i++)
-        memcpy(balance.stages[i].counts, totals.stage[i], sizeof totals.stage[i]);
+    rml_balance_fill(&balance, &totals);
     for (uint32_t i = 0; i < replay->options.input_count; i++) {
         struct rml_feed_counts counts = rml_feed_counts(replay->feed, i);
         struct rml_balance_source *source = &balance.sources[replay->options.inputs[i].source];

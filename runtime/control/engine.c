@@ -35,8 +35,10 @@ struct rml_engine {
     struct rml_bell bell;
     struct engine_lane *lanes;
     uint32_t lane_count;
+    uint64_t published[RML_SOURCES_MAX], dropped[RML_SOURCES_MAX];  // of lanes that are gone
     uint32_t sources_left;  // reports that the end of sources still lacks
-    bool writer_started, started, stopped;
+    uint64_t reports;       // ever heard
+    bool writer_started, started, draining, ending, stopped;
     uint64_t lost;
 };
 
@@ -74,8 +76,10 @@ static void fill_geometry(const struct rml_engine *engine, uint32_t source_index
         .grid = {source->grid_origin_ns, source->grid_granule_ns},
         .key_field_count = source->partition_field_count,
     };
-    if (engine->options.replay)
+    if (engine->options.replay) {
         geometry->grid = (struct rml_lane_grid){0, 1};
+        geometry->on_full = RML_LANE_BLOCK;
+    }
     for (uint32_t i = 0; i < source->partition_field_count; i++) {
         const struct rml_field *field = &source->schema.fields[source->partition_fields[i]];
         geometry->key[i] =
@@ -86,10 +90,10 @@ static void fill_geometry(const struct rml_engine *engine, uint32_t source_index
         geometry->worker_of[p] = (uint8_t)(p % plan->workers);
 }
 
-int rml_engine_attach(struct rml_engine *engine, uint32_t source, uint32_t *ret_lane,
-                      struct rml_err *err)
+int rml_engine_attach(struct rml_engine *engine, uint32_t source, uint32_t cells,
+                      uint32_t *ret_lane, struct rml_err *err)
 {
-    RML_CHECK(engine->started && !engine->stopped);
+    RML_CHECK(engine->started && !engine->draining && !engine->stopped);
     RML_CHECK(source < engine->plan->source_count);
     uint32_t index = 0;
     while (index < engine->plan->lanes_max && engine->lanes[index].in != NULL)
@@ -99,6 +103,11 @@ int rml_engine_attach(struct rml_engine *engine, uint32_t source, uint32_t *ret_
                         "%u producers are attached, as many as runtime.lanes_max allows", index);
     struct rml_lane_geometry geometry;
     fill_geometry(engine, source, &geometry);
+    if (cells > RML_ENGINE_CELLS_MAX)
+        return RML_FAIL(err, -EINVAL, "a lane has at most %u cells, got %u", RML_ENGINE_CELLS_MAX,
+                        cells);
+    if (cells != 0)
+        geometry.cells = cells;
     char name[64];
     snprintf(name, sizeof name, "ringmill-%.20s-%u", engine->plan->name, index);
     struct engine_lane *lane = &engine->lanes[index];
@@ -139,6 +148,10 @@ static void lane_done(struct rml_engine *engine, uint32_t index)
     struct engine_lane *lane = &engine->lanes[index];
     if (--lane->workers_left > 0)
         return;
+    struct rml_lane_counts counts;
+    rml_lane_in_counts(lane->in, &counts);
+    engine->published[lane->source] += counts.published;
+    engine->dropped[lane->source] += counts.dropped;
     rml_lane_in_close(lane->in);
     lane->in = NULL;
     engine->lane_count--;
@@ -159,11 +172,25 @@ static void lane_faulty(struct rml_engine *engine, uint32_t index)
     rml_engine_finish(engine, index);
 }
 
+// Once a draining engine has no lane left.
+static void end_sources(struct rml_engine *engine)
+{
+    if (!engine->draining || engine->ending || engine->lane_count > 0)
+        return;
+    engine->ending = true;
+    engine->sources_left = engine->plan->source_count * engine->plan->workers;
+    for (uint32_t s = 0; s < engine->plan->source_count; s++) {
+        const struct rml_worker_message message = {.kind = RML_WORKER_END, .source = s};
+        tell(engine, &message);
+    }
+}
+
 void rml_engine_poll(struct rml_engine *engine)
 {
     struct rml_worker_report news;
     for (uint32_t i = 0; i < engine->plan->workers; i++) {
         while (rml_worker_hear(engine->workers[i], &news)) {
+            engine->reports++;
             switch ((enum rml_worker_report_kind)news.kind) {
             case RML_WORKER_LANE_DONE:
                 lane_done(engine, news.index);
@@ -179,6 +206,7 @@ void rml_engine_poll(struct rml_engine *engine)
             }
         }
     }
+    end_sources(engine);
 }
 
 int rml_engine_fd(const struct rml_engine *engine)
@@ -186,37 +214,66 @@ int rml_engine_fd(const struct rml_engine *engine)
     return engine->bell.fd;
 }
 
+void rml_engine_sleep_begin(struct rml_engine *engine)
+{
+    rml_bell_expect(&engine->bell);
+}
+
+void rml_engine_sleep_end(struct rml_engine *engine)
+{
+    rml_bell_awake(&engine->bell);
+}
+
+bool rml_engine_lane_look(const struct rml_engine *engine, uint32_t index,
+                          struct rml_engine_lane_info *info)
+{
+    if (index >= engine->plan->lanes_max || engine->lanes[index].in == NULL)
+        return false;
+    const struct engine_lane *lane = &engine->lanes[index];
+    *info = (struct rml_engine_lane_info){.source = lane->source, .finishing = lane->finishing};
+    rml_lane_in_counts(lane->in, &info->counts);
+    return true;
+}
+
 uint32_t rml_engine_lane_count(const struct rml_engine *engine)
 {
     return engine->lane_count;
 }
 
-// Sleep until a worker has reported something, unless it has already.
-static void wait_for_reports(struct rml_engine *engine, const uint32_t *left)
+void rml_engine_drain_begin(struct rml_engine *engine)
 {
-    uint32_t before = *left;
-    rml_bell_expect(&engine->bell);
-    rml_engine_poll(engine);
-    if (*left == before)
-        rml_bell_wait(&engine->bell, -1);
-    else
-        rml_bell_awake(&engine->bell);
+    RML_CHECK(engine->started && !engine->stopped);
+    if (engine->draining)
+        return;
+    engine->draining = true;
+    for (uint32_t i = 0; i < engine->plan->lanes_max; i++) {
+        struct engine_lane *lane = &engine->lanes[i];
+        if (lane->in == NULL || lane->finishing)
+            continue;
+        rml_lane_in_detach(lane->in, ESHUTDOWN, "the pipeline drains");
+        rml_engine_finish(engine, i);
+    }
+    end_sources(engine);
+}
+
+bool rml_engine_is_drained(const struct rml_engine *engine)
+{
+    return engine->ending && engine->sources_left == 0;
 }
 
 void rml_engine_drain(struct rml_engine *engine)
 {
-    RML_CHECK(engine->started && !engine->stopped);
-    for (uint32_t i = 0; i < engine->plan->lanes_max; i++)
-        rml_engine_finish(engine, i);
-    while (engine->lane_count > 0)
-        wait_for_reports(engine, &engine->lane_count);
-    engine->sources_left = engine->plan->source_count * engine->plan->workers;
-    for (uint32_t s = 0; s < engine->plan->source_count; s++) {
-        const struct rml_worker_message message = {.kind = RML_WORKER_END, .source = s};
-        tell(engine, &message);
+    rml_engine_drain_begin(engine);
+    while (!rml_engine_is_drained(engine)) {
+        // What a worker reports from here on rings; what it reported before is seen by this poll.
+        rml_bell_expect(&engine->bell);
+        uint64_t before = engine->reports;
+        rml_engine_poll(engine);
+        if (engine->reports == before)
+            rml_bell_wait(&engine->bell, -1);
+        else
+            rml_bell_awake(&engine->bell);
     }
-    while (engine->sources_left > 0)
-        wait_for_reports(engine, &engine->sources_left);
 }
 
 uint64_t rml_engine_stop(struct rml_engine *engine)
@@ -242,6 +299,16 @@ void rml_engine_totals(const struct rml_engine *engine, struct rml_engine_totals
 {
     const struct rml_plan *plan = engine->plan;
     memset(totals, 0, sizeof *totals);
+    memcpy(totals->published, engine->published, sizeof totals->published);
+    memcpy(totals->dropped, engine->dropped, sizeof totals->dropped);
+    for (uint32_t i = 0; i < plan->lanes_max; i++) {
+        if (engine->lanes[i].in == NULL)
+            continue;
+        struct rml_lane_counts counts;
+        rml_lane_in_counts(engine->lanes[i].in, &counts);
+        totals->published[engine->lanes[i].source] += counts.published;
+        totals->dropped[engine->lanes[i].source] += counts.dropped;
+    }
     for (uint32_t p = 0; p < plan->partitions; p++) {
         for (uint32_t s = 0; s < plan->stage_count; s++) {
             for (uint32_t c = 0; c < RML_STAGE_COUNTERS; c++)

@@ -25,6 +25,9 @@ struct rml_operators;
 
 /* Counters as plain numbers, partitions added up. */
 struct rml_engine_totals {
+    /* Of all lanes that ever fed a source: what producers published, and what they dropped because a
+     * lane was full, by their own account. */
+    uint64_t published[RML_SOURCES_MAX], dropped[RML_SOURCES_MAX];
     uint64_t source[RML_SOURCES_MAX][RML_SOURCE_COUNTERS];
     uint64_t stage[RML_STAGES_MAX][RML_STAGE_COUNTERS];
     uint64_t sink[RML_SINKS_MAX][RML_SINK_COUNTERS];
@@ -37,7 +40,8 @@ struct rml_engine_options {
     const struct rml_clock *clock;
     /*
      * The bytes of files depend on the input and the number of partitions alone: watermarks are
-     * exact, rows of all partitions are merged, and the wall clock is not looked at.
+     * exact, rows of all partitions are merged, the wall clock is not looked at, and a full lane
+     * makes its feeder wait whatever the source says.
      */
     bool replay;
     const char *folder;  // where relative paths of sinks start; NULL: the working directory
@@ -55,12 +59,16 @@ int rml_engine_open(struct rml_engine **ret_engine, const struct rml_engine_opti
                     struct rml_err *err);
 int rml_engine_start(struct rml_engine *engine, struct rml_err *err);
 
+#define RML_ENGINE_CELLS_MAX (1u << 20)  // that a producer may ask for
+
 /*
- * Make a lane for `source` and have the workers take from it. 0 and its index (below
- * plan->lanes_max); -EMFILE when that many are attached; or what rml_lane_in_open says.
+ * Make a lane for `source` with `cells` records in each partition's ring (a power of two up to
+ * RML_ENGINE_CELLS_MAX; 0: as the pipeline file says) and have the workers take from it. 0 and its
+ * index (below plan->lanes_max); -EMFILE when that many are attached; -EINVAL for other cells; or
+ * what rml_lane_in_open says.
  */
-int rml_engine_attach(struct rml_engine *engine, uint32_t source, uint32_t *ret_lane,
-                      struct rml_err *err);
+int rml_engine_attach(struct rml_engine *engine, uint32_t source, uint32_t cells,
+                      uint32_t *ret_lane, struct rml_err *err);
 
 /* The engine's half of an attached lane: its geometry and descriptors, to pass on. */
 struct rml_lane_in *rml_engine_lane(const struct rml_engine *engine, uint32_t lane);
@@ -71,16 +79,38 @@ void rml_engine_finish(struct rml_engine *engine, uint32_t lane);
 /* Take what workers have reported; frees lanes that are done. Never waits. */
 void rml_engine_poll(struct rml_engine *engine);
 
-/* Readable when rml_engine_poll has something to do. */
+/*
+ * For a control thread that sleeps on more than the engine: between sleep_begin (after which it calls
+ * rml_engine_poll once more) and sleep_end, rml_engine_fd becomes readable when there is something to
+ * poll for.
+ */
 int rml_engine_fd(const struct rml_engine *engine);
+void rml_engine_sleep_begin(struct rml_engine *engine);
+void rml_engine_sleep_end(struct rml_engine *engine);
+
+/* What is known of a lane; false: there is none of that number. */
+struct rml_engine_lane_info {
+    uint32_t source;
+    bool finishing;
+    struct rml_lane_counts counts;
+};
+
+bool rml_engine_lane_look(const struct rml_engine *engine, uint32_t lane,
+                          struct rml_engine_lane_info *ret_info);
 
 /* How many lanes are attached, those that finish included. */
 uint32_t rml_engine_lane_count(const struct rml_engine *engine);
 
 /*
- * Finish every lane, wait until they are taken to their end, then end every source, so that all
- * windows fire; results are on their way to the writer when this returns.
+ * Begin to drain: every lane is closed to its producer and taken to its end, then every source ends,
+ * so that all windows fire. rml_engine_poll moves it on; no lane is to be attached any more.
  */
+void rml_engine_drain_begin(struct rml_engine *engine);
+
+/* Has everything been taken and ended? Results are on their way to the writer then. */
+bool rml_engine_is_drained(const struct rml_engine *engine);
+
+/* Begin to drain, and wait for the end of it. */
 void rml_engine_drain(struct rml_engine *engine);
 
 /* Stop the workers and let the writer write what it has. Returns how many rows files lost. */

@@ -88,7 +88,7 @@ static void replay(uint32_t workers, uint32_t publish, struct rows *rows,
     assert_int_equal(rml_engine_open(&engine, &options, &err), 0);
     assert_int_equal(rml_engine_start(engine, &err), 0);
     uint32_t index;
-    assert_int_equal(rml_engine_attach(engine, 0, &index, &err), 0);
+    assert_int_equal(rml_engine_attach(engine, 0, 0, &index, &err), 0);
     struct rml_lane_in *in = rml_engine_lane(engine, index);
     struct rml_lane_out *out;
     assert_int_equal(
@@ -114,6 +114,8 @@ static void every_record_leaves_by_one_door(void **state)
 {
     (void)state;
     replay(2, 64, &first, &totals);
+    assert_int_equal(totals.published[0], RECORDS);
+    assert_int_equal(totals.dropped[0], 0);
     assert_int_equal(totals.source[0][RML_SOURCE_taken], RECORDS);
     assert_int_equal(totals.source[0][RML_SOURCE_delivered], RECORDS);
     uint64_t odd = 0;

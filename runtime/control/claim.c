@@ -1,0 +1,105 @@
+#include "runtime/control/claim.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "runtime/base/err.h"
+#include "runtime/base/rundir.h"
+
+#define BACKLOG 128
+
+static int make_folder(const char *path, struct rml_err *err)
+{
+    if (mkdir(path, 0700) == 0 || errno == EEXIST)
+        return 0;
+    return RML_FAIL(err, -errno, "cannot make folder %s: %s", path, strerror(errno));
+}
+
+static int take_lock(struct rml_claim *claim, const char *pipeline, struct rml_err *err)
+{
+    claim->lock_fd = open(claim->lock, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (claim->lock_fd < 0)
+        return RML_FAIL(err, -errno, "cannot open %s: %s", claim->lock, strerror(errno));
+    if (flock(claim->lock_fd, LOCK_EX | LOCK_NB) < 0) {
+        char holder[16] = "?";
+        ssize_t got = pread(claim->lock_fd, holder, sizeof holder - 1, 0);
+        holder[got > 0 ? strcspn(holder, "\n") : 1] = '\0';
+        // not ours: leave everything as it is
+        close(claim->lock_fd);
+        claim->lock_fd = -1;
+        return RML_FAIL(err, -EBUSY, "pipeline %s is running already, as process %s", pipeline,
+                        holder);
+    }
+    char text[16];
+    int used = snprintf(text, sizeof text, "%ld\n", (long)getpid());
+    if (ftruncate(claim->lock_fd, 0) < 0 || pwrite(claim->lock_fd, text, (size_t)used, 0) != used)
+        return RML_FAIL(err, -EIO, "cannot write %s", claim->lock);
+    return 0;
+}
+
+static int listen_on(struct rml_claim *claim, struct rml_err *err)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    if (strlen(claim->socket) >= sizeof address.sun_path)
+        return RML_FAIL(err, -ENAMETOOLONG, "%s: a socket's path has at most %zu bytes",
+                        claim->socket, sizeof address.sun_path - 1);
+    memcpy(address.sun_path, claim->socket, strlen(claim->socket));
+    unlink(claim->socket);  // a dead engine's; the lock says that no living one has it
+    claim->listen_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (claim->listen_fd < 0)
+        return RML_FAIL(err, -errno, "no socket: %s", strerror(errno));
+    const struct sockaddr *to = (const void *)&address;
+    if (bind(claim->listen_fd, to, sizeof address) < 0 || chmod(claim->socket, 0600) < 0
+        || listen(claim->listen_fd, BACKLOG) < 0)
+        return RML_FAIL(err, -errno, "cannot listen on %s: %s", claim->socket, strerror(errno));
+    return 0;
+}
+
+int rml_claim_open(struct rml_claim *claim, const char *pipeline, struct rml_err *err)
+{
+    *claim = RML_CLAIM_NONE;
+    char rundir[4096];
+    if (rml_rundir(rundir, sizeof rundir) < 0
+        || rml_rundir_file(claim->folder, sizeof claim->folder, pipeline, "") < 0
+        || rml_rundir_file(claim->socket, sizeof claim->socket, pipeline, "socket") < 0
+        || rml_rundir_file(claim->lock, sizeof claim->lock, pipeline, "lock") < 0)
+        return RML_FAIL(err, -ENAMETOOLONG, "the run directory's path is too long");
+    int rc = make_folder(rundir, err);
+    if (rc == 0)
+        rc = make_folder(claim->folder, err);
+    if (rc == 0)
+        rc = take_lock(claim, pipeline, err);
+    if (rc == 0)
+        rc = listen_on(claim, err);
+    if (rc < 0)
+        rml_claim_close(claim);
+    return rc;
+}
+
+void rml_claim_unlisten(struct rml_claim *claim)
+{
+    if (claim->listen_fd < 0)
+        return;
+    unlink(claim->socket);
+    close(claim->listen_fd);
+    claim->listen_fd = -1;
+}
+
+void rml_claim_close(struct rml_claim *claim)
+{
+    rml_claim_unlisten(claim);
+    if (claim->lock_fd < 0)
+        return;
+    unlink(claim->socket);
+    unlink(claim->lock);
+    rmdir(claim->folder);
+    close(claim->lock_fd);
+    claim->lock_fd = -1;
+}
