@@ -21,7 +21,7 @@ void rml_balance_init(struct rml_balance *balance, const struct rml_plan *plan)
     }
 }
 
-void rml_balance_fill(struct rml_balance *balance, const struct rml_engine_totals *totals)
+void rml_balance_fill(struct rml_balance *balance, const struct rml_board_totals *totals)
 {
     for (uint32_t i = 0; i < balance->source_count; i++) {
         memcpy(balance->sources[i].counts, totals->source[i], sizeof totals->source[i]);
@@ -37,7 +37,8 @@ bool rml_balance_source_holds(const struct rml_balance_source *source)
     const uint64_t *counts = source->counts;
     if (source->from_file && source->lines != source->malformed_lines + source->published)
         return false;
-    return source->published == counts[RML_SOURCE_taken]
+    uint64_t taken = counts[RML_SOURCE_taken];
+    return (source->may_leave ? source->published >= taken : source->published == taken)
            && counts[RML_SOURCE_taken]
                   == counts[RML_SOURCE_delivered] + counts[RML_SOURCE_malformed];
 }
@@ -86,6 +87,9 @@ static void print_source(const struct rml_balance_source *source, FILE *out)
             source->counts[RML_SOURCE_taken], source->counts[RML_SOURCE_delivered]);
     if (source->counts[RML_SOURCE_malformed] > 0)
         fprintf(out, " + malformed %" PRIu64, source->counts[RML_SOURCE_malformed]);
+    if (source->may_leave && source->published > source->counts[RML_SOURCE_taken])
+        fprintf(out, "; left in lanes %" PRIu64,
+                source->published - source->counts[RML_SOURCE_taken]);
     if (source->dropped > 0)
         fprintf(out, "; dropped for want of room %" PRIu64, source->dropped);
     fprintf(out, "%s\n", verdict(rml_balance_source_holds(source)));

@@ -1,7 +1,7 @@
 /*
  * balance - does every record that came leave by exactly one door?
  *
- *     source    published = taken (once all is taken),  taken = delivered + malformed
+ *     source    published = taken + left in lanes,  taken = delivered + malformed
  *     stage     in = what the stage or source before it let out,  in = sum of its doors
  *
  * The figures come from the counters of an engine, in this process or in another.
@@ -16,7 +16,7 @@
 #include "runtime/observe/counters.h"
 #include "runtime/plan/plan.h"
 
-struct rml_engine_totals;
+struct rml_board_totals;
 struct rml_json;
 
 struct rml_balance_source {
@@ -26,6 +26,7 @@ struct rml_balance_source {
     uint64_t malformed_lines;  // of them; never seen by the engine
     uint64_t published;        // by producers, into lanes
     uint64_t dropped;          // by producers, because there was no room
+    bool may_leave;  // it was stopped or runs: lanes may hold what is published, not taken
     uint64_t counts[RML_SOURCE_COUNTERS];
 };
 
@@ -46,7 +47,7 @@ struct rml_balance {
 void rml_balance_init(struct rml_balance *balance, const struct rml_plan *plan);
 
 /* Take the counts of an engine in this process. */
-void rml_balance_fill(struct rml_balance *balance, const struct rml_engine_totals *totals);
+void rml_balance_fill(struct rml_balance *balance, const struct rml_board_totals *totals);
 
 bool rml_balance_source_holds(const struct rml_balance_source *source);
 bool rml_balance_stage_holds(const struct rml_balance *balance, uint32_t stage);

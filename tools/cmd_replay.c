@@ -65,7 +65,7 @@ static int open_engine(struct replay *replay, struct rml_err *err)
         rc = rml_engine_start(replay->engine, err);
     for (uint32_t i = 0; rc == 0 && i < replay->options.input_count; i++) {
         uint32_t lane = 0;
-        rc = rml_engine_attach(replay->engine, replay->options.inputs[i].source, 0, &lane, err);
+        rc = rml_engine_attach(replay->engine, replay->options.inputs[i].source, NULL, &lane, err);
         if (rc < 0)
             return rc;
         const struct rml_lane_in *in = rml_engine_lane(replay->engine, lane);
@@ -103,7 +103,7 @@ static int run(struct replay *replay, struct rml_err *err)
 /* Print the balance as was asked for; true when it adds up. */
 static bool account(const struct replay *replay)
 {
-    struct rml_engine_totals totals;
+    struct rml_board_totals totals;
     rml_engine_totals(replay->engine, &totals);
     struct rml_balance balance;
     rml_balance_init(&balance, &replay->options.plan);

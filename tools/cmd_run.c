@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <inttypes.h>
 #include <libgen.h>
 #include <stdio.h>
 #include <string.h>
@@ -36,30 +37,32 @@ static int exit_of(int rc)
     return rc == -EACCES || rc == -EPERM ? RML_EXIT_PERMISSION : RML_EXIT_FAILED;
 }
 
-static int end(struct rml_engine *engine, const struct rml_plan *plan)
+// What came of it, and the exit code.
+static int sum_up(struct rml_engine *engine, const struct rml_plan *plan, bool drained)
 {
-    static struct rml_engine_totals totals;
+    static struct rml_board_totals totals;
     static struct rml_balance balance;
     uint64_t lost = rml_engine_stop(engine);
     rml_engine_totals(engine, &totals);
     rml_balance_init(&balance, plan);
     rml_balance_fill(&balance, &totals);
+    for (uint32_t i = 0; i < plan->source_count; i++)
+        balance.sources[i].may_leave = !drained;
     bool balanced = rml_balance_holds(&balance);
     if (!quiet || !balanced)
         rml_balance_print(&balance, stderr);
     if (lost > 0)
-        fprintf(stderr, "ringmill: %s: %llu result rows could not be written\n", plan->name,
-                (unsigned long long)lost);
+        fprintf(stderr, "ringmill: %s: %" PRIu64 " result rows could not be written\n", plan->name,
+                lost);
     return lost == 0 && balanced ? RML_EXIT_OK : RML_EXIT_FAILED;
 }
 
-static int run(struct rml_plan *plan)
+static int serve(struct rml_server *server, struct rml_plan *plan, int *ret_code,
+                 struct rml_err *err)
 {
     char path[4096];
     snprintf(path, sizeof path, "%s", plan->path);
-    struct rml_err err = {0};
-    struct rml_engine *engine = NULL;
-    const struct rml_engine_options options = {
+    struct rml_engine_options options = {
         .plan = plan,
         .operators = rml_operators_table(),
         .clock = &rml_clock_system,
@@ -67,30 +70,41 @@ static int run(struct rml_plan *plan)
         .complain = complain,
         .complain_context = plan,
     };
-    int code;
-    int rc = rml_engine_open(&engine, &options, &err);
-    if (rc == 0) {
-        const struct rml_server_options server = {.engine = engine,
-                                                  .plan = plan,
-                                                  .clock = &rml_clock_system,
-                                                  .say = say,
-                                                  .say_context = plan};
-        rc = rml_server_run(&server, &err);
-    }
+    rml_server_hook(server, &options);
+    struct rml_engine *engine;
+    int rc = rml_engine_open(&engine, &options, err);
+    if (rc < 0)
+        return rc;
+    bool drained = false;
+    rc = rml_server_run(server, engine, &drained, err);
+    if (rc == 0)
+        *ret_code = sum_up(engine, plan, drained);
+    rml_engine_close(engine);
+    return rc;
+}
+
+static int run(struct rml_plan *plan)
+{
+    const struct rml_server_options options = {
+        .plan = plan, .clock = &rml_clock_system, .say = say, .say_context = plan};
+    struct rml_err err = {0};
+    struct rml_server *server = NULL;
+    int code = RML_EXIT_FAILED;
+    int rc = rml_server_open(&server, &options, &err);
+    if (rc == 0)
+        rc = serve(server, plan, &code, &err);
     if (rc < 0) {
         fprintf(stderr, "ringmill: %s: %s\n", plan->name, err.text);
         code = exit_of(rc);
-    } else {
-        code = end(engine, plan);
     }
-    rml_engine_close(engine);
+    rml_server_close(server);  // last: who waits for our end finds the files complete
     return code;
 }
 
 int rml_cmd_run(int argc, char **argv)
 {
     const struct rml_option options[] = {
-        {.name = "quiet", .sentence = "say nothing but what goes wrong", .ret_flag = &quiet},
+        {.name = "--quiet", .sentence = "Say only what goes wrong.", .ret_flag = &quiet},
     };
     const struct rml_args args = {
         .usage = "ringmill run FILE [--quiet]",

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -13,7 +14,8 @@
 #include "runtime/base/err.h"
 #include "runtime/base/rundir.h"
 
-#define BACKLOG 128
+#define BACKLOG     128
+#define CLAIM_TRIES 100
 
 static int make_folder(const char *path, struct rml_err *err)
 {
@@ -22,20 +24,39 @@ static int make_folder(const char *path, struct rml_err *err)
     return RML_FAIL(err, -errno, "cannot make folder %s: %s", path, strerror(errno));
 }
 
-static int take_lock(struct rml_claim *claim, const char *pipeline, struct rml_err *err)
+// Is the file that we hold open still the one of that name? Its last holder may have removed it.
+static bool is_in_place(int fd, const char *path)
+{
+    struct stat held, named;
+    return fstat(fd, &held) == 0 && stat(path, &named) == 0 && held.st_dev == named.st_dev
+           && held.st_ino == named.st_ino;
+}
+
+static int open_lock(struct rml_claim *claim, const char *pipeline, struct rml_err *err)
 {
     claim->lock_fd = open(claim->lock, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (claim->lock_fd < 0)
         return RML_FAIL(err, -errno, "cannot open %s: %s", claim->lock, strerror(errno));
-    if (flock(claim->lock_fd, LOCK_EX | LOCK_NB) < 0) {
-        char holder[16] = "?";
-        ssize_t got = pread(claim->lock_fd, holder, sizeof holder - 1, 0);
-        holder[got > 0 ? strcspn(holder, "\n") : 1] = '\0';
-        // not ours: leave everything as it is
+    if (flock(claim->lock_fd, LOCK_EX | LOCK_NB) == 0)
+        return 0;
+    char holder[16] = "?";
+    ssize_t got = pread(claim->lock_fd, holder, sizeof holder - 1, 0);
+    holder[got > 0 ? strcspn(holder, "\n") : 1] = '\0';
+    // not ours: leave everything as it is
+    close(claim->lock_fd);
+    claim->lock_fd = -1;
+    return RML_FAIL(err, -EBUSY, "pipeline %s is running already, as process %s", pipeline, holder);
+}
+
+static int take_lock(struct rml_claim *claim, const char *pipeline, struct rml_err *err)
+{
+    for (;;) {
+        int rc = open_lock(claim, pipeline, err);
+        if (rc < 0)
+            return rc;
+        if (is_in_place(claim->lock_fd, claim->lock))
+            break;
         close(claim->lock_fd);
-        claim->lock_fd = -1;
-        return RML_FAIL(err, -EBUSY, "pipeline %s is running already, as process %s", pipeline,
-                        holder);
     }
     char text[16];
     int used = snprintf(text, sizeof text, "%ld\n", (long)getpid());
@@ -44,7 +65,32 @@ static int take_lock(struct rml_claim *claim, const char *pipeline, struct rml_e
     return 0;
 }
 
-static int listen_on(struct rml_claim *claim, struct rml_err *err)
+int rml_claim_open(struct rml_claim *claim, const char *pipeline, struct rml_err *err)
+{
+    *claim = RML_CLAIM_NONE;
+    char rundir[4096];
+    if (rml_rundir(rundir, sizeof rundir) < 0
+        || rml_rundir_file(claim->folder, sizeof claim->folder, pipeline, "") < 0
+        || rml_rundir_file(claim->socket, sizeof claim->socket, pipeline, "socket") < 0
+        || rml_rundir_file(claim->lock, sizeof claim->lock, pipeline, "lock") < 0)
+        return RML_FAIL(err, -ENAMETOOLONG, "the run directory's path is too long");
+    int rc = make_folder(rundir, err);
+    // the last holder may be removing the folder just now
+    for (int tries = 0; rc == 0; tries++) {
+        rc = make_folder(claim->folder, err);
+        if (rc < 0)
+            break;
+        rc = take_lock(claim, pipeline, err);
+        if (rc != -ENOENT || tries == CLAIM_TRIES)
+            break;
+        rc = 0;
+    }
+    if (rc < 0)
+        rml_claim_close(claim);
+    return rc;
+}
+
+int rml_claim_listen(struct rml_claim *claim, struct rml_err *err)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     if (strlen(claim->socket) >= sizeof address.sun_path)
@@ -62,39 +108,11 @@ static int listen_on(struct rml_claim *claim, struct rml_err *err)
     return 0;
 }
 
-int rml_claim_open(struct rml_claim *claim, const char *pipeline, struct rml_err *err)
-{
-    *claim = RML_CLAIM_NONE;
-    char rundir[4096];
-    if (rml_rundir(rundir, sizeof rundir) < 0
-        || rml_rundir_file(claim->folder, sizeof claim->folder, pipeline, "") < 0
-        || rml_rundir_file(claim->socket, sizeof claim->socket, pipeline, "socket") < 0
-        || rml_rundir_file(claim->lock, sizeof claim->lock, pipeline, "lock") < 0)
-        return RML_FAIL(err, -ENAMETOOLONG, "the run directory's path is too long");
-    int rc = make_folder(rundir, err);
-    if (rc == 0)
-        rc = make_folder(claim->folder, err);
-    if (rc == 0)
-        rc = take_lock(claim, pipeline, err);
-    if (rc == 0)
-        rc = listen_on(claim, err);
-    if (rc < 0)
-        rml_claim_close(claim);
-    return rc;
-}
-
-void rml_claim_unlisten(struct rml_claim *claim)
-{
-    if (claim->listen_fd < 0)
-        return;
-    unlink(claim->socket);
-    close(claim->listen_fd);
-    claim->listen_fd = -1;
-}
-
 void rml_claim_close(struct rml_claim *claim)
 {
-    rml_claim_unlisten(claim);
+    if (claim->listen_fd >= 0)
+        close(claim->listen_fd);
+    claim->listen_fd = -1;
     if (claim->lock_fd < 0)
         return;
     unlink(claim->socket);

@@ -20,13 +20,13 @@ struct rml_claim {
 #define RML_CLAIM_NONE ((struct rml_claim){.lock_fd = -1, .listen_fd = -1})
 
 /*
- * Claim `pipeline` and listen on its socket. -EBUSY: it runs already (the sentence names the process);
- * or what the file system says, with the path. Folders are made with mode 0700.
+ * Claim `pipeline`. -EBUSY: it runs already (the sentence names the process); or what the file system
+ * says, with the path. Folders are made with mode 0700.
  */
 int rml_claim_open(struct rml_claim *claim, const char *pipeline, struct rml_err *err);
 
-/* Listen no more; producers that come now are told that nobody is there. */
-void rml_claim_unlisten(struct rml_claim *claim);
+/* Listen on the claimed pipeline's socket. */
+int rml_claim_listen(struct rml_claim *claim, struct rml_err *err);
 
 /* Remove socket, lock and folder. Accepts RML_CLAIM_NONE and one that is half open. */
 void rml_claim_close(struct rml_claim *claim);

@@ -10,6 +10,7 @@
 
 #include "runtime/base/check.h"
 #include "runtime/base/err.h"
+#include "runtime/control/rings.h"
 #include "runtime/io/writer.h"
 #include "runtime/ring/bell.h"
 #include "runtime/worker/worker.h"
@@ -21,35 +22,29 @@ struct engine_lane {
     uint32_t source;
     uint32_t workers_left;
     bool finishing;
+    struct rml_board_lane row;
+};
+
+struct engine_listener {
+    const struct rml_listener *listener;  // NULL: the slot is free
+    uint32_t workers_left;
 };
 
 struct rml_engine {
     struct rml_engine_options options;
     const struct rml_plan *plan;
-    struct rml_stage_counts *stages;
-    struct rml_source_counts *sources;
-    struct rml_sink_counts *sinks;
-    struct rml_worker_counts *worker_counts;
+    struct rml_board board;
+    struct rml_rings rings;
+    struct engine_listener listeners[RML_LISTENERS_MAX];
     struct rml_writer *writer;
     struct rml_worker *workers[RML_WORKERS_MAX];
     struct rml_bell bell;
     struct engine_lane *lanes;
     uint32_t lane_count;
-    uint64_t published[RML_SOURCES_MAX], dropped[RML_SOURCES_MAX];  // of lanes that are gone
     uint32_t sources_left;  // reports that the end of sources still lacks
-    uint64_t reports;       // ever heard
     bool writer_started, started, draining, ending, stopped;
     uint64_t lost;
 };
-
-static void *blocks(size_t count, size_t bytes)
-{
-    // counters are read by their cache lines; calloc alone aligns to less
-    void *memory = aligned_alloc(64, (count * bytes + 63) / 64 * 64);
-    if (memory != NULL)
-        memset(memory, 0, count * bytes);
-    return memory;
-}
 
 static void tell(struct rml_engine *engine, const struct rml_worker_message *message)
 {
@@ -90,36 +85,67 @@ static void fill_geometry(const struct rml_engine *engine, uint32_t source_index
         geometry->worker_of[p] = (uint8_t)(p % plan->workers);
 }
 
-int rml_engine_attach(struct rml_engine *engine, uint32_t source, uint32_t cells,
-                      uint32_t *ret_lane, struct rml_err *err)
+static void show_lane(struct rml_engine *engine, uint32_t index)
 {
-    RML_CHECK(engine->started && !engine->draining && !engine->stopped);
-    RML_CHECK(source < engine->plan->source_count);
+    struct engine_lane *lane = &engine->lanes[index];
+    struct rml_lane_counts counts;
+    rml_lane_in_counts(lane->in, &counts);
+    lane->row.state = lane->finishing ? RML_BOARD_LANE_ENDING : RML_BOARD_LANE_ATTACHED;
+    lane->row.published = counts.published;
+    lane->row.taken = counts.taken;
+    lane->row.released = counts.released;
+    lane->row.dropped = counts.dropped;
+    lane->row.variant = (uint32_t)counts.variant;
+    rml_board_lane_write(&engine->board, index, &lane->row);
+}
+
+static uint32_t free_lane(const struct rml_engine *engine)
+{
     uint32_t index = 0;
     while (index < engine->plan->lanes_max && engine->lanes[index].in != NULL)
         index++;
+    return index;
+}
+
+int rml_engine_attach(struct rml_engine *engine, uint32_t source,
+                      const struct rml_engine_producer *producer, uint32_t *ret_lane,
+                      struct rml_err *err)
+{
+    static const struct rml_engine_producer ourselves = {.program = ""};
+    RML_CHECK(engine->started && !engine->draining && !engine->stopped);
+    RML_CHECK(source < engine->plan->source_count);
+    if (producer == NULL)
+        producer = &ourselves;
+    uint32_t index = free_lane(engine);
     if (index == engine->plan->lanes_max)
         return RML_FAIL(err, -EMFILE,
                         "%u producers are attached, as many as runtime.lanes_max allows", index);
+    if (producer->cells > RML_ENGINE_CELLS_MAX)
+        return RML_FAIL(err, -EINVAL, "a lane has at most %u cells, got %u", RML_ENGINE_CELLS_MAX,
+                        producer->cells);
     struct rml_lane_geometry geometry;
     fill_geometry(engine, source, &geometry);
-    if (cells > RML_ENGINE_CELLS_MAX)
-        return RML_FAIL(err, -EINVAL, "a lane has at most %u cells, got %u", RML_ENGINE_CELLS_MAX,
-                        cells);
-    if (cells != 0)
-        geometry.cells = cells;
+    if (producer->cells != 0)
+        geometry.cells = producer->cells;
     char name[64];
     snprintf(name, sizeof name, "ringmill-%.20s-%u", engine->plan->name, index);
-    struct engine_lane *lane = &engine->lanes[index];
-    int rc = rml_lane_in_open(&lane->in, &geometry, name, 1, err);
-    if (rc < 0) {
-        lane->in = NULL;
+    struct rml_lane_in *in;
+    int rc = rml_lane_in_open(&in, &geometry, name, engine->board.head->epoch, err);
+    if (rc < 0)
         return RML_WRAP(err, rc, "lane %u", index);
-    }
-    lane->source = source;
-    lane->workers_left = engine->plan->workers;
-    lane->finishing = false;
+    struct engine_lane *lane = &engine->lanes[index];
+    *lane = (struct engine_lane){
+        .in = in,
+        .source = source,
+        .workers_left = engine->plan->workers,
+        .row = {.source = source,
+                .pid = producer->pid,
+                .uid = producer->uid,
+                .since_ns = engine->options.clock->wall_ns(engine->options.clock->context)},
+    };
+    snprintf(lane->row.program, sizeof lane->row.program, "%s", producer->program);
     engine->lane_count++;
+    show_lane(engine, index);
     const struct rml_worker_message message = {
         .kind = RML_WORKER_ATTACH, .source = source, .index = index, .lane = lane->in};
     tell(engine, &message);
@@ -143,15 +169,30 @@ void rml_engine_finish(struct rml_engine *engine, uint32_t index)
     tell(engine, &message);
 }
 
+void rml_engine_cut_off(struct rml_engine *engine, uint32_t index, int code, const char *reason)
+{
+    struct engine_lane *lane = &engine->lanes[index];
+    if (lane->in == NULL || lane->finishing)
+        return;
+    rml_lane_in_detach(lane->in, (uint32_t)code, reason);
+    snprintf(lane->row.reason, sizeof lane->row.reason, "%s", reason);
+    rml_engine_finish(engine, index);
+    show_lane(engine, index);
+}
+
 static void lane_done(struct rml_engine *engine, uint32_t index)
 {
+    static const struct rml_board_lane nothing = {.state = RML_BOARD_LANE_FREE};
     struct engine_lane *lane = &engine->lanes[index];
     if (--lane->workers_left > 0)
         return;
     struct rml_lane_counts counts;
     rml_lane_in_counts(lane->in, &counts);
-    engine->published[lane->source] += counts.published;
-    engine->dropped[lane->source] += counts.dropped;
+    struct rml_board_source *source = &engine->board.sources[lane->source];
+    rml_board_lane_write(&engine->board, index, &nothing);
+    rml_count(&source->lanes_gone, 1);
+    rml_count(&source->published_gone, counts.published);
+    rml_count(&source->dropped_gone, counts.dropped);
     rml_lane_in_close(lane->in);
     lane->in = NULL;
     engine->lane_count--;
@@ -168,8 +209,17 @@ static void lane_faulty(struct rml_engine *engine, uint32_t index)
              engine->plan->sources[lane->source].name);
     if (engine->options.complain != NULL)
         engine->options.complain(engine->options.complain_context, sentence);
-    rml_lane_in_detach(lane->in, EPROTO, "positions that cannot be true");
-    rml_engine_finish(engine, index);
+    rml_engine_cut_off(engine, index, EPROTO, "positions that cannot be true");
+}
+
+static void unlistened(struct rml_engine *engine, uint32_t slot)
+{
+    struct engine_listener *listener = &engine->listeners[slot];
+    if (--listener->workers_left > 0)
+        return;
+    listener->listener = NULL;
+    if (engine->options.listener_done != NULL)
+        engine->options.listener_done(engine->options.listener_context, slot);
 }
 
 // Once a draining engine has no lane left.
@@ -190,7 +240,6 @@ void rml_engine_poll(struct rml_engine *engine)
     struct rml_worker_report news;
     for (uint32_t i = 0; i < engine->plan->workers; i++) {
         while (rml_worker_hear(engine->workers[i], &news)) {
-            engine->reports++;
             switch ((enum rml_worker_report_kind)news.kind) {
             case RML_WORKER_LANE_DONE:
                 lane_done(engine, news.index);
@@ -202,7 +251,8 @@ void rml_engine_poll(struct rml_engine *engine)
                 engine->sources_left--;
                 break;
             case RML_WORKER_UNLISTENED:
-                RML_UNREACHABLE("nobody listens");
+                unlistened(engine, news.index);
+                break;
             }
         }
     }
@@ -224,17 +274,6 @@ void rml_engine_sleep_end(struct rml_engine *engine)
     rml_bell_awake(&engine->bell);
 }
 
-bool rml_engine_lane_look(const struct rml_engine *engine, uint32_t index,
-                          struct rml_engine_lane_info *info)
-{
-    if (index >= engine->plan->lanes_max || engine->lanes[index].in == NULL)
-        return false;
-    const struct engine_lane *lane = &engine->lanes[index];
-    *info = (struct rml_engine_lane_info){.source = lane->source, .finishing = lane->finishing};
-    rml_lane_in_counts(lane->in, &info->counts);
-    return true;
-}
-
 uint32_t rml_engine_lane_count(const struct rml_engine *engine)
 {
     return engine->lane_count;
@@ -246,13 +285,9 @@ void rml_engine_drain_begin(struct rml_engine *engine)
     if (engine->draining)
         return;
     engine->draining = true;
-    for (uint32_t i = 0; i < engine->plan->lanes_max; i++) {
-        struct engine_lane *lane = &engine->lanes[i];
-        if (lane->in == NULL || lane->finishing)
-            continue;
-        rml_lane_in_detach(lane->in, ESHUTDOWN, "the pipeline drains");
-        rml_engine_finish(engine, i);
-    }
+    rml_board_say(&engine->board, RML_BOARD_DRAINING);
+    for (uint32_t i = 0; i < engine->plan->lanes_max; i++)
+        rml_engine_cut_off(engine, i, ESHUTDOWN, "the pipeline drains");
     end_sources(engine);
 }
 
@@ -264,16 +299,15 @@ bool rml_engine_is_drained(const struct rml_engine *engine)
 void rml_engine_drain(struct rml_engine *engine)
 {
     rml_engine_drain_begin(engine);
-    while (!rml_engine_is_drained(engine)) {
+    for (;;) {
         // What a worker reports from here on rings; what it reported before is seen by this poll.
         rml_bell_expect(&engine->bell);
-        uint64_t before = engine->reports;
         rml_engine_poll(engine);
-        if (engine->reports == before)
-            rml_bell_wait(&engine->bell, -1);
-        else
-            rml_bell_awake(&engine->bell);
+        if (rml_engine_is_drained(engine))
+            break;
+        rml_bell_wait(&engine->bell, -1);
     }
+    rml_bell_awake(&engine->bell);
 }
 
 uint64_t rml_engine_stop(struct rml_engine *engine)
@@ -281,6 +315,8 @@ uint64_t rml_engine_stop(struct rml_engine *engine)
     if (engine->stopped)
         return engine->lost;
     engine->stopped = true;
+    for (uint32_t i = 0; i < engine->plan->lanes_max; i++)
+        rml_engine_cut_off(engine, i, ESHUTDOWN, "the pipeline stops");
     const struct rml_worker_message message = {.kind = RML_WORKER_STOP};
     // a start that failed half-way leaves some workers running
     tell(engine, &message);
@@ -290,53 +326,57 @@ uint64_t rml_engine_stop(struct rml_engine *engine)
     }
     if (engine->writer_started)
         engine->lost = rml_writer_finish(engine->writer);
+    rml_engine_refresh(engine);
+    rml_board_say(&engine->board, RML_BOARD_ENDED);
     return engine->lost;
 }
 
-/* Counters */
+/* What others see */
 
-void rml_engine_totals(const struct rml_engine *engine, struct rml_engine_totals *totals)
+struct rml_board *rml_engine_board(struct rml_engine *engine)
 {
-    const struct rml_plan *plan = engine->plan;
-    memset(totals, 0, sizeof *totals);
-    memcpy(totals->published, engine->published, sizeof totals->published);
-    memcpy(totals->dropped, engine->dropped, sizeof totals->dropped);
-    for (uint32_t i = 0; i < plan->lanes_max; i++) {
-        if (engine->lanes[i].in == NULL)
-            continue;
-        struct rml_lane_counts counts;
-        rml_lane_in_counts(engine->lanes[i].in, &counts);
-        totals->published[engine->lanes[i].source] += counts.published;
-        totals->dropped[engine->lanes[i].source] += counts.dropped;
+    return &engine->board;
+}
+
+void rml_engine_refresh(struct rml_engine *engine)
+{
+    for (uint32_t i = 0; i < engine->plan->lanes_max; i++) {
+        if (engine->lanes[i].in != NULL)
+            show_lane(engine, i);
     }
-    for (uint32_t p = 0; p < plan->partitions; p++) {
-        for (uint32_t s = 0; s < plan->stage_count; s++) {
-            for (uint32_t c = 0; c < RML_STAGE_COUNTERS; c++)
-                totals->stage[s][c] +=
-                    rml_count_read(&engine->stages[(size_t)p * plan->stage_count + s].value[c]);
-        }
-        for (uint32_t s = 0; s < plan->source_count; s++) {
-            for (uint32_t c = 0; c < RML_SOURCE_COUNTERS; c++) {
-                uint64_t value =
-                    rml_count_read(&engine->sources[(size_t)p * plan->source_count + s].value[c]);
-                // a source is as far as its slowest partition; the others are sums
-                bool least = c == RML_SOURCE_watermark;
-                uint64_t *total = &totals->source[s][c];
-                if (!least)
-                    *total += value;
-                else if (p == 0 || (int64_t)value < (int64_t)*total)
-                    *total = value;
-            }
-        }
-    }
-    for (uint32_t s = 0; s < plan->sink_count; s++) {
-        for (uint32_t c = 0; c < RML_SINK_COUNTERS; c++)
-            totals->sink[s][c] = rml_count_read(&engine->sinks[s].value[c]);
-    }
-    for (uint32_t w = 0; w < plan->workers; w++) {
-        for (uint32_t c = 0; c < RML_WORKER_COUNTERS; c++)
-            totals->worker[w][c] = rml_count_read(&engine->worker_counts[w].value[c]);
-    }
+}
+
+void rml_engine_totals(struct rml_engine *engine, struct rml_board_totals *ret_totals)
+{
+    rml_engine_refresh(engine);
+    rml_board_total(&engine->board, ret_totals);
+}
+
+const struct rml_rings *rml_engine_rings(const struct rml_engine *engine)
+{
+    return &engine->rings;
+}
+
+int rml_engine_listen(struct rml_engine *engine, const struct rml_listener *listener,
+                      uint32_t *ret_slot)
+{
+    uint32_t slot = 0;
+    while (slot < RML_LISTENERS_MAX && engine->listeners[slot].listener != NULL)
+        slot++;
+    if (slot == RML_LISTENERS_MAX)
+        return -EMFILE;
+    engine->listeners[slot] = (struct engine_listener){listener, engine->plan->workers};
+    const struct rml_worker_message message = {
+        .kind = RML_WORKER_LISTEN, .index = slot, .listener = listener};
+    tell(engine, &message);
+    *ret_slot = slot;
+    return 0;
+}
+
+void rml_engine_unlisten(struct rml_engine *engine, uint32_t slot)
+{
+    const struct rml_worker_message message = {.kind = RML_WORKER_UNLISTEN, .index = slot};
+    tell(engine, &message);
 }
 
 /* Setting up */
@@ -359,14 +399,13 @@ static int cpu_of(const struct rml_plan *plan, uint32_t index)
 
 static int open_writer(struct rml_engine *engine, struct rml_err *err)
 {
-    struct rml_output outputs[RML_OUTPUTS_MAX];
     const struct rml_writer_options options = {
         .plan = engine->plan,
         .folder = engine->options.folder,
         .merge = engine->options.replay,
         .workers = engine->plan->workers,
-        .blocks = rml_outputs_list(engine->plan, outputs) + BLOCKS_SPARE,
-        .counts = engine->sinks,
+        .blocks = engine->rings.output_count + BLOCKS_SPARE,
+        .counts = engine->board.sink_counts,
         .row = engine->options.row,
         .row_context = engine->options.row_context,
         .complain = engine->options.complain,
@@ -387,28 +426,32 @@ static int open_worker(struct rml_engine *engine, uint32_t index, struct rml_err
         .lanes_max = engine->plan->lanes_max,
         .ticks = !engine->options.replay,
         .announce_progress = engine->options.replay,
-        .counts = &engine->worker_counts[index],
-        .stages = engine->stages,
-        .sources = engine->sources,
+        .counts = &engine->board.worker_counts[index],
+        .stages = engine->board.stage_counts,
+        .sources = engine->board.source_counts,
         .reports_bell = &engine->bell,
+        .rings = engine->rings.ends,
     };
     return rml_worker_open(&engine->workers[index], &options, err);
 }
 
+// Tells one run of a pipeline from another.
+static uint64_t new_epoch(const struct rml_clock *clock)
+{
+    return (uint64_t)clock->wall_ns(clock->context) ^ (uint64_t)getpid() << 48;
+}
+
 static int reserve(struct rml_engine *engine, struct rml_err *err)
 {
-    const struct rml_plan *plan = engine->plan;
-    engine->stages = blocks((size_t)plan->partitions * plan->stage_count, sizeof *engine->stages);
-    engine->sources =
-        blocks((size_t)plan->partitions * plan->source_count, sizeof *engine->sources);
-    engine->sinks = blocks(plan->sink_count, sizeof *engine->sinks);
-    engine->worker_counts = blocks(plan->workers, sizeof *engine->worker_counts);
-    engine->lanes = calloc(plan->lanes_max, sizeof *engine->lanes);
-    if (engine->stages == NULL || engine->sources == NULL
-        || (plan->sink_count > 0 && engine->sinks == NULL) || engine->worker_counts == NULL
-        || engine->lanes == NULL)
-        return RML_FAIL(err, -ENOMEM, "no memory for counters");
-    return rml_bell_open(&engine->bell, err);
+    const struct rml_clock *clock = engine->options.clock;
+    engine->lanes = calloc(engine->plan->lanes_max, sizeof *engine->lanes);
+    if (engine->lanes == NULL)
+        return RML_FAIL(err, -ENOMEM, "no memory for lanes");
+    int rc = rml_board_open(&engine->board, engine->plan, clock->wall_ns(clock->context),
+                            new_epoch(clock), err);
+    if (rc == 0)
+        rc = rml_rings_open(&engine->rings, engine->plan, err);
+    return rc < 0 ? rc : rml_bell_open(&engine->bell, err);
 }
 
 int rml_engine_open(struct rml_engine **ret_engine, const struct rml_engine_options *options,
@@ -444,7 +487,10 @@ int rml_engine_start(struct rml_engine *engine, struct rml_err *err)
         rc = rml_worker_start(engine->workers[i], err);
         if (rc < 0)
             return rc;
+        rml_board_pinned(&engine->board, i,
+                         rml_worker_is_pinned(engine->workers[i]) ? cpu_of(engine->plan, i) : -1);
     }
+    rml_board_say(&engine->board, RML_BOARD_RUNNING);
     engine->started = true;
     return 0;
 }
@@ -458,10 +504,8 @@ void rml_engine_close(struct rml_engine *engine)
         rml_lane_in_close(engine->lanes[i].in);
     rml_writer_close(engine->writer);
     rml_bell_close(&engine->bell);
+    rml_rings_close(&engine->rings);
+    rml_board_close(&engine->board);
     free(engine->lanes);
-    free(engine->stages);
-    free(engine->sources);
-    free(engine->sinks);
-    free(engine->worker_counts);
     free(engine);
 }

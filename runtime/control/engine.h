@@ -13,26 +13,17 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "runtime/control/board.h"
+#include "runtime/control/rings.h"
 #include "runtime/lane/lane_in.h"
-#include "runtime/observe/counters.h"
 #include "runtime/partition/result.h"
 #include "runtime/plan/plan.h"
 #include "runtime/time/clock.h"
+#include "runtime/worker/worker.h"
 
 struct rml_engine;
 struct rml_err;
 struct rml_operators;
-
-/* Counters as plain numbers, partitions added up. */
-struct rml_engine_totals {
-    /* Of all lanes that ever fed a source: what producers published, and what they dropped because a
-     * lane was full, by their own account. */
-    uint64_t published[RML_SOURCES_MAX], dropped[RML_SOURCES_MAX];
-    uint64_t source[RML_SOURCES_MAX][RML_SOURCE_COUNTERS];
-    uint64_t stage[RML_STAGES_MAX][RML_STAGE_COUNTERS];
-    uint64_t sink[RML_SINKS_MAX][RML_SINK_COUNTERS];
-    uint64_t worker[RML_WORKERS_MAX][RML_WORKER_COUNTERS];
-};
 
 struct rml_engine_options {
     const struct rml_plan *plan;  // must outlive the engine
@@ -52,6 +43,10 @@ struct rml_engine_options {
      * fails, a lane that is closed). Called by this thread or the writer's; may be NULL. */
     void (*complain)(void *context, const char *sentence);
     void *complain_context;
+    /* Called by rml_engine_poll: no worker knows this listener any more. May be NULL where nobody
+     * listens. */
+    void (*listener_done)(void *context, uint32_t slot);
+    void *listener_context;
 };
 
 /* Files are opened and all memory is set aside; no thread runs yet. 0, or a sentence. */
@@ -61,20 +56,31 @@ int rml_engine_start(struct rml_engine *engine, struct rml_err *err);
 
 #define RML_ENGINE_CELLS_MAX (1u << 20)  // that a producer may ask for
 
+/* Whose lane it is. */
+struct rml_engine_producer {
+    uint32_t pid, uid;    // 0: this process
+    uint32_t cells;       // of each partition's ring, a power of two; 0: as the pipeline file says
+    const char *program;  // a name for people; cut where it is long
+};
+
 /*
- * Make a lane for `source` with `cells` records in each partition's ring (a power of two up to
- * RML_ENGINE_CELLS_MAX; 0: as the pipeline file says) and have the workers take from it. 0 and its
- * index (below plan->lanes_max); -EMFILE when that many are attached; -EINVAL for other cells; or
- * what rml_lane_in_open says.
+ * Make a lane for `source` and have the workers take from it; with `producer` NULL for this process,
+ * as the pipeline file says. 0 and its index (below plan->lanes_max); -EMFILE when that many are
+ * attached; -EINVAL for cells that cannot be; or what rml_lane_in_open says.
  */
-int rml_engine_attach(struct rml_engine *engine, uint32_t source, uint32_t cells,
-                      uint32_t *ret_lane, struct rml_err *err);
+int rml_engine_attach(struct rml_engine *engine, uint32_t source,
+                      const struct rml_engine_producer *producer, uint32_t *ret_lane,
+                      struct rml_err *err);
 
 /* The engine's half of an attached lane: its geometry and descriptors, to pass on. */
 struct rml_lane_in *rml_engine_lane(const struct rml_engine *engine, uint32_t lane);
 
-/* The lane's producer is gone, or to be cut off: take what it published, then free the lane. */
+/* The lane's producer is gone: take what it published, then free the lane. */
 void rml_engine_finish(struct rml_engine *engine, uint32_t lane);
+
+/* The same for a producer that is still there: it is told, with a positive errno and a sentence. A
+ * lane that is free or finishes already is left alone. */
+void rml_engine_cut_off(struct rml_engine *engine, uint32_t lane, int code, const char *reason);
 
 /* Take what workers have reported; frees lanes that are done. Never waits. */
 void rml_engine_poll(struct rml_engine *engine);
@@ -87,16 +93,6 @@ void rml_engine_poll(struct rml_engine *engine);
 int rml_engine_fd(const struct rml_engine *engine);
 void rml_engine_sleep_begin(struct rml_engine *engine);
 void rml_engine_sleep_end(struct rml_engine *engine);
-
-/* What is known of a lane; false: there is none of that number. */
-struct rml_engine_lane_info {
-    uint32_t source;
-    bool finishing;
-    struct rml_lane_counts counts;
-};
-
-bool rml_engine_lane_look(const struct rml_engine *engine, uint32_t lane,
-                          struct rml_engine_lane_info *ret_info);
 
 /* How many lanes are attached, those that finish included. */
 uint32_t rml_engine_lane_count(const struct rml_engine *engine);
@@ -116,8 +112,23 @@ void rml_engine_drain(struct rml_engine *engine);
 /* Stop the workers and let the writer write what it has. Returns how many rows files lost. */
 uint64_t rml_engine_stop(struct rml_engine *engine);
 
-/* At any time between open and close; a moment old while workers run. */
-void rml_engine_totals(const struct rml_engine *engine, struct rml_engine_totals *ret_totals);
+/* What the engine shows of itself; lanes' rows are as of the last refresh. */
+struct rml_board *rml_engine_board(struct rml_engine *engine);
+
+/* Bring the rows of lanes on the board up to date. */
+void rml_engine_refresh(struct rml_engine *engine);
+
+/* Refresh, then add the board up: at any time between open and close; a moment old while workers run. */
+void rml_engine_totals(struct rml_engine *engine, struct rml_board_totals *ret_totals);
+
+/* The result rings, as long as the engine is open. */
+const struct rml_rings *rml_engine_rings(const struct rml_engine *engine);
+
+/* Have the workers wake this listener, which stays where it is until options.listener_done tells that
+ * it is forgotten. 0 and its slot (below RML_LISTENERS_MAX), or -EMFILE. */
+int rml_engine_listen(struct rml_engine *engine, const struct rml_listener *listener,
+                      uint32_t *ret_slot);
+void rml_engine_unlisten(struct rml_engine *engine, uint32_t slot);
 
 /* Stops what runs, frees everything. NULL is accepted. */
 void rml_engine_close(struct rml_engine *engine);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,45 +15,48 @@
 
 #include "runtime/base/err.h"
 #include "runtime/control/claim.h"
-#include "runtime/control/report.h"
+#include "runtime/control/subscribers.h"
 #include "runtime/lane/wire.h"
 
 #define HELLO_NS       (INT64_C(2) * 1000000000)  // how long a peer may say nothing
 #define CONNS_SPARE    64u                        // beyond producers: people who look
 #define EVENTS_AT_ONCE 64
-#define REPLY_BYTES    16384u
+#define REPLY_TEXT     96
 
 // What an epoll event is about: a connection's number and which of its descriptors.
 enum about { ABOUT_LISTENER, ABOUT_SIGNALS, ABOUT_ENGINE, ABOUT_SOCKET, ABOUT_PROCESS };
 
+enum role { ROLE_UNKNOWN, ROLE_PRODUCER, ROLE_SUBSCRIBER, ROLE_CONTROL };
+
 struct conn {
     int socket;  // -1: the place is free
     int pidfd;   // of a producer, else -1
-    bool produces;
-    uint32_t lane;
+    enum role role;
+    uint32_t number;   // of its lane, or of its subscription
     int64_t deadline;  // for its first message
-    struct rml_report_peer peer;
+    uint32_t pid, uid;
     char program[RML_WIRE_NAME];
 };
 
-struct server {
+struct rml_server {
     struct rml_server_options options;
+    struct rml_engine *engine;
     struct rml_claim claim;
+    struct rml_subscribers subscribers;
     int epoll, signals;
     uint32_t conn_max;
     struct conn *conns;
-    int64_t started;
     bool draining, over;
     _Alignas(8) unsigned char message[RML_WIRE_BYTES_MAX];
 };
 
-static int64_t now(const struct server *s)
+static int64_t now(const struct rml_server *s)
 {
     return s->options.clock->monotonic_ns(s->options.clock->context);
 }
 
-__attribute__((format(printf, 2, 3))) static void say(const struct server *s, const char *format,
-                                                      ...)
+__attribute__((format(printf, 2, 3))) static void say(const struct rml_server *s,
+                                                      const char *format, ...)
 {
     char sentence[256];
     va_list args;
@@ -63,7 +67,7 @@ __attribute__((format(printf, 2, 3))) static void say(const struct server *s, co
         s->options.say(s->options.say_context, sentence);
 }
 
-static int watch(const struct server *s, int fd, enum about about, uint32_t number)
+static int watch(const struct rml_server *s, int fd, enum about about, uint32_t number)
 {
     struct epoll_event event = {.events = EPOLLIN, .data.u64 = (uint64_t)about << 32 | number};
     return epoll_ctl(s->epoll, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
@@ -71,12 +75,14 @@ static int watch(const struct server *s, int fd, enum about about, uint32_t numb
 
 /* Connections */
 
-static void close_conn(struct server *s, struct conn *conn)
+static void close_conn(struct rml_server *s, struct conn *conn)
 {
-    if (conn->produces) {
-        rml_engine_finish(s->options.engine, conn->lane);
-        say(s, "detached: %s (process %lld) from lane %u", conn->program, (long long)conn->peer.pid,
-            conn->lane);
+    if (conn->role == ROLE_PRODUCER) {
+        rml_engine_finish(s->engine, conn->number);
+        say(s, "detached: %s (process %u) from lane %u", conn->program, conn->pid, conn->number);
+    } else if (conn->role == ROLE_SUBSCRIBER) {
+        rml_subscribers_remove(&s->subscribers, conn->number);
+        say(s, "unsubscribed: %s (process %u)", conn->program, conn->pid);
     }
     if (conn->pidfd >= 0)
         close(conn->pidfd);
@@ -84,12 +90,19 @@ static void close_conn(struct server *s, struct conn *conn)
     *conn = (struct conn){.socket = -1, .pidfd = -1};
 }
 
+static void refuse(struct rml_server *s, struct conn *conn, int rc, const char *sentence)
+{
+    rml_wire_send_refused(conn->socket, -rc, "%s", sentence);
+    say(s, "refused: process %u: %s", conn->pid, sentence);
+    close_conn(s, conn);
+}
+
 static bool may_come(const struct ucred *peer)
 {
     return peer->uid == geteuid() || peer->uid == 0;
 }
 
-static void accept_one(struct server *s, int socket)
+static void accept_one(struct rml_server *s, int socket)
 {
     struct ucred peer = {0};
     socklen_t bytes = sizeof peer;
@@ -112,22 +125,22 @@ static void accept_one(struct server *s, int socket)
     *conn = (struct conn){.socket = socket,
                           .pidfd = -1,
                           .deadline = now(s) + HELLO_NS,
-                          .peer = {.pid = peer.pid, .uid = peer.uid}};
+                          .pid = (uint32_t)peer.pid,
+                          .uid = peer.uid};
     if (watch(s, socket, ABOUT_SOCKET, (uint32_t)(conn - s->conns)) < 0)
         close_conn(s, conn);
 }
 
-static void accept_all(struct server *s)
+static void accept_all(struct rml_server *s)
 {
     int socket;
-    while (s->claim.listen_fd >= 0
-           && (socket = accept4(s->claim.listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0)
+    while ((socket = accept4(s->claim.listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0)
         accept_one(s, socket);
 }
 
-/* Producers */
+/* Producers and subscribers */
 
-static int check_producer(const struct server *s, const struct rml_wire_hello_produce *hello,
+static int check_producer(const struct rml_server *s, const struct rml_wire_hello_produce *hello,
                           uint32_t *ret_source, struct rml_err *err)
 {
     const struct rml_plan *plan = s->options.plan;
@@ -144,111 +157,107 @@ static int check_producer(const struct server *s, const struct rml_wire_hello_pr
     return s->draining ? RML_FAIL(err, -ESHUTDOWN, "pipeline %s is draining", plan->name) : 0;
 }
 
-static void attach_producer(struct server *s, struct conn *conn,
+static void name_conn(struct conn *conn, const char program[RML_WIRE_NAME])
+{
+    memcpy(conn->program, program, sizeof conn->program);
+    conn->program[sizeof conn->program - 1] = '\0';
+}
+
+static void attach_producer(struct rml_server *s, struct conn *conn,
                             const struct rml_wire_hello_produce *hello)
 {
     struct rml_err err = {0};
     uint32_t source, lane;
+    name_conn(conn, hello->program);
+    const struct rml_engine_producer producer = {
+        .pid = conn->pid, .uid = conn->uid, .cells = hello->cells, .program = conn->program};
     int rc = check_producer(s, hello, &source, &err);
     if (rc == 0)
-        rc = rml_engine_attach(s->options.engine, source, hello->cells, &lane, &err);
+        rc = rml_engine_attach(s->engine, source, &producer, &lane, &err);
     if (rc < 0) {
-        rml_wire_send_refused(conn->socket, -rc, "%s", err.text);
-        say(s, "refused: process %lld: %s", (long long)conn->peer.pid, err.text);
-        close_conn(s, conn);
+        refuse(s, conn, rc, err.text);
         return;
     }
-    conn->produces = true;
-    conn->lane = lane;
-    memcpy(conn->program, hello->program, sizeof conn->program);
-    conn->program[sizeof conn->program - 1] = '\0';
-    conn->peer.program = conn->program;
-    uint32_t number = (uint32_t)(conn - s->conns);
-    const struct rml_lane_in *in = rml_engine_lane(s->options.engine, lane);
+    conn->role = ROLE_PRODUCER;
+    conn->number = lane;
+    const struct rml_lane_in *in = rml_engine_lane(s->engine, lane);
     // The proof of a producer's death; where the kernel gives none, the closed socket must do.
-    conn->pidfd = (int)syscall(SYS_pidfd_open, (pid_t)conn->peer.pid, 0);
+    conn->pidfd = (int)syscall(SYS_pidfd_open, (pid_t)conn->pid, 0);
     if (conn->pidfd >= 0)
-        (void)watch(s, conn->pidfd, ABOUT_PROCESS, number);
-    rc = rml_wire_send_lane(conn->socket, rml_lane_in_geometry(in), rml_lane_in_fds(in), 1, lane);
-    say(s, "attached: %s (process %lld) to source %s, lane %u", conn->program,
-        (long long)conn->peer.pid, hello->source, lane);
+        (void)watch(s, conn->pidfd, ABOUT_PROCESS, (uint32_t)(conn - s->conns));
+    rc = rml_wire_send_lane(conn->socket, rml_lane_in_geometry(in), rml_lane_in_fds(in),
+                            rml_engine_board(s->engine)->head->epoch, lane);
+    say(s, "attached: %s (process %u) to source %s, lane %u", conn->program, conn->pid,
+        hello->source, lane);
     if (rc < 0)
         close_conn(s, conn);
 }
 
+static void attach_subscriber(struct rml_server *s, struct conn *conn,
+                              const struct rml_wire_hello_subscribe *hello)
+{
+    struct rml_err err = {0};
+    name_conn(conn, hello->program);
+    int rc = rml_subscribers_add(&s->subscribers, conn->socket, hello, &conn->number, &err);
+    if (rc < 0) {
+        refuse(s, conn, rc, err.text);
+        return;
+    }
+    conn->role = ROLE_SUBSCRIBER;
+    say(s, "subscribed: %s (process %u) to %s", conn->program, conn->pid, hello->stage);
+}
+
 /* Requests */
 
-static void begin_drain(struct server *s, const char *why)
+static void begin_drain(struct rml_server *s, const char *why)
 {
     if (s->draining)
         return;
     s->draining = true;
     say(s, "draining: %s", why);
-    rml_claim_unlisten(&s->claim);
-    rml_engine_drain_begin(s->options.engine);
+    rml_engine_drain_begin(s->engine);
 }
 
-static const struct rml_report_peer *peer_of(void *context, uint32_t lane)
+// A peer that does not read its answers does not get them.
+static void reply(const struct conn *conn, int code, const char *text, const int *fds,
+                  uint32_t fd_count)
 {
-    const struct server *s = context;
-    for (uint32_t i = 0; i < s->conn_max; i++) {
-        if (s->conns[i].socket >= 0 && s->conns[i].produces && s->conns[i].lane == lane)
-            return &s->conns[i].peer;
-    }
-    return NULL;
+    _Alignas(8) unsigned char memory[offsetof(struct rml_wire_reply, text) + REPLY_TEXT] = {0};
+    struct rml_wire_reply *message = (void *)memory;
+    size_t length = strnlen(text, REPLY_TEXT);
+    message->head = rml_wire_head(RML_WIRE_REPLY, offsetof(struct rml_wire_reply, text) + length);
+    message->is_last = 1;
+    message->code = (uint32_t)code;
+    memcpy(message->text, text, length);
+    (void)rml_wire_send(conn->socket, &message->head, fds, fd_count);
 }
 
-static void send_reply(struct conn *conn, const char *text, size_t bytes, int code)
+static void answer(struct rml_server *s, struct conn *conn, const char *request)
 {
-    _Alignas(8) unsigned char memory[sizeof(struct rml_wire_reply) + REPLY_BYTES];
-    struct rml_wire_reply *reply = (void *)memory;
-    size_t sent = 0;
-    do {
-        size_t part = bytes - sent < REPLY_BYTES ? bytes - sent : REPLY_BYTES;
-        memset(reply, 0, sizeof *reply);
-        reply->head = rml_wire_head(RML_WIRE_REPLY, sizeof *reply + part);
-        reply->is_last = sent + part == bytes;
-        reply->code = reply->is_last ? (uint32_t)code : 0;
-        memcpy(reply->text, text + sent, part);
-        if (rml_wire_send(conn->socket, &reply->head, NULL, 0) < 0)
-            return;  // a peer that does not read its answer does not get it
-        sent += part;
-    } while (sent < bytes);
-}
-
-static void answer(struct server *s, struct conn *conn, const char *request)
-{
-    char *text = NULL;
-    size_t bytes = 0;
-    FILE *out = open_memstream(&text, &bytes);
-    if (out == NULL)
-        return;
-    int code = 0;
-    if (strcmp(request, "drain") == 0) {
+    conn->role = ROLE_CONTROL;
+    if (strcmp(request, "board") == 0) {
+        const struct rml_segment *board = &rml_engine_board(s->engine)->segment;
+        char bytes[24];
+        snprintf(bytes, sizeof bytes, "%zu", board->bytes);
+        rml_engine_refresh(s->engine);
+        reply(conn, 0, bytes, &board->fd, 1);
+    } else if (strcmp(request, "refresh") == 0) {
+        rml_engine_refresh(s->engine);
+        reply(conn, 0, "", NULL, 0);
+    } else if (strcmp(request, "drain") == 0) {
         begin_drain(s, "asked to");
-        fputs("{\"schema\":\"ringmill.reply/1\",\"state\":\"draining\"}\n", out);
+        reply(conn, 0, "", NULL, 0);
     } else if (strcmp(request, "stop") == 0) {
         say(s, "stopping: asked to");
         s->over = true;
-        fputs("{\"schema\":\"ringmill.reply/1\",\"state\":\"stopping\"}\n", out);
-    } else if (strcmp(request, "report") == 0) {
-        const struct rml_report report = {.plan = s->options.plan,
-                                          .engine = s->options.engine,
-                                          .state = s->draining ? "draining" : "running",
-                                          .uptime_ns = now(s) - s->started,
-                                          .peer = peer_of,
-                                          .context = s};
-        rml_report_print(&report, out);
+        reply(conn, 0, "", NULL, 0);
     } else {
-        code = EINVAL;
-        fputs("unknown request: drain, stop and report are known\n", out);
+        reply(conn, EINVAL, "unknown request: board, refresh, drain and stop are known", NULL, 0);
     }
-    if (fclose(out) == 0)
-        send_reply(conn, text, bytes, code);
-    free(text);
 }
 
-static void read_conn(struct server *s, struct conn *conn)
+// What a connection is for is said by its first message; BYE, or the end, ends it.
+static void read_conn(struct rml_server *s, struct conn *conn)
 {
     struct rml_err err = {0};
     uint32_t fd_count;
@@ -256,33 +265,23 @@ static void read_conn(struct server *s, struct conn *conn)
         rml_wire_receive(conn->socket, s->message, sizeof s->message, NULL, 0, &fd_count, &err);
     if (type == -EAGAIN)
         return;
-    if (type < 0) {
-        rml_wire_send_refused(conn->socket, -type, "%s", err.text);
-        close_conn(s, conn);
-        return;
-    }
-    if (conn->produces || type == 0) {  // BYE, the end of the connection, or what has no place here
-        close_conn(s, conn);
-        return;
-    }
     const struct rml_wire_hello_control *control = (const void *)s->message;
-    switch (type) {
-    case RML_WIRE_HELLO_PRODUCE:
+    if (type < 0 && conn->role == ROLE_UNKNOWN)
+        refuse(s, conn, type, err.text);
+    else if (type == RML_WIRE_HELLO_PRODUCE && conn->role == ROLE_UNKNOWN)
         attach_producer(s, conn, (const void *)s->message);
-        return;
-    case RML_WIRE_HELLO_CONTROL:
+    else if (type == RML_WIRE_HELLO_SUBSCRIBE && conn->role == ROLE_UNKNOWN)
+        attach_subscriber(s, conn, (const void *)s->message);
+    else if (type == RML_WIRE_HELLO_CONTROL
+             && (conn->role == ROLE_UNKNOWN || conn->role == ROLE_CONTROL))
         answer(s, conn, control->text);
-        break;
-    default:
-        rml_wire_send_refused(conn->socket, EPROTO, "this connection cannot begin so");
-        break;
-    }
-    close_conn(s, conn);
+    else
+        close_conn(s, conn);
 }
 
 /* The loop */
 
-static void read_signals(struct server *s)
+static void read_signals(struct rml_server *s)
 {
     struct signalfd_siginfo info;
     while (read(s->signals, &info, sizeof info) == (ssize_t)sizeof info) {
@@ -292,23 +291,23 @@ static void read_signals(struct server *s)
     }
 }
 
-static void drop_silent(struct server *s)
+static void drop_silent(struct rml_server *s)
 {
     int64_t present = now(s);
     for (uint32_t i = 0; i < s->conn_max; i++) {
         struct conn *conn = &s->conns[i];
-        if (conn->socket >= 0 && !conn->produces && present >= conn->deadline)
+        if (conn->socket >= 0 && conn->role == ROLE_UNKNOWN && present >= conn->deadline)
             close_conn(s, conn);
     }
 }
 
 // Milliseconds until the next silent peer is dropped; -1: none is there.
-static int next_deadline_ms(const struct server *s)
+static int next_deadline_ms(const struct rml_server *s)
 {
     int64_t least = INT64_MAX;
     for (uint32_t i = 0; i < s->conn_max; i++) {
         const struct conn *conn = &s->conns[i];
-        if (conn->socket >= 0 && !conn->produces && conn->deadline < least)
+        if (conn->socket >= 0 && conn->role == ROLE_UNKNOWN && conn->deadline < least)
             least = conn->deadline;
     }
     if (least == INT64_MAX)
@@ -317,7 +316,7 @@ static int next_deadline_ms(const struct server *s)
     return left <= 0 ? 0 : (int)(left / 1000000) + 1;
 }
 
-static void handle(struct server *s, uint64_t data)
+static void handle(struct rml_server *s, uint64_t data)
 {
     uint32_t number = (uint32_t)data;
     switch ((enum about)(data >> 32)) {
@@ -340,31 +339,26 @@ static void handle(struct server *s, uint64_t data)
     }
 }
 
-static void serve(struct server *s)
+static void serve(struct rml_server *s)
 {
     struct epoll_event events[EVENTS_AT_ONCE];
-    while (!s->over && !rml_engine_is_drained(s->options.engine)) {
-        rml_engine_sleep_begin(s->options.engine);
-        rml_engine_poll(s->options.engine);
+    while (!s->over && !rml_engine_is_drained(s->engine)) {
+        rml_engine_sleep_begin(s->engine);
+        rml_engine_poll(s->engine);
         int count = 0;
-        if (!rml_engine_is_drained(s->options.engine))
+        if (!rml_engine_is_drained(s->engine))
             count = epoll_wait(s->epoll, events, EVENTS_AT_ONCE, next_deadline_ms(s));
-        rml_engine_sleep_end(s->options.engine);
+        rml_engine_sleep_end(s->engine);
         for (int i = 0; i < count; i++)
             handle(s, events[i].data.u64);
         drop_silent(s);
     }
 }
 
-static int open_server(struct server *s, struct rml_err *err)
-{
-    s->conn_max = s->options.plan->lanes_max + CONNS_SPARE;
-    s->conns = calloc(s->conn_max, sizeof *s->conns);
-    if (s->conns == NULL)
-        return RML_FAIL(err, -ENOMEM, "no memory for connections");
-    for (uint32_t i = 0; i < s->conn_max; i++)
-        s->conns[i] = (struct conn){.socket = -1, .pidfd = -1};
+/* Life */
 
+static int watch_signals(struct rml_server *s, struct rml_err *err)
+{
     sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, SIGINT);
@@ -375,43 +369,75 @@ static int open_server(struct server *s, struct rml_err *err)
     s->epoll = epoll_create1(EPOLL_CLOEXEC);
     if (s->signals < 0 || s->epoll < 0)
         return RML_FAIL(err, -errno, "cannot watch signals: %s", strerror(errno));
-
-    int rc = rml_claim_open(&s->claim, s->options.plan->name, err);
-    if (rc < 0)
-        return rc;
-    rc = rml_engine_start(s->options.engine, err);
-    if (rc < 0)
-        return rc;
-    if (watch(s, s->claim.listen_fd, ABOUT_LISTENER, 0) < 0
-        || watch(s, s->signals, ABOUT_SIGNALS, 0) < 0
-        || watch(s, rml_engine_fd(s->options.engine), ABOUT_ENGINE, 0) < 0)
-        return RML_FAIL(err, -errno, "cannot watch descriptors: %s", strerror(errno));
     return 0;
 }
 
-int rml_server_run(const struct rml_server_options *options, struct rml_err *err)
+int rml_server_open(struct rml_server **ret_server, const struct rml_server_options *options,
+                    struct rml_err *err)
 {
-    struct server *s = aligned_alloc(_Alignof(struct server), sizeof *s);
+    struct rml_server *s = calloc(1, sizeof *s);
     if (s == NULL)
         return RML_FAIL(err, -ENOMEM, "no memory for a server");
-    memset(s, 0, sizeof *s);
     s->options = *options;
     s->claim = RML_CLAIM_NONE;
     s->epoll = -1;
     s->signals = -1;
-    s->started = now(s);
-    int rc = open_server(s, err);
-    if (rc == 0) {
-        say(s, "running: %s, process %ld, socket %s", options->plan->name, (long)getpid(),
-            s->claim.socket);
-        serve(s);
+    s->conn_max = options->plan->lanes_max + RML_LISTENERS_MAX + CONNS_SPARE;
+    s->conns = calloc(s->conn_max, sizeof *s->conns);
+    int rc = s->conns == NULL ? RML_FAIL(err, -ENOMEM, "no memory for connections") : 0;
+    for (uint32_t i = 0; rc == 0 && i < s->conn_max; i++)
+        s->conns[i] = (struct conn){.socket = -1, .pidfd = -1};
+    if (rc == 0)
+        rc = watch_signals(s, err);
+    if (rc == 0)
+        rc = rml_claim_open(&s->claim, options->plan->name, err);
+    if (rc < 0) {
+        rml_server_close(s);
+        return rc;
     }
+    *ret_server = s;
+    return 0;
+}
+
+void rml_server_hook(struct rml_server *s, struct rml_engine_options *options)
+{
+    options->listener_done = rml_subscribers_done;
+    options->listener_context = &s->subscribers;
+}
+
+int rml_server_run(struct rml_server *s, struct rml_engine *engine, bool *ret_drained,
+                   struct rml_err *err)
+{
+    s->engine = engine;
+    s->subscribers.engine = engine;
+    s->subscribers.plan = s->options.plan;
+    int rc = rml_engine_start(engine, err);
+    if (rc == 0)
+        rc = rml_claim_listen(&s->claim, err);
+    if (rc < 0)
+        return rc;
+    if (watch(s, s->claim.listen_fd, ABOUT_LISTENER, 0) < 0
+        || watch(s, s->signals, ABOUT_SIGNALS, 0) < 0
+        || watch(s, rml_engine_fd(engine), ABOUT_ENGINE, 0) < 0)
+        return RML_FAIL(err, -errno, "cannot watch descriptors: %s", strerror(errno));
+    say(s, "running: %s, process %ld, socket %s", s->options.plan->name, (long)getpid(),
+        s->claim.socket);
+    serve(s);
+    *ret_drained = rml_engine_is_drained(engine);
+    return 0;
+}
+
+void rml_server_close(struct rml_server *s)
+{
+    if (s == NULL)
+        return;
     for (uint32_t i = 0; s->conns != NULL && i < s->conn_max; i++) {
-        if (s->conns[i].socket >= 0) {
-            s->conns[i].produces = false;  // the lanes end with the engine
-            close_conn(s, &s->conns[i]);
-        }
+        if (s->conns[i].socket < 0)
+            continue;
+        s->conns[i].role = ROLE_UNKNOWN;  // lanes and listeners end with the engine
+        close_conn(s, &s->conns[i]);
     }
+    rml_subscribers_close(&s->subscribers);
     rml_claim_close(&s->claim);
     if (s->signals >= 0)
         close(s->signals);
@@ -419,5 +445,4 @@ int rml_server_run(const struct rml_server_options *options, struct rml_err *err
         close(s->epoll);
     free(s->conns);
     free(s);
-    return rc;
 }

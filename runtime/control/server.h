@@ -1,9 +1,23 @@
 /*
- * server - a pipeline's socket: producers attach, people look and steer, signals end it.
+ * server - a pipeline's socket: producers and subscribers attach, people look and steer, signals end it.
  *
  * The control thread sits here. A producer is known to be gone when its process is (its pidfd) or
  * when it closed the connection; either way what it published is taken before its lane is freed. A
  * peer that says nothing is dropped after a moment, so that it cannot hold a place.
+ *
+ * A control connection takes requests, a text each, and answers each with a REPLY (its last part has a
+ * code, 0 or a positive errno):
+ *
+ *     board      bytes of the board in decimal, and its descriptor (runtime/control/board.h)
+ *     refresh    nothing, once the lanes' rows on the board are up to date
+ *     drain      nothing: no producer attaches any more, all is taken, windows fire, then it ends
+ *     stop       nothing: it ends with what results there are
+ *
+ * It stays open as long as the peer wants, and to the end of the engine: its closing says that all
+ * files are written and the board will not change any more.
+ *
+ *     rml_server_open -> rml_engine_open (with rml_server_hook) -> rml_server_run
+ *                     -> rml_engine_stop -> rml_engine_close -> rml_server_close
  */
 #ifndef RML_CONTROL_SERVER_H
 #define RML_CONTROL_SERVER_H
@@ -11,23 +25,36 @@
 #include "runtime/control/engine.h"
 
 struct rml_err;
+struct rml_server;
 
 struct rml_server_options {
-    struct rml_engine *engine;  // open, not yet started
     const struct rml_plan *plan;
     const struct rml_clock *clock;
-    /* Told what happens: started, attached, detached, draining. May be NULL. */
+    /* Told what happens: running, attached, detached, draining. May be NULL. */
     void (*say)(void *context, const char *sentence);
     void *say_context;
 };
 
 /*
- * Claim the pipeline's name, start the engine, serve until SIGINT, SIGTERM or a request ends it, and
- * clean up. The first signal (or `drain`) drains: nobody attaches any more, what is published is
- * taken, windows fire. A second one (or `stop`) ends at once. The signals are blocked in the calling
- * thread from here on. 0; or a negative errno and a sentence when it could not start (-EBUSY: it runs
- * already).
+ * Claim the pipeline's name, before anything of it is opened. SIGINT and SIGTERM are blocked in the
+ * calling thread from here on. 0; or a negative errno and a sentence (-EBUSY: it runs already).
  */
-int rml_server_run(const struct rml_server_options *options, struct rml_err *err);
+int rml_server_open(struct rml_server **ret_server, const struct rml_server_options *options,
+                    struct rml_err *err);
+
+/* Fill in what the server wants to hear from the engine that will be its own. */
+void rml_server_hook(struct rml_server *server, struct rml_engine_options *options);
+
+/*
+ * Start the engine, listen, and serve until SIGINT, SIGTERM or a request ends it. The first signal (or
+ * `drain`) drains: nobody attaches any more, what is published is taken, windows fire. A second one
+ * (or `stop`) ends at once; *ret_drained says which it was. 0; or a negative errno and a sentence when
+ * it could not start.
+ */
+int rml_server_run(struct rml_server *server, struct rml_engine *engine, bool *ret_drained,
+                   struct rml_err *err);
+
+/* Hang up on everyone and give the name back; the engine has been stopped. NULL is accepted. */
+void rml_server_close(struct rml_server *server);
 
 #endif

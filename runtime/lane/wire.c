@@ -12,6 +12,7 @@
 #include "runtime/base/check.h"
 #include "runtime/base/err.h"
 #include "runtime/base/rundir.h"
+#include "runtime/ring/broadcast.h"
 
 #define FDS_LIMIT 253  // SCM_MAX_FD: what the kernel passes at most
 
@@ -21,6 +22,7 @@ _Static_assert(sizeof(struct rml_wire_hello_produce) == 128, "wire layout");
 _Static_assert(sizeof(struct rml_wire_hello_subscribe) == 112, "wire layout");
 _Static_assert(sizeof(struct rml_lane_geometry) == 400, "wire layout");
 _Static_assert(sizeof(struct rml_wire_lane) == 432, "wire layout");
+_Static_assert(sizeof(struct rml_wire_results) == 56, "wire layout");
 _Static_assert(sizeof(struct rml_wire_refused) == 256, "wire layout");
 _Static_assert(offsetof(struct rml_wire_reply, text) == 24, "wire layout");
 
@@ -78,7 +80,14 @@ static int check_hello_produce(const void *message, struct rml_err *err)
 static int check_hello_subscribe(const void *message, struct rml_err *err)
 {
     const struct rml_wire_hello_subscribe *hello = message;
-    if (!rml_wire_is_name(hello->stage, sizeof hello->stage))
+    char stage[sizeof hello->stage];
+    memcpy(stage, hello->stage, sizeof stage);
+    stage[sizeof stage - 1] = '\0';
+    size_t length = strlen(stage);
+    if (length > 5 && strcmp(stage + length - 5, ".late") == 0)
+        stage[length - 5] = '\0';
+    if (strnlen(hello->stage, sizeof stage) == sizeof stage
+        || !rml_wire_is_name(stage, sizeof stage))
         return RML_FAIL(err, -EPROTO, "HELLO_SUBSCRIBE: the stage's name is not a name");
     if (!is_text(hello->program, sizeof hello->program))
         return RML_FAIL(err, -EPROTO, "HELLO_SUBSCRIBE: the program's name is not a text");
@@ -102,6 +111,19 @@ static int check_lane(const void *message, struct rml_err *err)
     if (lane->fd_count != 3 + lane->geometry.workers)
         return RML_FAIL(err, -EPROTO, "LANE: %u descriptors for %u workers", lane->fd_count,
                         lane->geometry.workers);
+    return 0;
+}
+
+static int check_results(const void *message, struct rml_err *err)
+{
+    const struct rml_wire_results *results = message;
+    const struct rml_broadcast_shape shape = {results->row_bytes, results->row_count};
+    if (rml_broadcast_bytes(shape) == 0 || results->ring_bytes != rml_broadcast_bytes(shape)
+        || results->record_bytes == 0 || results->record_bytes >= results->row_bytes)
+        return RML_FAIL(err, -EPROTO, "RESULTS: rings of %u rows of %u bytes", results->row_count,
+                        results->row_bytes);
+    if (results->partitions == 0 || results->partitions > RML_LANE_PARTITIONS_MAX)
+        return RML_FAIL(err, -EPROTO, "RESULTS: %u partitions", results->partitions);
     return 0;
 }
 
@@ -144,7 +166,7 @@ static const struct kind {
     {RML_WIRE_HELLO_CONTROL, true, "HELLO_CONTROL", sizeof(struct rml_wire_hello_control),
      check_hello_control},
     {RML_WIRE_LANE, false, "LANE", sizeof(struct rml_wire_lane), check_lane},
-    {RML_WIRE_RESULTS, true, "RESULTS", sizeof(struct rml_wire_results), check_nothing},
+    {RML_WIRE_RESULTS, false, "RESULTS", sizeof(struct rml_wire_results), check_results},
     {RML_WIRE_REPLY, true, "REPLY", offsetof(struct rml_wire_reply, text), check_reply},
     {RML_WIRE_REFUSED, false, "REFUSED", sizeof(struct rml_wire_refused), check_refused},
     {RML_WIRE_BYE, false, "BYE", sizeof(struct rml_wire_bye), check_nothing},
@@ -286,6 +308,14 @@ int rml_wire_send_lane(int socket, const struct rml_lane_geometry *geometry,
     int list[3 + RML_LANE_WORKERS_MAX] = {fds->records, fds->returns, fds->room};
     memcpy(list + 3, fds->wake, geometry->workers * sizeof(int));
     return rml_wire_send(socket, &message.head, list, message.fd_count);
+}
+
+int rml_wire_send_results(int socket, struct rml_wire_results results, int rings_fd,
+                          int listener_fd)
+{
+    const int fds[] = {rings_fd, listener_fd};
+    results.head = rml_wire_head(RML_WIRE_RESULTS, sizeof results);
+    return rml_wire_send(socket, &results.head, fds, 2);
 }
 
 int rml_wire_send_refused(int socket, int code, const char *fmt, ...)

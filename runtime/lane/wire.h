@@ -59,7 +59,7 @@ struct rml_wire_hello_produce {
 
 struct rml_wire_hello_subscribe {
     struct rml_wire_head head;
-    char stage[RML_WIRE_NAME];
+    char stage[RML_WIRE_NAME];  // or with ".late" behind it
     char program[RML_WIRE_NAME];
 };
 
@@ -78,10 +78,20 @@ struct rml_wire_lane {
     struct rml_lane_geometry geometry;
 };
 
-/* What follows the head is runtime/client/subscribe.h's. */
+/*
+ * Descriptors: the rings (one for each partition, one behind the other; to be mapped read-only), and
+ * the listener's segment, which is the subscriber's to write. From then on a byte that comes over the
+ * connection says: look, there are rows.
+ */
 struct rml_wire_results {
     struct rml_wire_head head;
-    unsigned char body[];
+    uint64_t epoch;        // of the engine
+    uint64_t schema_hash;  // of the record in a row
+    uint64_t ring_bytes;   // of each partition's ring
+    uint32_t record_bytes;
+    uint32_t row_bytes;  // of a row in the ring: what comes before the record, and the record
+    uint32_t row_count;
+    uint32_t partitions;
 };
 
 /* A part of the answer: text without terminator, to be put behind the former ones. */
@@ -138,6 +148,10 @@ int rml_wire_receive(int socket, void *message, size_t room, int *fds, uint32_t 
 /* Offer a lane: builds and sends a LANE message. As rml_wire_send. */
 int rml_wire_send_lane(int socket, const struct rml_lane_geometry *geometry,
                        const struct rml_lane_fds *fds, uint64_t epoch, uint32_t lane);
+
+/* Offer result rings: `results` without its head, and the two descriptors. As rml_wire_send. */
+int rml_wire_send_results(int socket, struct rml_wire_results results, int rings_fd,
+                          int listener_fd);
 
 /* Refuse: `code` is a positive errno, the text is cut where it does not fit. As rml_wire_send. */
 __attribute__((format(printf, 3, 4))) int rml_wire_send_refused(int socket, int code,

@@ -23,15 +23,19 @@ static struct rml_result_block *door_take(void *context)
     return block;
 }
 
+static void wake(struct rml_door_listener *slot)
+{
+    // A socket that is full has rung already, and one that is closed has nobody to wake.
+    if (rml_listener_is_due(slot->listener->line, &slot->rang_for))
+        (void)send(slot->listener->socket, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
 static void wake_listeners(struct rml_door *door, uint32_t output)
 {
     for (uint32_t i = 0; i < door->listeners_end; i++) {
         struct rml_door_listener *slot = &door->listeners[i];
-        if (slot->listener == NULL || slot->listener->output != output
-            || !rml_listener_is_due(slot->listener->line, &slot->rang_for))
-            continue;
-        // A socket that is full has rung already, and one that is closed has nobody to wake.
-        (void)send(slot->listener->socket, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (slot->listener != NULL && slot->listener->output == output)
+            wake(slot);
     }
 }
 
@@ -86,6 +90,8 @@ void rml_door_listen(struct rml_door *door, uint32_t slot, const struct rml_list
     door->listeners[slot] = (struct rml_door_listener){.listener = listener};
     if (slot >= door->listeners_end)
         door->listeners_end = slot + 1;
+    wake(&door->listeners
+              [slot]);  // it may have gone to sleep before rows that we gave unknown to it
 }
 
 void rml_door_unlisten(struct rml_door *door, uint32_t slot)

@@ -69,7 +69,7 @@ static struct record record_at(uint32_t i)
 
 // Replay all records through one lane, publishing every `publish` records.
 static void replay(uint32_t workers, uint32_t publish, struct rows *rows,
-                   struct rml_engine_totals *totals)
+                   struct rml_board_totals *totals)
 {
     struct rml_plan *plan = read_plan(workers);
     struct rml_err err = {0};
@@ -88,7 +88,7 @@ static void replay(uint32_t workers, uint32_t publish, struct rows *rows,
     assert_int_equal(rml_engine_open(&engine, &options, &err), 0);
     assert_int_equal(rml_engine_start(engine, &err), 0);
     uint32_t index;
-    assert_int_equal(rml_engine_attach(engine, 0, 0, &index, &err), 0);
+    assert_int_equal(rml_engine_attach(engine, 0, NULL, &index, &err), 0);
     struct rml_lane_in *in = rml_engine_lane(engine, index);
     struct rml_lane_out *out;
     assert_int_equal(
@@ -108,7 +108,7 @@ static void replay(uint32_t workers, uint32_t publish, struct rows *rows,
 }
 
 static struct rows first, other;
-static struct rml_engine_totals totals;
+static struct rml_board_totals totals;
 
 static void every_record_leaves_by_one_door(void **state)
 {

@@ -1,0 +1,347 @@
+/*
+ * LANE ROWS
+ *
+ * A row is replaced as a whole, and readers may be reading it. As in runtime/ring/broadcast.c a stamp
+ * stands before the words: odd while they change. A reader copies the words and looks at the stamp
+ * again; it never holds the writer up.
+ *
+ *     board.row     stamp, even -> first look at the stamp    the words of the row
+ *     board.next    each word -> each word                    that the stamp had become odd before
+ */
+#include "runtime/control/board.h"
+
+#include <errno.h>
+#include <stdalign.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "runtime/base/check.h"
+#include "runtime/base/err.h"
+
+#define LANE_WORDS (sizeof(struct rml_board_lane) / 8)
+
+struct rml_board_lane_slot {
+    alignas(64) _Atomic uint64_t stamp;
+    _Atomic uint64_t words[LANE_WORDS];
+};
+
+_Static_assert(sizeof(struct rml_board_lane) % 8 == 0, "rows are copied by words");
+
+/* Where the parts lie; computed alike by whoever writes and whoever reads. */
+struct places {
+    uint64_t sources, stages, sinks, workers, lanes;
+    uint64_t stage_counts, source_counts, worker_counts, sink_counts;
+    uint64_t bytes;
+};
+
+static uint64_t place(uint64_t *used, uint64_t count, size_t bytes)
+{
+    uint64_t at = (*used + 63) / 64 * 64;
+    *used = at + count * bytes;
+    return at;
+}
+
+static struct places places_of(const struct rml_board_head *head)
+{
+    struct places p;
+    uint64_t used = sizeof *head;
+    uint64_t partitions = head->partitions;
+    p.sources = place(&used, head->sources, sizeof(struct rml_board_source));
+    p.stages = place(&used, head->stages, sizeof(struct rml_board_stage));
+    p.sinks = place(&used, head->sinks, sizeof(struct rml_board_sink));
+    p.workers = place(&used, head->workers, sizeof(struct rml_board_worker));
+    p.lanes = place(&used, head->lanes_max, sizeof(struct rml_board_lane_slot));
+    p.stage_counts = place(&used, partitions * head->stages, sizeof(struct rml_stage_counts));
+    p.source_counts = place(&used, partitions * head->sources, sizeof(struct rml_source_counts));
+    p.worker_counts = place(&used, head->workers, sizeof(struct rml_worker_counts));
+    p.sink_counts = place(&used, head->sinks, sizeof(struct rml_sink_counts));
+    p.bytes = (used + 63) / 64 * 64;
+    return p;
+}
+
+static void point(struct rml_board *board, const struct places *p)
+{
+    unsigned char *memory = board->segment.memory;
+    board->head = board->segment.memory;
+    board->sources = (void *)(memory + p->sources);
+    board->stages = (void *)(memory + p->stages);
+    board->sinks = (void *)(memory + p->sinks);
+    board->workers = (void *)(memory + p->workers);
+    board->lanes = (void *)(memory + p->lanes);
+    board->stage_counts = (void *)(memory + p->stage_counts);
+    board->source_counts = (void *)(memory + p->source_counts);
+    board->worker_counts = (void *)(memory + p->worker_counts);
+    board->sink_counts = (void *)(memory + p->sink_counts);
+}
+
+static void copy_text(char *to, size_t bytes, const char *from)
+{
+    size_t length = strnlen(from, bytes - 1);
+    memcpy(to, from, length);
+    to[length] = '\0';
+}
+
+// A path is known by its end.
+static void copy_path(char *to, const char *from)
+{
+    size_t length = strlen(from);
+    copy_text(to, RML_BOARD_PATH,
+              length < RML_BOARD_PATH ? from : from + length - RML_BOARD_PATH + 1);
+}
+
+static void fill_sources(struct rml_board *board, const struct rml_plan *plan)
+{
+    for (uint32_t i = 0; i < plan->source_count; i++) {
+        const struct rml_plan_source *from = &plan->sources[i];
+        struct rml_board_source *to = &board->sources[i];
+        copy_text(to->name, sizeof to->name, from->name);
+        copy_text(to->schema, sizeof to->schema, from->schema.name);
+        to->schema_hash = from->schema.hash;
+        to->record_bytes = from->schema.record_bytes;
+        to->cells = from->cells;
+        to->on_full = from->on_full;
+        to->out_of_order_ns = from->out_of_order_ns;
+        to->idle_after_ns = from->idle_after_ns;
+    }
+}
+
+static void fill_stages(struct rml_board *board, const struct rml_plan *plan)
+{
+    for (uint32_t i = 0; i < plan->stage_count; i++) {
+        const struct rml_plan_stage *from = &plan->stages[i];
+        struct rml_board_stage *to = &board->stages[i];
+        copy_text(to->name, sizeof to->name, from->name);
+        to->kind = from->kind;
+        to->source = from->source;
+        to->from = from->from;
+        to->from_late = from->from_late;
+        to->window = from->window.kind;
+        to->size_ns = from->window.size_ns;
+        to->every_ns = from->window.every_ns;
+        to->late_ns = from->window.late_ns;
+    }
+}
+
+static void fill_sinks(struct rml_board *board, const struct rml_plan *plan)
+{
+    for (uint32_t i = 0; i < plan->sink_count; i++) {
+        const struct rml_plan_sink *from = &plan->sinks[i];
+        struct rml_board_sink *to = &board->sinks[i];
+        copy_text(to->name, sizeof to->name, from->name);
+        copy_path(to->path, from->path != NULL ? from->path : "");
+        to->kind = from->kind;
+        to->from_count = from->from_count;
+        for (uint32_t j = 0; j < from->from_count; j++)
+            to->from[j] = from->from[j].stage * 2 + from->from[j].late;
+    }
+}
+
+int rml_board_open(struct rml_board *board, const struct rml_plan *plan, int64_t start_ns,
+                   uint64_t epoch, struct rml_err *err)
+{
+    *board = (struct rml_board){.segment = RML_SEGMENT_CLOSED};
+    struct rml_board_head head = {
+        .magic = RML_BOARD_MAGIC,
+        .version = RML_BOARD_VERSION,
+        .sources = plan->source_count,
+        .stages = plan->stage_count,
+        .sinks = plan->sink_count,
+        .workers = plan->workers,
+        .partitions = plan->partitions,
+        .lanes_max = plan->lanes_max,
+        .stage_counters = RML_STAGE_COUNTERS,
+        .source_counters = RML_SOURCE_COUNTERS,
+        .worker_counters = RML_WORKER_COUNTERS,
+        .sink_counters = RML_SINK_COUNTERS,
+        .pid = (uint32_t)getpid(),
+        .uid = (uint32_t)geteuid(),
+        .start_ns = start_ns,
+        .epoch = epoch,
+    };
+    copy_text(head.pipeline, sizeof head.pipeline, plan->name);
+    copy_path(head.path, plan->path != NULL ? plan->path : "");
+    const struct places p = places_of(&head);
+    head.bytes = p.bytes;
+    char name[64];
+    snprintf(name, sizeof name, "ringmill-%.40s-board", plan->name);
+    int rc = rml_segment_open_ours(&board->segment, name, p.bytes, err);
+    if (rc < 0)
+        return RML_WRAP(err, rc, "the board");
+    point(board, &p);
+    *board->head = head;
+    fill_sources(board, plan);
+    fill_stages(board, plan);
+    fill_sinks(board, plan);
+    for (uint32_t w = 0; w < plan->workers; w++)
+        rml_board_pinned(board, w, -1);
+    return 0;
+}
+
+// Another version may have another head: what comes before `sources` is all that is looked at first.
+static int check_head(const struct rml_board_head *head, uint64_t bytes, struct rml_err *err)
+{
+    if (bytes < sizeof *head || head->magic != RML_BOARD_MAGIC)
+        return RML_FAIL(err, -EPROTO, "what the pipeline shows is no board");
+    if (head->version != RML_BOARD_VERSION || head->stage_counters != RML_STAGE_COUNTERS
+        || head->source_counters != RML_SOURCE_COUNTERS
+        || head->worker_counters != RML_WORKER_COUNTERS || head->sink_counters != RML_SINK_COUNTERS)
+        return RML_FAIL(err, -EPROTONOSUPPORT,
+                        "the pipeline runs with another version of ringmill (board %u, ours %d)",
+                        head->version, RML_BOARD_VERSION);
+    if (head->sources > RML_SOURCES_MAX || head->stages > RML_STAGES_MAX
+        || head->sinks > RML_SINKS_MAX || head->workers > RML_WORKERS_MAX
+        || head->partitions > RML_PARTITIONS_MAX || head->partitions == 0
+        || head->lanes_max > UINT16_MAX || head->bytes != bytes || places_of(head).bytes != bytes)
+        return RML_FAIL(err, -EPROTO, "the pipeline's board contradicts itself");
+    return 0;
+}
+
+int rml_board_attach(struct rml_board *board, int fd, uint64_t bytes, struct rml_err *err)
+{
+    *board = (struct rml_board){.segment = RML_SEGMENT_CLOSED};
+    int rc = rml_segment_attach(&board->segment, fd, bytes, false, err);
+    if (rc < 0)
+        return rc;
+    rc = check_head(board->segment.memory, bytes, err);
+    if (rc < 0) {
+        rml_board_close(board);
+        return rc;
+    }
+    const struct places p = places_of(board->segment.memory);
+    point(board, &p);
+    return 0;
+}
+
+void rml_board_close(struct rml_board *board)
+{
+    if (board->segment.memory != NULL || board->segment.bytes > 0)
+        rml_segment_close(&board->segment);
+    *board = (struct rml_board){.segment = RML_SEGMENT_CLOSED};
+}
+
+void rml_board_pinned(struct rml_board *board, uint32_t worker, int cpu)
+{
+    // relaxed: a number for people
+    atomic_store_explicit(&board->workers[worker].cpu, cpu, memory_order_relaxed);
+}
+
+int rml_board_cpu(const struct rml_board *board, uint32_t worker)
+{
+    // relaxed: as above
+    return atomic_load_explicit(&board->workers[worker].cpu, memory_order_relaxed);
+}
+
+void rml_board_say(struct rml_board *board, enum rml_board_state state)
+{
+    // relaxed: a word for people
+    atomic_store_explicit(&board->head->state, (uint32_t)state, memory_order_relaxed);
+}
+
+enum rml_board_state rml_board_state(const struct rml_board *board)
+{
+    // relaxed: as above
+    return (enum rml_board_state)atomic_load_explicit(&board->head->state, memory_order_relaxed);
+}
+
+void rml_board_lane_write(struct rml_board *board, uint32_t index,
+                          const struct rml_board_lane *lane)
+{
+    RML_CHECK(index < board->head->lanes_max);
+    struct rml_board_lane_slot *slot = &board->lanes[index];
+    uint64_t words[LANE_WORDS];
+    memcpy(words, lane, sizeof words);
+    // relaxed: single writer
+    uint64_t stamp = atomic_load_explicit(&slot->stamp, memory_order_relaxed);
+    // relaxed: each word's store, which is a release, carries it
+    atomic_store_explicit(&slot->stamp, stamp + 1, memory_order_relaxed);
+    for (size_t i = 0; i < LANE_WORDS; i++) {
+        // release: board.next
+        atomic_store_explicit(&slot->words[i], words[i], memory_order_release);
+    }
+    // release: board.row
+    atomic_store_explicit(&slot->stamp, stamp + 2, memory_order_release);
+}
+
+// An engine that died in the middle of a row leaves its stamp odd for ever: then there is no such lane.
+#define LANE_READ_TRIES 1000
+
+void rml_board_lane_read(const struct rml_board *board, uint32_t index,
+                         struct rml_board_lane *ret_lane)
+{
+    RML_CHECK(index < board->head->lanes_max);
+    const struct rml_board_lane_slot *slot = &board->lanes[index];
+    uint64_t words[LANE_WORDS];
+    for (int tries = 0; tries < LANE_READ_TRIES; tries++) {
+        // acquire: board.row
+        uint64_t stamp = atomic_load_explicit(&slot->stamp, memory_order_acquire);
+        for (size_t i = 0; i < LANE_WORDS; i++) {
+            // acquire: board.next
+            words[i] = atomic_load_explicit(&slot->words[i], memory_order_acquire);
+        }
+        // relaxed: ordered by the acquires of the words
+        if (stamp % 2 == 0 && atomic_load_explicit(&slot->stamp, memory_order_relaxed) == stamp) {
+            memcpy(ret_lane, words, sizeof *ret_lane);
+            ret_lane->program[RML_BOARD_NAME - 1] = ret_lane->reason[RML_BOARD_NAME - 1] = '\0';
+            return;
+        }
+    }
+    *ret_lane = (struct rml_board_lane){.state = RML_BOARD_LANE_FREE};
+}
+
+static void add_source(const struct rml_board *board, uint32_t partition, uint32_t source,
+                       struct rml_board_totals *totals)
+{
+    const struct rml_source_counts *counts =
+        &board->source_counts[(size_t)partition * board->head->sources + source];
+    for (uint32_t c = 0; c < RML_SOURCE_COUNTERS; c++) {
+        uint64_t value = rml_count_read(&counts->value[c]);
+        uint64_t *total = &totals->source[source][c];
+        // A source is as far as its slowest partition; the others are sums.
+        if (c != RML_SOURCE_watermark)
+            *total += value;
+        else if (partition == 0 || (int64_t)value < (int64_t)*total)
+            *total = value;
+    }
+}
+
+static void add_lanes(const struct rml_board *board, struct rml_board_totals *totals)
+{
+    for (uint32_t s = 0; s < board->head->sources; s++) {
+        totals->published[s] = rml_count_read(&board->sources[s].published_gone);
+        totals->dropped[s] = rml_count_read(&board->sources[s].dropped_gone);
+    }
+    for (uint32_t i = 0; i < board->head->lanes_max; i++) {
+        struct rml_board_lane lane;
+        rml_board_lane_read(board, i, &lane);
+        if (lane.state == RML_BOARD_LANE_FREE || lane.source >= board->head->sources)
+            continue;
+        totals->published[lane.source] += lane.published;
+        totals->dropped[lane.source] += lane.dropped;
+    }
+}
+
+void rml_board_total(const struct rml_board *board, struct rml_board_totals *totals)
+{
+    const struct rml_board_head *head = board->head;
+    memset(totals, 0, sizeof *totals);
+    add_lanes(board, totals);
+    for (uint32_t p = 0; p < head->partitions; p++) {
+        for (uint32_t s = 0; s < head->sources; s++)
+            add_source(board, p, s, totals);
+        for (uint32_t s = 0; s < head->stages; s++) {
+            const struct rml_stage_counts *counts =
+                &board->stage_counts[(size_t)p * head->stages + s];
+            for (uint32_t c = 0; c < RML_STAGE_COUNTERS; c++)
+                totals->stage[s][c] += rml_count_read(&counts->value[c]);
+        }
+    }
+    for (uint32_t s = 0; s < head->sinks; s++) {
+        for (uint32_t c = 0; c < RML_SINK_COUNTERS; c++)
+            totals->sink[s][c] = rml_count_read(&board->sink_counts[s].value[c]);
+    }
+    for (uint32_t w = 0; w < head->workers; w++) {
+        for (uint32_t c = 0; c < RML_WORKER_COUNTERS; c++)
+            totals->worker[w][c] = rml_count_read(&board->worker_counts[w].value[c]);
+    }
+}

@@ -1,0 +1,160 @@
+/*
+ * board - what the engine shows of itself: one segment that it writes and anyone let in may read.
+ *
+ * Names and numbers of the plan, the counters where the workers count them, and a row for each lane.
+ * The engine opens a board, `ringctl` attaches to it; both know its layout from the same few numbers
+ * in its head, and a board of another version is refused.
+ *
+ *     head | sources | stages | sinks | workers | lane rows | counters: stage, source, worker, sink
+ */
+#ifndef RML_CONTROL_BOARD_H
+#define RML_CONTROL_BOARD_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "runtime/observe/counters.h"
+#include "runtime/plan/plan.h"
+#include "runtime/segment/segment.h"
+
+struct rml_err;
+
+#define RML_BOARD_MAGIC   0x72a9b0a7u
+#define RML_BOARD_VERSION 1
+#define RML_BOARD_NAME    (RML_NAME_MAX + 1)
+#define RML_BOARD_PATH    256
+
+enum rml_board_state {
+    RML_BOARD_STARTING,
+    RML_BOARD_RUNNING,
+    RML_BOARD_DRAINING,  // takes what was published, then ends
+    RML_BOARD_ENDED,
+};
+
+struct rml_board_head {
+    uint32_t magic, version;
+    uint64_t bytes;
+    uint32_t sources, stages, sinks, workers, partitions, lanes_max;
+    uint32_t stage_counters, source_counters, worker_counters, sink_counters;
+    uint32_t pid, uid;
+    int64_t start_ns;  // wall clock
+    uint64_t epoch;
+    char pipeline[RML_BOARD_NAME];
+    char path[RML_BOARD_PATH];  // of the pipeline file, cut at its beginning where it is longer
+    _Atomic uint32_t state;     // enum rml_board_state
+};
+
+struct rml_board_source {
+    char name[RML_BOARD_NAME];
+    char schema[RML_BOARD_NAME];
+    uint64_t schema_hash;
+    uint32_t record_bytes, cells;
+    uint32_t on_full;  // enum rml_on_full
+    uint32_t zero;
+    int64_t out_of_order_ns, idle_after_ns;
+    /* Of lanes that are gone; the control thread writes. */
+    _Atomic uint64_t lanes_gone, published_gone, dropped_gone;
+};
+
+struct rml_board_stage {
+    char name[RML_BOARD_NAME];
+    uint32_t kind;    // enum rml_stage_kind
+    uint32_t source;  // at its root
+    uint32_t from;    // stage, or RML_NO_STAGE: the source
+    uint32_t from_late;
+    uint32_t window;  // enum rml_window_kind, of windows
+    uint32_t zero;
+    int64_t size_ns, every_ns, late_ns;
+};
+
+struct rml_board_sink {
+    char name[RML_BOARD_NAME];
+    char path[RML_BOARD_PATH];
+    uint32_t kind;  // enum rml_sink_kind
+    uint32_t from_count;
+    uint32_t from[RML_STAGES_MAX];  // stage * 2 + late
+};
+
+struct rml_board_worker {
+    _Atomic int32_t cpu;  // it is pinned to; -1: to none
+};
+
+enum rml_board_lane_state {
+    RML_BOARD_LANE_FREE,
+    RML_BOARD_LANE_ATTACHED,
+    RML_BOARD_LANE_ENDING,  // what it published is being taken
+};
+
+/* What one lane's row says. The counts are as of the last time the control thread looked. */
+struct rml_board_lane {
+    uint32_t state;  // enum rml_board_lane_state
+    uint32_t source;
+    uint32_t pid, uid;  // 0: this process
+    int64_t since_ns;   // wall clock
+    uint64_t published, taken, released, dropped;
+    uint32_t variant;  // enum rml_ring_variant
+    uint32_t zero;
+    char program[RML_BOARD_NAME];
+    char reason[RML_BOARD_NAME];  // why it ends; empty while it does not
+};
+
+struct rml_board_lane_slot;  // a row and its stamp
+
+/* Pointers into a board's memory; write through them only where one has opened it. */
+struct rml_board {
+    struct rml_segment segment;
+    struct rml_board_head *head;
+    struct rml_board_source *sources;
+    struct rml_board_stage *stages;
+    struct rml_board_sink *sinks;
+    struct rml_board_worker *workers;
+    struct rml_board_lane_slot *lanes;
+    struct rml_stage_counts *stage_counts;    // [partition][stage]
+    struct rml_source_counts *source_counts;  // [partition][source]
+    struct rml_worker_counts *worker_counts;
+    struct rml_sink_counts *sink_counts;
+};
+
+/* Make the board of a plan; all counters are 0. 0, or a negative errno with a sentence. */
+int rml_board_open(struct rml_board *board, const struct rml_plan *plan, int64_t start_ns,
+                   uint64_t epoch, struct rml_err *err);
+
+/*
+ * Map a board that came as `fd` and is said to have `bytes`; nothing in it can be written then. 0;
+ * -EPROTONOSUPPORT: it is of another version; -EPROTO: it is none; with a sentence. `fd` stays the
+ * caller's.
+ */
+int rml_board_attach(struct rml_board *board, int fd, uint64_t bytes, struct rml_err *err);
+
+/* Accepts a board of zeros, or half opened. */
+void rml_board_close(struct rml_board *board);
+
+/* The control thread of the engine: say where a worker is pinned; change the state; replace lane
+ * `index`'s row. */
+void rml_board_pinned(struct rml_board *board, uint32_t worker, int cpu);
+void rml_board_say(struct rml_board *board, enum rml_board_state state);
+void rml_board_lane_write(struct rml_board *board, uint32_t index,
+                          const struct rml_board_lane *lane);
+
+/* Anyone: the CPU that a worker is pinned to, or -1; the state; a copy of a lane's row as it was at one moment. */
+int rml_board_cpu(const struct rml_board *board, uint32_t worker);
+enum rml_board_state rml_board_state(const struct rml_board *board);
+void rml_board_lane_read(const struct rml_board *board, uint32_t index,
+                         struct rml_board_lane *ret_lane);
+
+/* Counters as plain numbers, partitions added up. */
+struct rml_board_totals {
+    /* Of all lanes that ever fed a source: what producers published, and what they dropped because a
+     * lane was full, by their own account. */
+    uint64_t published[RML_SOURCES_MAX], dropped[RML_SOURCES_MAX];
+    uint64_t source[RML_SOURCES_MAX][RML_SOURCE_COUNTERS];
+    uint64_t stage[RML_STAGES_MAX][RML_STAGE_COUNTERS];
+    uint64_t sink[RML_SINKS_MAX][RML_SINK_COUNTERS];
+    uint64_t worker[RML_WORKERS_MAX][RML_WORKER_COUNTERS];
+};
+
+/* Add a board up; a moment old while workers run, and its parts not all of the same moment. */
+void rml_board_total(const struct rml_board *board, struct rml_board_totals *ret_totals);
+
+#endif
