@@ -1,29 +1,20 @@
 #include "runtime/client/client.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdalign.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "runtime/base/err.h"
+#include "runtime/client/attach.h"
 #include "runtime/lane/lane_out.h"
 #include "runtime/lane/wire.h"
 
-#define OPEN_NS_DEFAULT 5000000000
-#define OURS            0x72a91e05u
-
 struct rml_producer {
-    /*
-     * On a page of its own that a fork fills with zeros in the child: one load tells whether the
-     * process is still the one that opened the producer.
-     */
-    uint32_t *ours;
+    struct rml_owner owner;
     struct rml_lane_out *lane;
     struct rml_lane_fds fds;
     int socket;
@@ -33,94 +24,28 @@ struct rml_producer {
 
 static bool is_ours(const struct rml_producer *producer)
 {
-    return *producer->ours == OURS;
+    return rml_owner_is_here(&producer->owner);
 }
 
-static size_t page_bytes(void)
-{
-    return (size_t)sysconf(_SC_PAGESIZE);
-}
-
-static int own_page(struct rml_producer *producer, struct rml_err *err)
-{
-    void *page =
-        mmap(NULL, page_bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (page == MAP_FAILED)
-        return RML_FAIL(err, -ENOMEM, "no memory");
-    producer->ours = page;
-    if (madvise(page, page_bytes(), MADV_WIPEONFORK) < 0) {
-        int rc = -errno;
-        return RML_FAIL(err, rc, "madvise: %s", strerrordesc_np(-rc));
-    }
-    *(uint32_t *)page = OURS;
-    return 0;
-}
-
-// "pipeline/source" into its two names.
-static int split_place(const char *place, char pipeline[RML_WIRE_NAME], char source[RML_WIRE_NAME],
-                       struct rml_err *err)
-{
-    const char *slash = strchr(place, '/');
-    size_t length = slash == NULL ? RML_WIRE_NAME : (size_t)(slash - place);
-    if (length >= RML_WIRE_NAME || strlen(slash + 1) >= RML_WIRE_NAME)
-        return RML_FAIL(err, -EINVAL, "\"%.100s\" should be PIPELINE/SOURCE", place);
-    memcpy(pipeline, place, length);
-    pipeline[length] = '\0';
-    snprintf(source, RML_WIRE_NAME, "%s", slash + 1);
-    if (!rml_wire_is_name(pipeline, RML_WIRE_NAME) || !rml_wire_is_name(source, RML_WIRE_NAME))
-        return RML_FAIL(err, -EINVAL, "\"%.100s\" should be PIPELINE/SOURCE", place);
-    return 0;
-}
-
-static int say_hello(const struct rml_producer *producer, const char *source, uint64_t schema_hash,
+static int say_hello(struct rml_producer *producer, const char *place, uint64_t schema_hash,
                      uint32_t record_bytes, uint32_t cells, struct rml_err *err)
 {
+    char pipeline[RML_WIRE_NAME];
     struct rml_wire_hello_produce hello = {.head =
                                                rml_wire_head(RML_WIRE_HELLO_PRODUCE, sizeof hello),
                                            .schema_hash = schema_hash,
                                            .record_bytes = record_bytes,
                                            .cells = cells};
-    snprintf(hello.source, sizeof hello.source, "%s", source);
-    snprintf(hello.program, sizeof hello.program, "%s", program_invocation_short_name);
-    for (char *c = hello.program; *c != '\0'; c++)
-        if ((unsigned char)*c < ' ' || *c == 0x7f)
-            *c = '?';
-    int rc = rml_wire_check(&hello, sizeof hello, err);
+    int rc = rml_attach_split(place, "SOURCE", pipeline, hello.source, err);
     if (rc < 0)
-        return -EINVAL;  // what we were asked to say, not what a peer said
-    rc = rml_wire_send(producer->socket, &hello.head, NULL, 0);
-    return rc < 0 ? RML_FAIL(err, rc, "asking for a lane: %s", strerrordesc_np(-rc)) : 0;
+        return rc;
+    rml_attach_program(hello.program);
+    producer->socket = rml_attach_connect(pipeline, &hello.head, err);
+    return producer->socket < 0 ? producer->socket : 0;
 }
 
-static int64_t now_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
-static int await_answer(const struct rml_producer *producer, int64_t wait_ns, struct rml_err *err)
-{
-    int64_t end_ns = now_ns() + wait_ns;
-    for (;;) {
-        int64_t left_ns = end_ns - now_ns();
-        if (left_ns <= 0)
-            return RML_FAIL(err, -ETIMEDOUT, "the engine did not answer in time");
-        struct timespec left = {.tv_sec = left_ns / 1000000000, .tv_nsec = left_ns % 1000000000};
-        struct pollfd answer = {.fd = producer->socket, .events = POLLIN};
-        int rc = ppoll(&answer, 1, &left, NULL);
-        if (rc > 0)
-            return 0;
-        if (rc < 0 && errno != EINTR) {
-            rc = -errno;
-            return RML_FAIL(err, rc, "poll: %s", strerrordesc_np(-rc));
-        }
-    }
-}
-
-// What the engine said: a lane, or why there is none.
-static int take_answer(struct rml_producer *producer, uint32_t record_bytes,
-                       struct rml_lane_geometry *ret_geometry, struct rml_err *err)
+static int take_lane(struct rml_producer *producer, uint32_t record_bytes, int64_t wait_ns,
+                     struct rml_lane_geometry *ret_geometry, struct rml_err *err)
 {
     union {
         alignas(8) unsigned char bytes[512];
@@ -129,48 +54,33 @@ static int take_answer(struct rml_producer *producer, uint32_t record_bytes,
     } message;
 
     int fds[RML_WIRE_FDS_MAX];
-    uint32_t fd_count = 0;
-    int type = rml_wire_receive(producer->socket, &message, sizeof message, fds, RML_WIRE_FDS_MAX,
-                                &fd_count, err);
-    if (type < 0)
-        return type;
-    if (type == 0)
-        return RML_FAIL(err, -EPIPE, "the engine hung up without an answer");
-    if (type == RML_WIRE_LANE
-        && rml_wire_lane_fds(&message.lane, fds, fd_count, &producer->fds) == 0) {
-        if (message.lane.geometry.cell_bytes != record_bytes)
-            return RML_FAIL(err, -EPROTO, "a lane for records of %u bytes, not %u",
-                            message.lane.geometry.cell_bytes, record_bytes);
-        memcpy(ret_geometry, &message.lane.geometry, sizeof *ret_geometry);
-        return 0;
+    uint32_t fd_count;
+    int rc = rml_attach_answer(producer->socket, RML_WIRE_LANE, wait_ns, &message, sizeof message,
+                               fds, RML_WIRE_FDS_MAX, &fd_count, err);
+    if (rc < 0)
+        return rc;
+    if (rml_wire_lane_fds(&message.lane, fds, fd_count, &producer->fds) < 0) {
+        for (uint32_t i = 0; i < fd_count; i++)
+            close(fds[i]);
+        return RML_FAIL(err, -EPROTO, "a lane with %u descriptors", fd_count);
     }
-    for (uint32_t i = 0; i < fd_count; i++)
-        close(fds[i]);
-    if (type == RML_WIRE_REFUSED)
-        return RML_FAIL(err, -(int)message.refused.code, "%s", message.refused.text);
-    return RML_FAIL(err, -EPROTO, "the engine answered with a message that is none (type %d)",
-                    type);
+    if (message.lane.geometry.cell_bytes != record_bytes)
+        return RML_FAIL(err, -EPROTO, "a lane for records of %u bytes, not %u",
+                        message.lane.geometry.cell_bytes, record_bytes);
+    memcpy(ret_geometry, &message.lane.geometry, sizeof *ret_geometry);
+    return 0;
 }
 
 static int attach(struct rml_producer *producer, const char *place, uint64_t schema_hash,
                   uint32_t record_bytes, const struct rml_producer_options *options,
                   struct rml_err *err)
 {
-    char pipeline[RML_WIRE_NAME], source[RML_WIRE_NAME];
-    int rc = split_place(place, pipeline, source, err);
+    int rc = rml_owner_open(&producer->owner, err);
     if (rc == 0)
-        rc = own_page(producer, err);
-    if (rc < 0)
-        return rc;
-    producer->socket = rml_wire_connect(pipeline, err);
-    if (producer->socket < 0)
-        return producer->socket;
-    rc = say_hello(producer, source, schema_hash, record_bytes, options->cells, err);
-    if (rc == 0)
-        rc = await_answer(producer, options->open_ns > 0 ? options->open_ns : OPEN_NS_DEFAULT, err);
+        rc = say_hello(producer, place, schema_hash, record_bytes, options->cells, err);
     struct rml_lane_geometry geometry = {0};
     if (rc == 0)
-        rc = take_answer(producer, record_bytes, &geometry, err);
+        rc = take_lane(producer, record_bytes, options->open_ns, &geometry, err);
     if (rc == 0)
         rc = rml_lane_out_open(&producer->lane, &geometry, &producer->fds, producer->socket, err);
     if (rc < 0)
@@ -313,7 +223,6 @@ void rml_producer_close(struct rml_producer *producer)
     rml_lane_fds_close(&producer->fds);
     if (producer->socket >= 0)
         close(producer->socket);
-    if (producer->ours != NULL)
-        munmap(producer->ours, page_bytes());
+    rml_owner_close(&producer->owner);
     free(producer);
 }

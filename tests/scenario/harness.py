@@ -11,6 +11,7 @@ import os
 import pathlib
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,7 @@ BUILD = pathlib.Path(os.environ["RINGMILL_BUILD"])
 RINGMILL = BUILD / "tools" / "ringmill"
 RINGCTL = BUILD / "tools" / "ringctl"
 FEEDER = BUILD / "tests" / "scenario" / "feeder"
+WATCHER = BUILD / "tests" / "scenario" / "watcher"
 EXAMPLES = BUILD / "tests" / "scenario"
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
 PATIENCE = 60.0  # seconds; a sanitizer's build on a busy machine is slow
@@ -123,9 +125,8 @@ class Scenario(unittest.TestCase):
         def is_up():
             if process.poll() is not None:
                 raise AssertionError(f"ringmill run ended: {process.communicate()}")
-            done = subprocess.run([str(RINGCTL), "status", name], env=self.env,
-                                  capture_output=True, check=False)
-            return done.returncode == 0
+            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
+                return probe.connect_ex(str(self.rundir / name / "socket")) == 0
 
         until(f"pipeline {name} to run", is_up)
         return running
