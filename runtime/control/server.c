@@ -1,6 +1,7 @@
 #include "runtime/control/server.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -44,6 +46,7 @@ struct rml_server {
     struct rml_claim claim;
     struct rml_subscribers subscribers;
     int epoll, signals;
+    int spare_fd;  // kept for the day when there is no other
     uint32_t conn_max;
     struct conn *conns;
     bool draining, over;
@@ -131,11 +134,35 @@ static void accept_one(struct rml_server *s, int socket)
         close_conn(s, conn);
 }
 
+static int accept_next(const struct rml_server *s)
+{
+    return accept4(s->claim.listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+}
+
+// Out of descriptors: who waits would wake us for ever, so give up the spare one to tell them.
+static void turn_away(struct rml_server *s)
+{
+    close(s->spare_fd);
+    int socket = accept_next(s);
+    if (socket >= 0) {
+        rml_wire_send_refused(socket, EMFILE, "pipeline %s has no descriptor left: raise `ulimit -n`",
+                              s->options.plan->name);
+        close(socket);
+    }
+    s->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
 static void accept_all(struct rml_server *s)
 {
-    int socket;
-    while ((socket = accept4(s->claim.listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0)
-        accept_one(s, socket);
+    for (;;) {
+        int socket = accept_next(s);
+        if (socket >= 0)
+            accept_one(s, socket);
+        else if (errno == EMFILE || errno == ENFILE)
+            turn_away(s);
+        else if (errno != ECONNABORTED && errno != EINTR)
+            return;
+    }
 }
 
 /* Producers and subscribers */
@@ -372,6 +399,16 @@ static int watch_signals(struct rml_server *s, struct rml_err *err)
     return 0;
 }
 
+// A lane takes some eight descriptors; the usual soft limit is for programs that use select.
+static void raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);  // else attaching says so when they run out
+    }
+}
+
 int rml_server_open(struct rml_server **ret_server, const struct rml_server_options *options,
                     struct rml_err *err)
 {
@@ -382,6 +419,8 @@ int rml_server_open(struct rml_server **ret_server, const struct rml_server_opti
     s->claim = RML_CLAIM_NONE;
     s->epoll = -1;
     s->signals = -1;
+    s->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    raise_descriptor_limit();
     s->conn_max = options->plan->lanes_max + RML_LISTENERS_MAX + CONNS_SPARE;
     s->conns = calloc(s->conn_max, sizeof *s->conns);
     int rc = s->conns == NULL ? RML_FAIL(err, -ENOMEM, "no memory for connections") : 0;
@@ -443,6 +482,8 @@ void rml_server_close(struct rml_server *s)
         close(s->signals);
     if (s->epoll >= 0)
         close(s->epoll);
+    if (s->spare_fd >= 0)
+        close(s->spare_fd);
     free(s->conns);
     free(s);
 }
