@@ -4,8 +4,8 @@
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -32,20 +32,42 @@ static bool is_in_place(int fd, const char *path)
            && held.st_ino == named.st_ino;
 }
 
+/*
+ * A lock of the open file, not of the process: it goes with the last descriptor, and whoever only
+ * looks can ask for it without taking it, so that a look never makes a claim fail.
+ */
+static int lock_file(int fd, int command, struct flock *lock)
+{
+    *lock = (struct flock){.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    return fcntl(fd, command, lock) == 0 ? 0 : -errno;
+}
+
+// The process that the lock file names; empty while it names none.
+static void read_holder(int fd, char holder[16])
+{
+    ssize_t got = pread(fd, holder, 15, 0);
+    holder[got > 0 ? got : 0] = '\0';
+    holder[strcspn(holder, "\n")] = '\0';
+}
+
 static int open_lock(struct rml_claim *claim, const char *pipeline, struct rml_err *err)
 {
     claim->lock_fd = open(claim->lock, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (claim->lock_fd < 0)
         return RML_FAIL(err, -errno, "cannot open %s: %s", claim->lock, strerror(errno));
-    if (flock(claim->lock_fd, LOCK_EX | LOCK_NB) == 0)
+    struct flock lock;
+    int rc = lock_file(claim->lock_fd, F_OFD_SETLK, &lock);
+    if (rc == 0)
         return 0;
-    char holder[16] = "?";
-    ssize_t got = pread(claim->lock_fd, holder, sizeof holder - 1, 0);
-    holder[got > 0 ? strcspn(holder, "\n") : 1] = '\0';
+    char holder[16];
+    read_holder(claim->lock_fd, holder);
     // not ours: leave everything as it is
     close(claim->lock_fd);
     claim->lock_fd = -1;
-    return RML_FAIL(err, -EBUSY, "pipeline %s is running already, as process %s", pipeline, holder);
+    if (rc != -EAGAIN && rc != -EACCES)
+        return RML_FAIL(err, rc, "cannot lock %s: %s", claim->lock, strerror(-rc));
+    return RML_FAIL(err, -EBUSY, "pipeline %s is running already, as process %s", pipeline,
+                    holder[0] != '\0' ? holder : "?");
 }
 
 static int take_lock(struct rml_claim *claim, const char *pipeline, struct rml_err *err)
@@ -120,4 +142,33 @@ void rml_claim_close(struct rml_claim *claim)
     rmdir(claim->folder);
     close(claim->lock_fd);
     claim->lock_fd = -1;
+}
+
+int rml_claim_look(const char *pipeline, enum rml_claim_state *ret_state, uint32_t *ret_pid)
+{
+    char path[4096];
+    int rc = rml_rundir_file(path, sizeof path, pipeline, "lock");
+    if (rc < 0)
+        return rc;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 && errno != ENOENT)
+        return -errno;
+    *ret_state = RML_CLAIM_FREE;
+    *ret_pid = 0;
+    if (fd < 0)
+        return 0;
+    char holder[16];
+    read_holder(fd, holder);
+    struct flock lock;
+    rc = lock_file(fd, F_OFD_GETLK, &lock);
+    if (rc == 0) {
+        // an empty one is being claimed just now; one that is not in place has just been given back
+        bool is_left = holder[0] != '\0' && is_in_place(fd, path);
+        *ret_state = lock.l_type != F_UNLCK ? RML_CLAIM_HELD
+                     : is_left              ? RML_CLAIM_LEFT
+                                            : RML_CLAIM_FREE;
+        *ret_pid = (uint32_t)strtoul(holder, NULL, 10);
+    }
+    close(fd);
+    return rc;
 }

@@ -7,6 +7,8 @@
 #ifndef RML_CONTROL_CLAIM_H
 #define RML_CONTROL_CLAIM_H
 
+#include <stdint.h>
+
 struct rml_err;
 
 struct rml_claim {
@@ -30,5 +32,17 @@ int rml_claim_listen(struct rml_claim *claim, struct rml_err *err);
 
 /* Remove socket, lock and folder. Accepts RML_CLAIM_NONE and one that is half open. */
 void rml_claim_close(struct rml_claim *claim);
+
+enum rml_claim_state {
+    RML_CLAIM_FREE,  // nothing is there
+    RML_CLAIM_HELD,  // a process holds it, whether it listens or not
+    RML_CLAIM_LEFT,  // its process died and left its files; the next claim clears them away
+};
+
+/*
+ * How it stands with a name, without taking the lock even for a moment. 0, with the process that the
+ * files name (0: none); or a negative errno: -EACCES when they are another user's.
+ */
+int rml_claim_look(const char *pipeline, enum rml_claim_state *ret_state, uint32_t *ret_pid);
 
 #endif

@@ -470,6 +470,7 @@ void rml_server_close(struct rml_server *s)
 {
     if (s == NULL)
         return;
+    rml_claim_close(&s->claim);  // first: who waits for our hanging up finds nothing left
     for (uint32_t i = 0; s->conns != NULL && i < s->conn_max; i++) {
         if (s->conns[i].socket < 0)
             continue;
@@ -477,7 +478,6 @@ void rml_server_close(struct rml_server *s)
         close_conn(s, &s->conns[i]);
     }
     rml_subscribers_close(&s->subscribers);
-    rml_claim_close(&s->claim);
     if (s->signals >= 0)
         close(s->signals);
     if (s->epoll >= 0)

@@ -14,7 +14,7 @@
  *     stop       nothing: it ends with what results there are
  *
  * It stays open as long as the peer wants, and to the end of the engine: its closing says that all
- * files are written and the board will not change any more.
+ * files are written, the board will not change any more, and the name is free.
  *
  *     rml_server_open -> rml_engine_open (with rml_server_hook) -> rml_server_run
  *                     -> rml_engine_stop -> rml_engine_close -> rml_server_close
@@ -54,7 +54,7 @@ void rml_server_hook(struct rml_server *server, struct rml_engine_options *optio
 int rml_server_run(struct rml_server *server, struct rml_engine *engine, bool *ret_drained,
                    struct rml_err *err);
 
-/* Hang up on everyone and give the name back; the engine has been stopped. NULL is accepted. */
+/* Give the name back and hang up on everyone; the engine has been stopped. NULL is accepted. */
 void rml_server_close(struct rml_server *server);
 
 #endif
