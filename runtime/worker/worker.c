@@ -387,11 +387,14 @@ static void park(struct rml_worker *w)
         rml_bell_awake(&w->bell);
         return;
     }
+    _Atomic uint64_t *counts = w->options.counts->value;
     int64_t since_ns = now_ns(w);
+    rml_count_set(&counts[RML_WORKER_asleep_since], (uint64_t)since_ns);
     rml_worker_lanes_wait(&w->lanes, sleep_ms(w));
     rml_bell_awake(&w->bell);
-    rml_count(&w->options.counts->value[RML_WORKER_sleeps], 1);
-    rml_count(&w->options.counts->value[RML_WORKER_parked_ns], (uint64_t)(now_ns(w) - since_ns));
+    rml_count(&counts[RML_WORKER_sleeps], 1);
+    rml_count(&counts[RML_WORKER_parked_ns], (uint64_t)(now_ns(w) - since_ns));
+    rml_count_set(&counts[RML_WORKER_asleep_since], 0);
 }
 
 static void *work(void *context)
