@@ -1,22 +1,29 @@
 #include "tools/json.h"
 
 #include <inttypes.h>
+#include <math.h>
+#include <string.h>
 
+#include "runtime/base/utf8.h"
+
+// Names come from files and from peers: a byte that is not UTF-8 becomes U+FFFD.
 static void quoted(FILE *out, const char *text)
 {
+    const unsigned char *at = (const unsigned char *)text;
+    size_t left = strlen(text), length;
     fputc('"', out);
-    for (; *text != '\0'; text++) {
-        unsigned char c = (unsigned char)*text;
-        if (c == '"' || c == '\\')
-            fprintf(out, "\\%c", c);
-        else if (c == '\n')
-            fputs("\\n", out);
-        else if (c == '\t')
-            fputs("\\t", out);
-        else if (c < 0x20 || c == 0x7f)
-            fprintf(out, "\\u%04x", c);
-        else
-            fputc(c, out);
+    for (; left > 0; at += length, left -= length) {
+        length = rml_utf8_length(at, left);
+        if (length == 0) {
+            fputs("\xef\xbf\xbd", out);
+            length = 1;
+        } else if (*at == '"' || *at == '\\') {
+            fprintf(out, "\\%c", *at);
+        } else if (*at < 0x20 || *at == 0x7f) {
+            fprintf(out, "\\u%04x", *at);
+        } else {
+            fwrite(at, 1, length, out);
+        }
     }
     fputc('"', out);
 }
@@ -70,4 +77,13 @@ void rml_json_bool(struct rml_json *json, const char *key, bool value)
 {
     start(json, key);
     fputs(value ? "true" : "false", json->out);
+}
+
+void rml_json_real(struct rml_json *json, const char *key, double value)
+{
+    start(json, key);
+    if (isfinite(value))
+        fprintf(json->out, "%.3f", value);
+    else
+        fputs("null", json->out);
 }

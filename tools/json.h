@@ -21,6 +21,8 @@ void rml_json_close(struct rml_json *json, char bracket);                      /
 void rml_json_text(struct rml_json *json, const char *key, const char *text);  // NULL: null
 void rml_json_integer(struct rml_json *json, const char *key, int64_t value);
 void rml_json_unsigned(struct rml_json *json, const char *key, uint64_t value);
+void rml_json_real(struct rml_json *json, const char *key,
+                   double value);  // three decimals, or null
 void rml_json_bool(struct rml_json *json, const char *key, bool value);
 
 #endif

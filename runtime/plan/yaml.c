@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "runtime/base/check.h"
+#include "runtime/base/utf8.h"
 
 struct level {
     struct rml_yaml_node *node;
@@ -283,37 +284,12 @@ static void builder_syntax(struct builder *b, struct fy_diag *diag)
     b->root = NULL;
 }
 
-/*
- * The length of the UTF-8 character at the start of `text`, 0 if there is none. After the table of
- * well-formed byte sequences of the Unicode standard (3.9, table 3-7).
- */
-static size_t utf8_length(const unsigned char *text, size_t length)
-{
-    unsigned char lead = text[0];
-    if (lead < 0x80)
-        return 1;
-    size_t need = lead >= 0xc2 && lead <= 0xdf   ? 2
-                  : lead >= 0xe0 && lead <= 0xef ? 3
-                  : lead >= 0xf0 && lead <= 0xf4 ? 4
-                                                 : 0;
-    if (need == 0 || need > length)
-        return 0;
-    unsigned char low = lead == 0xe0 ? 0xa0 : lead == 0xf0 ? 0x90 : 0x80;
-    unsigned char high = lead == 0xed ? 0x9f : lead == 0xf4 ? 0x8f : 0xbf;
-    if (text[1] < low || text[1] > high)
-        return 0;
-    for (size_t i = 2; i < need; i++)
-        if (text[i] < 0x80 || text[i] > 0xbf)
-            return 0;
-    return need;
-}
-
 // Only text goes on to the parser: UTF-8 without control characters but tab and line ends.
 static bool is_text(const char *source, size_t source_length, struct rml_report *report)
 {
     const unsigned char *bytes = (const unsigned char *)source;
     for (size_t at = 0; at < source_length;) {
-        size_t length = utf8_length(bytes + at, source_length - at);
+        size_t length = rml_utf8_length(bytes + at, source_length - at);
         bool control =
             length == 1
             && ((bytes[at] < 0x20 && bytes[at] != '\t' && bytes[at] != '\n' && bytes[at] != '\r')

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "runtime/base/check.h"
+#include "runtime/base/utf8.h"
 #include "runtime/record/text_number.h"
 #include "runtime/time/time.h"
 
@@ -138,34 +139,6 @@ uint32_t rml_text_field_csv(const struct rml_field *field, const void *record,
 
 /* JSON */
 
-// Bytes of the UTF-8 character at `at`, or 0: well-formed as in table 3-7 of the Unicode standard.
-static uint32_t utf8_length(const unsigned char *at, size_t left)
-{
-    static const struct {
-        unsigned char first_low, first_high, second_low, second_high;
-        uint32_t length;
-    } forms[] = {
-        {0x00, 0x7f, 0, 0, 1},       {0xc2, 0xdf, 0x80, 0xbf, 2}, {0xe0, 0xe0, 0xa0, 0xbf, 3},
-        {0xe1, 0xec, 0x80, 0xbf, 3}, {0xed, 0xed, 0x80, 0x9f, 3}, {0xee, 0xef, 0x80, 0xbf, 3},
-        {0xf0, 0xf0, 0x90, 0xbf, 4}, {0xf1, 0xf3, 0x80, 0xbf, 4}, {0xf4, 0xf4, 0x80, 0x8f, 4},
-    };
-
-    size_t form = 0;
-    while (form < sizeof forms / sizeof forms[0]
-           && (at[0] < forms[form].first_low || at[0] > forms[form].first_high))
-        form++;
-    if (form == sizeof forms / sizeof forms[0] || forms[form].length > left)
-        return 0;
-    if (forms[form].length > 1
-        && (at[1] < forms[form].second_low || at[1] > forms[form].second_high))
-        return 0;
-    for (uint32_t i = 2; i < forms[form].length; i++) {
-        if ((at[i] & 0xc0) != 0x80)
-            return 0;
-    }
-    return forms[form].length;
-}
-
 static uint32_t put_escape(unsigned char c, char *text)
 {
     static const char short_forms[][2] = {{'"', '"'},  {'\\', '\\'}, {'\n', 'n'}, {'\t', 't'},
@@ -190,7 +163,7 @@ static uint32_t put_string_json(const char *string, size_t length, char *text)
     uint32_t used = 0;
     text[used++] = '"';
     for (size_t i = 0; i < length;) {
-        uint32_t character = utf8_length(bytes + i, length - i);
+        size_t character = rml_utf8_length(bytes + i, length - i);
         if (character == 0) {
             used += put(text + used, "\xef\xbf\xbd");
             i++;
@@ -199,7 +172,7 @@ static uint32_t put_string_json(const char *string, size_t length, char *text)
             i++;
         } else {
             memcpy(text + used, bytes + i, character);
-            used += character;
+            used += (uint32_t)character;
             i += character;
         }
     }
