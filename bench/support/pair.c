@@ -160,14 +160,13 @@ static void serve(struct bench_pair_lines *lines, void *memory, bench_part *part
     }
 }
 
-static int choose_cpus(size_t cpus[2])
+static int choose_cpus(cpu_set_t *ret_allowed, size_t cpus[2])
 {
-    cpu_set_t allowed;
-    if (sched_getaffinity(0, sizeof allowed, &allowed) < 0)
+    if (sched_getaffinity(0, sizeof *ret_allowed, ret_allowed) < 0)
         return -errno;
     int found = 0;
     for (size_t cpu = 0; cpu < CPU_SETSIZE && found < 2; cpu++)
-        if (CPU_ISSET(cpu, &allowed))
+        if (CPU_ISSET(cpu, ret_allowed))
             cpus[found++] = cpu;
     return found < 2 ? -ENODEV : 0;
 }
@@ -180,26 +179,48 @@ static int stay_on(size_t cpu)
     return sched_setaffinity(0, sizeof one, &one) < 0 ? -errno : 0;
 }
 
+// The first side may be waiting for the child anywhere, also in a job of the caller's.
+static void child_is_gone(int signal)
+{
+    static const char text[] = "bench: the second process died; nothing was measured\n";
+    (void)signal;
+    (void)!write(STDERR_FILENO, text, sizeof text - 1);
+    _exit(1);
+}
+
+static void watch_child(bool on)
+{
+    struct sigaction action = {.sa_handler = on ? child_is_gone : SIG_DFL,
+                               .sa_flags = SA_NOCLDSTOP};
+    sigaction(SIGCHLD, &action, NULL);
+}
+
 int bench_pair_open(struct bench_pair *pair, size_t memory_bytes, bench_part *part)
 {
     size_t cpus[2];
-    int rc = choose_cpus(cpus);
+    cpu_set_t allowed;
+    int rc = choose_cpus(&allowed, cpus);
     if (rc < 0)
         return rc;
     unsigned char *memory = mmap(NULL, LINES_BYTES + memory_bytes, PROT_READ | PROT_WRITE,
                                  MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
     if (memory == MAP_FAILED)
         return -errno;
-    *pair = (struct bench_pair){
-        .lines = (void *)memory, .memory = memory + LINES_BYTES, .memory_bytes = memory_bytes};
+    *pair = (struct bench_pair){.lines = (void *)memory,
+                                .memory = memory + LINES_BYTES,
+                                .memory_bytes = memory_bytes,
+                                .allowed = allowed};
     pid_t parent = getpid();
+    watch_child(true);
     pair->peer = fork();
     if (pair->peer < 0) {
         rc = -errno;
+        watch_child(false);
         munmap(memory, LINES_BYTES + memory_bytes);
         return rc;
     }
     if (pair->peer == 0) {
+        watch_child(false);
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (getppid() != parent || stay_on(cpus[1]) < 0)
             _exit(1);
@@ -213,9 +234,11 @@ int bench_pair_open(struct bench_pair *pair, size_t memory_bytes, bench_part *pa
 
 void bench_pair_close(struct bench_pair *pair)
 {
+    watch_child(false);
     give_order(pair->lines, JOB_STOP);
     waitpid(pair->peer, NULL, 0);
     munmap(pair->lines, LINES_BYTES + pair->memory_bytes);
+    (void)sched_setaffinity(0, sizeof pair->allowed, &pair->allowed);
     *pair = (struct bench_pair){0};
 }
 

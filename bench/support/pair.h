@@ -9,6 +9,7 @@
 #ifndef RML_BENCH_PAIR_H
 #define RML_BENCH_PAIR_H
 
+#include <sched.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -33,6 +34,7 @@ struct bench_pair {
     void *memory;                    // shared too, the caller's; page-aligned, zeroed at first
     size_t memory_bytes;
     pid_t peer;
+    cpu_set_t allowed;  // where this process might run before
 };
 
 struct bench_segment {
@@ -42,9 +44,10 @@ struct bench_segment {
 };
 
 /*
- * Start the pair: this process stays on the first CPU that it may use, a child on the second, which
- * runs `part` for every bench_pair_run. 0, -ENODEV where there are fewer than two CPUs, or another
- * negative errno. The child dies with its parent.
+ * Start the pair: until close this process stays on the first CPU that it may use, and a child on
+ * the second, which runs `part` for every bench_pair_run. 0, -ENODEV where there are fewer than two
+ * CPUs, or another negative errno. The child dies with its parent; if it dies first, the program says
+ * so and exits with 1, whatever it was waiting for (SIGCHLD is the pair's from open to close).
  */
 int bench_pair_open(struct bench_pair *pair, size_t memory_bytes, bench_part *part);
 void bench_pair_close(struct bench_pair *pair);
