@@ -17,6 +17,8 @@ static inline uint64_t rml_key_hash_bytes(const void *key, uint32_t bytes)
     // A constant length lets the compiler keep only that length's path.
     if (bytes == 8)
         return XXH3_64bits(key, 8);
+    if (bytes == 16)
+        return XXH3_64bits(key, 16);
     return XXH3_64bits(key, bytes);
 }
 

@@ -50,6 +50,14 @@ static uint32_t key_bytes_of(struct rml_tree *tree, uint32_t row)
     return used;
 }
 
+// Inlined with the commonest lengths as constants.
+__attribute__((always_inline)) static inline void
+hash_cells(const unsigned char *cells, uint32_t bytes, uint32_t rows, uint64_t *hashes)
+{
+    for (uint32_t i = 0; i < rows; i++)
+        hashes[i] = rml_key_hash_bytes(cells + (size_t)i * bytes, bytes);
+}
+
 static void hash_keys(struct rml_tree *tree, uint32_t rows)
 {
     const struct rml_plan_source *source = source_of(tree);
@@ -59,11 +67,11 @@ static void hash_keys(struct rml_tree *tree, uint32_t rows)
     bool as_it_lies =
         source->partition_field_count == 1 && bytes == rml_type_info[first->type].cell_bytes;
     if (as_it_lies && bytes == 8) {
-        for (uint32_t i = 0; i < rows; i++)
-            tree->key_hash[i] = rml_key_hash_bytes(cells + (size_t)i * 8, 8);
+        hash_cells(cells, 8, rows, tree->key_hash);
+    } else if (as_it_lies && bytes == 16) {
+        hash_cells(cells, 16, rows, tree->key_hash);
     } else if (as_it_lies) {
-        for (uint32_t i = 0; i < rows; i++)
-            tree->key_hash[i] = rml_key_hash_bytes(cells + (size_t)i * bytes, bytes);
+        hash_cells(cells, bytes, rows, tree->key_hash);
     } else {
         for (uint32_t i = 0; i < rows; i++)
             tree->key_hash[i] = rml_key_hash_bytes(tree->key, key_bytes_of(tree, i));
@@ -120,7 +128,8 @@ void rml_tree_take(struct rml_tree *tree, const struct rml_tree_run *tree_run)
 
     rml_batch_load(&source->schema, &source->frame, tree->wanted, tree_run->records, tree_run->rows,
                    tree->columns);
-    // The time was read before the run was cut; a second look could see another one.
+    // Not loaded with the others: it was read before the run was cut, and a second look could see
+    // another one.
     memcpy(tree->columns[source->time_field].data, tree_run->time,
            tree_run->rows * sizeof tree_run->time[0]);
 
@@ -290,6 +299,8 @@ int rml_tree_open(struct rml_tree *tree, const struct rml_tree_options *options,
     }
     if (make_columns(tree) < 0 || make_scratch(tree) < 0)
         return RML_FAIL(err, -ENOMEM, "no memory for columns");
+    // from here on `wanted` is what is loaded from records
+    tree->wanted[source->time_field / 64] &= ~(UINT64_C(1) << (source->time_field % 64));
     for (uint32_t s = 0; s < plan->stage_count; s++) {
         if (plan->stages[s].source != options->source)
             continue;

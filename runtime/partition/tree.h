@@ -40,7 +40,7 @@ struct rml_tree {
     _Atomic uint64_t *counts;  // RML_SOURCE_COUNTERS words
     bool wants_clock;          // some output gives records themselves
     bool checks_partition;     // more than one partition: a record can lie in the wrong one
-    uint64_t wanted[RML_COLUMNS_MAX / 64];
+    uint64_t wanted[RML_COLUMNS_MAX / 64];  // columns that are loaded from records
     struct rml_column columns[RML_COLUMNS_MAX];
     uint8_t *nulls[RML_COLUMNS_MAX];
     unsigned char *memory;  // of all columns and null arrays

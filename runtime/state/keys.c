@@ -78,7 +78,7 @@ static uint32_t next_bucket(uint32_t bucket)
 
 static uint32_t directory_index(const struct rml_keys *keys, uint64_t mixed)
 {
-    return keys->depth == 0 ? 0 : tag_of(mixed) >> (32 - keys->depth);
+    return (uint32_t)((uint64_t)tag_of(mixed) >> (32 - keys->depth));
 }
 
 static struct page *page_of(const struct rml_keys *keys, uint64_t mixed)
@@ -254,37 +254,70 @@ static uint32_t insert(struct rml_keys *keys, uint64_t mixed, const void *key)
     return slot;
 }
 
+// One look-up of a block on its way: its bucket, then the row of the key that has its tag.
+struct search {
+    uint64_t mixed;
+    const struct bucket *home;
+    const struct rml_key_row *row;  // NULL: the home bucket has no such tag
+};
+
+static void fetch_buckets(const struct rml_keys *keys, const uint64_t *hashes, uint32_t count,
+                          struct search *searches)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        uint64_t mixed = mix(hashes[i]);
+        searches[i].mixed = mixed;
+        searches[i].home = &page_of(keys, mixed)->buckets[home_of(mixed)];
+        __builtin_prefetch(searches[i].home);
+    }
+}
+
+static void fetch_rows(const struct rml_keys *keys, uint32_t count, struct search *searches,
+                       uint32_t *slots)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        const struct bucket *home = searches[i].home;
+        unsigned found = match(home, tag_of(searches[i].mixed));
+        searches[i].row = NULL;
+        if (found != 0) {
+            slots[i] = home->slot[__builtin_ctz(found)];
+            searches[i].row = rml_keys_row(keys, slots[i]);
+            __builtin_prefetch(searches[i].row);
+        }
+    }
+}
+
+// What the tag promised is nearly always so; the rest goes the long way, where it also sees keys that
+// this very block has inserted.
+__attribute__((always_inline)) static inline void
+settle(struct rml_keys *keys, const unsigned char *cells, uint32_t key_bytes, uint32_t count,
+       const struct search *searches, uint32_t *slots)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        const unsigned char *key = cells + (size_t)i * key_bytes;
+        if (searches[i].row != NULL && memcmp(searches[i].row->key, key, key_bytes) == 0)
+            continue;
+        uint64_t mixed = searches[i].mixed;
+        slots[i] = find(keys, page_of(keys, mixed), mixed, key);
+        if (slots[i] == RML_NO_SLOT)
+            slots[i] = insert(keys, mixed, key);
+    }
+}
+
 void rml_keys_reach(struct rml_keys *keys, const uint64_t *hashes, const void *key_cells,
                     uint32_t count, uint32_t *slots)
 {
     RML_CHECK(count <= RML_KEYS_BLOCK);
-    uint64_t mixed[RML_KEYS_BLOCK];
-    const struct bucket *homes[RML_KEYS_BLOCK];
-    const unsigned char *cells = key_cells;
-
-    for (uint32_t i = 0; i < count; i++) {
-        mixed[i] = mix(hashes[i]);
-        homes[i] = &page_of(keys, mixed[i])->buckets[home_of(mixed[i])];
-        __builtin_prefetch(homes[i]);
-    }
-    for (uint32_t i = 0; i < count; i++) {
-        unsigned found = match(homes[i], tag_of(mixed[i]));
-        slots[i] = RML_NO_SLOT;
-        if (found != 0) {
-            slots[i] = homes[i]->slot[__builtin_ctz(found)];
-            __builtin_prefetch(rml_keys_row(keys, slots[i]));
-        }
-    }
-    // What the tag promised is nearly always so; the rest goes the long way, where it also sees keys
-    // that this very block has inserted.
-    for (uint32_t i = 0; i < count; i++) {
-        const unsigned char *key = cells + (size_t)i * keys->key_bytes;
-        if (slots[i] != RML_NO_SLOT && same_key(keys, slots[i], key))
-            continue;
-        slots[i] = find(keys, page_of(keys, mixed[i]), mixed[i], key);
-        if (slots[i] == RML_NO_SLOT)
-            slots[i] = insert(keys, mixed[i], key);
-    }
+    struct search searches[RML_KEYS_BLOCK];
+    fetch_buckets(keys, hashes, count, searches);
+    fetch_rows(keys, count, searches, slots);
+    // the commonest sizes as constants, compared without a call
+    if (keys->key_bytes == 8)
+        settle(keys, key_cells, 8, count, searches, slots);
+    else if (keys->key_bytes == 16)
+        settle(keys, key_cells, 16, count, searches, slots);
+    else
+        settle(keys, key_cells, keys->key_bytes, count, searches, slots);
 }
 
 void rml_keys_drop(struct rml_keys *keys, uint32_t slot)
