@@ -188,22 +188,23 @@ static inline void add_int(unsigned char *at, rml_int128 x)
 
 /*
  * The loop of every kind and set of needs: `needs` is a constant in each copy, so what is not needed
- * is not there.
+ * is not there. It walks a copy of its own, which no store to a state can change.
  */
 #define DEFINE_FOLD(kind, cell_type, is_value, add)                                         \
- __attribute__((always_inline)) static inline uint64_t fold_##kind(const struct walk *walk, \
+ __attribute__((always_inline)) static inline uint64_t fold_##kind(const struct walk *from, \
                                                                    unsigned needs)          \
  {                                                                                          \
-  const cell_type *cells = walk->data;                                                      \
+  const struct walk walk = *from;                                                           \
+  const cell_type *cells = walk.data;                                                       \
   uint64_t skipped = 0;                                                                     \
-  for (uint32_t i = 0; i < walk->count; i++) {                                              \
-   uint32_t row = walk->rows[i];                                                            \
+  for (uint32_t i = 0; i < walk.count; i++) {                                               \
+   uint32_t row = walk.rows[i];                                                             \
    cell_type x = cells[row];                                                                \
-   if (!(is_value) || (walk->null != NULL && walk->null[row])) {                            \
+   if (!(is_value) || (walk.null != NULL && walk.null[row])) {                              \
     skipped++;                                                                              \
     continue;                                                                               \
    }                                                                                        \
-   unsigned char *at = (unsigned char *)walk->states[i] + walk->offset;                     \
+   unsigned char *at = (unsigned char *)walk.states[i] + walk.offset;                       \
    GET(uint64_t, values, at);                                                               \
    values++;                                                                                \
    SET(at, values);                                                                         \

@@ -65,13 +65,12 @@ struct window {
     uint32_t open[PANES_LIMIT];  // open panes in the order of their indices
     uint32_t open_count;
 
+    uint16_t every_row[RML_BATCH_ROWS];  // 0, 1, 2 ...
+
     // Working room for one run.
     uint16_t rows[RML_BATCH_ROWS];
     uint16_t late[RML_BATCH_ROWS];
     uint32_t late_count;
-    uint16_t folded_rows[RML_BATCH_ROWS];
-    void *folded_states[RML_BATCH_ROWS];
-    uint32_t folded_count;
     unsigned char *block_keys;  // RML_KEYS_BLOCK keys
     uint64_t *combined;         // one state
 };
@@ -346,27 +345,57 @@ static int64_t window_settled(const struct rml_operator *op, int64_t watermark)
 
 /* Records */
 
-// Copy the keys of up to RML_KEYS_BLOCK rows together, and their hashes.
+// Up to RML_KEYS_BLOCK keys, one behind the other, and their hashes.
+struct block_keys {
+    const unsigned char *cells;
+    const uint64_t *hashes;
+    uint64_t own_hashes[RML_KEYS_BLOCK];
+};
+
+__attribute__((always_inline)) static inline void copy_cells(unsigned char *to, uint32_t stride,
+                                                             const unsigned char *cells,
+                                                             uint32_t bytes, const uint16_t *rows,
+                                                             uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        memcpy(to + (size_t)i * stride, cells + (size_t)rows[i] * bytes, bytes);
+}
+
+// Rows ascend, so they lie side by side when the last is no further from the first than they are many.
+static bool are_adjacent(const uint16_t *rows, uint32_t count)
+{
+    return (uint32_t)(rows[count - 1] - rows[0]) == count - 1;
+}
+
 static void gather_keys(struct window *w, const struct rml_batch *batch, const struct rml_run *run,
-                        const uint16_t *rows, uint32_t count, uint64_t *hashes)
+                        const uint16_t *rows, uint32_t count, struct block_keys *keys)
 {
     uint32_t stride = w->stage->key_bytes, at = 0;
-    for (uint32_t k = 0; k < w->stage->key_count; k++) {
-        const unsigned char *cells = batch->columns[w->stage->key_columns[k]].data;
-        uint32_t bytes = w->key_cell_bytes[k];
-        if (bytes == 8) {
-            for (uint32_t i = 0; i < count; i++)
-                memcpy(w->block_keys + (size_t)i * stride + at, cells + (size_t)rows[i] * 8, 8);
-        } else {
-            for (uint32_t i = 0; i < count; i++)
-                memcpy(w->block_keys + (size_t)i * stride + at, cells + (size_t)rows[i] * bytes,
-                       bytes);
+    bool as_they_lie = are_adjacent(rows, count);
+    if (as_they_lie && w->stage->key_count == 1) {
+        const unsigned char *cells = batch->columns[w->stage->key_columns[0]].data;
+        keys->cells = cells + (size_t)rows[0] * stride;
+    } else {
+        for (uint32_t k = 0; k < w->stage->key_count; k++) {
+            const unsigned char *cells = batch->columns[w->stage->key_columns[k]].data;
+            uint32_t bytes = w->key_cell_bytes[k];
+            if (bytes == 8)
+                copy_cells(w->block_keys + at, stride, cells, 8, rows, count);
+            else
+                copy_cells(w->block_keys + at, stride, cells, bytes, rows, count);
+            at += bytes;
         }
-        at += bytes;
+        keys->cells = w->block_keys;
+    }
+    if (as_they_lie && w->shares_hash) {
+        keys->hashes = run->key_hash + rows[0];
+        return;
     }
     for (uint32_t i = 0; i < count; i++)
-        hashes[i] = w->shares_hash ? run->key_hash[rows[i]]
-                                   : rml_key_hash_bytes(w->block_keys + (size_t)i * stride, stride);
+        keys->own_hashes[i] = w->shares_hash
+                                  ? run->key_hash[rows[i]]
+                                  : rml_key_hash_bytes(keys->cells + (size_t)i * stride, stride);
+    keys->hashes = keys->own_hashes;
 }
 
 static void find_slots(struct window *w, const struct rml_batch *batch, const struct rml_run *run,
@@ -376,9 +405,9 @@ static void find_slots(struct window *w, const struct rml_batch *batch, const st
         memset(slots, 0, count * sizeof slots[0]);
         return;
     }
-    uint64_t hashes[RML_KEYS_BLOCK];
-    gather_keys(w, batch, run, rows, count, hashes);
-    rml_keys_reach(&w->keys, hashes, w->block_keys, count, slots);
+    struct block_keys keys;
+    gather_keys(w, batch, run, rows, count, &keys);
+    rml_keys_reach(&w->keys, keys.hashes, keys.cells, count, slots);
 }
 
 static void refuse(struct window *w, uint32_t slot)
@@ -388,32 +417,46 @@ static void refuse(struct window *w, uint32_t slot)
         rml_keys_drop(&w->keys, slot);
 }
 
-static void touch(struct window *w, struct row *row, uint32_t slot, uint16_t at)
+// Count each record in its row, and add its values to the row's state.
+static void fold(struct window *w, const struct rml_batch *batch, struct row *const *found,
+                 const uint32_t *slots, const uint16_t *rows, uint32_t count)
 {
-    if (!has_state(row))
-        start_row(w, row, slot);
-    row->records++;
-    w->folded_states[w->folded_count] = row->state;
-    w->folded_rows[w->folded_count++] = at;
+    void *states[RML_KEYS_BLOCK];
+    for (uint32_t i = 0; i < count; i++) {
+        struct row *row = found[i];
+        if (!has_state(row))
+            start_row(w, row, slots[i]);
+        row->records++;
+        states[i] = row->state;
+    }
+    uint64_t skipped = rml_aggregator_fold(&w->aggregator, batch->columns, states, rows, count);
+    rml_count(&w->env.counts[RML_STAGE_aggregated], count);
+    if (skipped > 0)
+        rml_count(&w->env.counts[RML_STAGE_null_skipped], skipped);
 }
 
 /*
- * A block of rows of one pane. A slot that the block itself made for a key that then found no room
- * is dropped, so a later row of the block with the same key must not use it: such rows are refused
- * alike, because room does not come back within a block.
+ * A block some of whose records found no room: those are refused, the others are folded. A slot that
+ * the block itself made for a key that then found no room is dropped, so a later row of the block
+ * with the same key must not use it: such rows are refused alike, because room does not come back
+ * within a block.
  */
-static void take_block(struct window *w, struct pane *pane, const uint32_t *slots,
-                       const uint16_t *rows, uint32_t count)
+static void fold_those_with_room(struct window *w, const struct rml_batch *batch,
+                                 struct row *const *found, const uint32_t *slots,
+                                 const uint16_t *rows, uint32_t count)
 {
-    struct row *found[RML_KEYS_BLOCK];
+    struct row *kept_found[RML_KEYS_BLOCK];
+    uint32_t kept_slots[RML_KEYS_BLOCK];
+    uint16_t kept_rows[RML_KEYS_BLOCK];
+    uint32_t kept = 0;
     for (uint32_t i = 0; i < count; i++) {
-        found[i] = slots[i] != RML_NO_SLOT ? reach_row(w, pane, slots[i]) : NULL;
-        __builtin_prefetch(found[i], 1);
+        if (found[i] == NULL)
+            continue;
+        kept_found[kept] = found[i];
+        kept_slots[kept] = slots[i];
+        kept_rows[kept++] = rows[i];
     }
-    for (uint32_t i = 0; i < count; i++) {
-        if (found[i] != NULL)
-            touch(w, found[i], slots[i], rows[i]);
-    }
+    fold(w, batch, kept_found, kept_slots, kept_rows, kept);
     for (uint32_t i = 0; i < count; i++) {
         if (found[i] != NULL)
             continue;
@@ -424,14 +467,21 @@ static void take_block(struct window *w, struct pane *pane, const uint32_t *slot
     }
 }
 
-static void fold(struct window *w, const struct rml_batch *batch)
+// A block of rows of one pane, none of whose windows has fired.
+static void take_block(struct window *w, const struct rml_batch *batch, struct pane *pane,
+                       const uint32_t *slots, const uint16_t *rows, uint32_t count)
 {
-    uint64_t skipped = rml_aggregator_fold(&w->aggregator, batch->columns, w->folded_states,
-                                           w->folded_rows, w->folded_count);
-    rml_count(&w->env.counts[RML_STAGE_aggregated], w->folded_count);
-    if (skipped > 0)
-        rml_count(&w->env.counts[RML_STAGE_null_skipped], skipped);
-    w->folded_count = 0;
+    struct row *found[RML_KEYS_BLOCK];
+    bool all = true;
+    for (uint32_t i = 0; i < count; i++) {
+        found[i] = slots[i] != RML_NO_SLOT ? reach_row(w, pane, slots[i]) : NULL;
+        all = all && found[i] != NULL;
+        __builtin_prefetch(found[i], 1);
+    }
+    if (all)
+        fold(w, batch, found, slots, rows, count);
+    else
+        fold_those_with_room(w, batch, found, slots, rows, count);
 }
 
 // Rows of one pane, none of whose windows has fired.
@@ -447,9 +497,8 @@ static void take_on_time(struct window *w, const struct rml_batch *batch, const 
         uint32_t slots[RML_KEYS_BLOCK];
         uint32_t block = count - done < RML_KEYS_BLOCK ? count - done : RML_KEYS_BLOCK;
         find_slots(w, batch, run, rows + done, block, slots);
-        take_block(w, pane, slots, rows + done, block);
+        take_block(w, batch, pane, slots, rows + done, block);
     }
-    fold(w, batch);
 }
 
 // The next revision of the window that ends at `end`, which had a result before.
@@ -476,8 +525,7 @@ static void take_correction(struct window *w, const struct rml_batch *batch,
         refuse(w, slot);
         return;
     }
-    touch(w, row, slot, at);
-    fold(w, batch);
+    fold(w, batch, &row, &slot, &at, 1);
     rml_count(&w->env.counts[RML_STAGE_corrections], 1);
 
     rml_int128 first = rml_pane_first_end(&w->spec, index);
@@ -513,22 +561,23 @@ static struct bounds bounds_at(const struct window *w, int64_t watermark)
 
 // Rows in the order they came: stretches of one pane on time together, late ones alone.
 static void take_in_order(struct window *w, const struct rml_batch *batch,
-                          const struct rml_run *run, const struct bounds *bounds, uint32_t count)
+                          const struct rml_run *run, const struct bounds *bounds,
+                          const uint16_t *rows, uint32_t count)
 {
     for (uint32_t i = 0; i < count;) {
-        int64_t index = rml_pane_of(&w->spec, run->time[w->rows[i]]);
+        int64_t index = rml_pane_of(&w->spec, run->time[rows[i]]);
         if (index < bounds->gone) {
-            w->late[w->late_count++] = w->rows[i++];
+            w->late[w->late_count++] = rows[i++];
             continue;
         }
         if (index < bounds->fired) {
-            take_correction(w, batch, run, index, w->rows[i++]);
+            take_correction(w, batch, run, index, rows[i++]);
             continue;
         }
         uint32_t from = i++;
-        while (i < count && rml_pane_of(&w->spec, run->time[w->rows[i]]) == index)
+        while (i < count && rml_pane_of(&w->spec, run->time[rows[i]]) == index)
             i++;
-        take_on_time(w, batch, run, index, w->rows + from, i - from);
+        take_on_time(w, batch, run, index, rows + from, i - from);
     }
 }
 
@@ -543,17 +592,45 @@ static bool has_null_key(const struct window *w, const struct rml_batch *batch, 
 }
 
 // The rows to take: the selected ones that have a key.
-static uint32_t choose_rows(struct window *w, const struct rml_batch *batch)
+static const uint16_t *choose_rows(struct window *w, const struct rml_batch *batch,
+                                   uint32_t *ret_count)
 {
     bool nulls = false;
     for (uint32_t k = 0; k < w->stage->key_count; k++)
         nulls |= batch->columns[w->stage->key_columns[k]].null != NULL;
+    *ret_count = batch->selected;
+    if (!nulls)
+        return batch->select != NULL ? batch->select : w->every_row;
     uint32_t count = 0;
     for (uint32_t i = 0; i < batch->selected; i++) {
         w->rows[count] = batch->select != NULL ? batch->select[i] : (uint16_t)i;
-        count += !(nulls && has_null_key(w, batch, w->rows[count]));
+        count += !has_null_key(w, batch, w->rows[count]);
     }
-    return count;
+    *ret_count = count;
+    return w->rows;
+}
+
+struct span {
+    int64_t least, greatest;
+};
+
+static struct span span_of(const int64_t *times, const uint16_t *rows, uint32_t count)
+{
+    struct span span = {times[rows[0]], times[rows[0]]};
+    if (are_adjacent(rows, count)) {
+        times += rows[0];
+        for (uint32_t i = 0; i < count; i++) {
+            span.least = times[i] < span.least ? times[i] : span.least;
+            span.greatest = times[i] > span.greatest ? times[i] : span.greatest;
+        }
+        return span;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        int64_t time = times[rows[i]];
+        span.least = time < span.least ? time : span.least;
+        span.greatest = time > span.greatest ? time : span.greatest;
+    }
+    return span;
 }
 
 static void window_take(struct rml_operator *op, const struct rml_batch *batch,
@@ -563,26 +640,22 @@ static void window_take(struct rml_operator *op, const struct rml_batch *batch,
     rml_count(&w->env.counts[RML_STAGE_in], batch->selected);
     if (w->stage->mapped_count > 0)
         rml_mapped_fill(&w->env, batch);
-    uint32_t count = choose_rows(w, batch);
+    uint32_t count;
+    const uint16_t *rows = choose_rows(w, batch, &count);
     if (count < batch->selected)
         rml_count(&w->env.counts[RML_STAGE_null_key], batch->selected - count);
     if (count == 0)
         return;
 
-    int64_t least = run->time[w->rows[0]], greatest = least;
-    for (uint32_t i = 1; i < count; i++) {
-        int64_t time = run->time[w->rows[i]];
-        least = time < least ? time : least;
-        greatest = time > greatest ? time : greatest;
-    }
+    struct span span = span_of(run->time, rows, count);
     struct bounds bounds = bounds_at(w, run->watermark);
-    int64_t first = rml_pane_of(&w->spec, least);
-    if (first >= bounds.fired && first == rml_pane_of(&w->spec, greatest)) {
-        take_on_time(w, batch, run, first, w->rows, count);
+    int64_t first = rml_pane_of(&w->spec, span.least);
+    if (first >= bounds.fired && first == rml_pane_of(&w->spec, span.greatest)) {
+        take_on_time(w, batch, run, first, rows, count);
         return;
     }
     w->late_count = 0;
-    take_in_order(w, batch, run, &bounds, count);
+    take_in_order(w, batch, run, &bounds, rows, count);
     if (w->late_count == 0)
         return;
     rml_count(&w->env.counts[RML_STAGE_late], w->late_count);
@@ -646,6 +719,8 @@ static int window_open(struct rml_operator **ret_operator, const struct rml_oper
     w->stage = &env->plan->stages[env->stage];
     w->spec = w->stage->window;
     w->fired = RML_TIME_NONE;
+    for (uint32_t i = 0; i < RML_BATCH_ROWS; i++)
+        w->every_row[i] = (uint16_t)i;
     rml_aggregator_init(&w->aggregator, w->stage, &env->plan->sources[w->stage->source].frame);
     int rc = reserve(w);
     if (rc < 0) {
