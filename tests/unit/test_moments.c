@@ -17,10 +17,12 @@ static double squares_of(const double *values, uint32_t count)
 {
     long double sum = 0, squares = 0;
     for (uint32_t i = 0; i < count; i++)
-        sum += values[i];
+        sum += (long double)values[i];
     long double mean = sum / count;
-    for (uint32_t i = 0; i < count; i++)
-        squares += (values[i] - mean) * (values[i] - mean);
+    for (uint32_t i = 0; i < count; i++) {
+        long double apart = (long double)values[i] - mean;
+        squares += apart * apart;
+    }
     return (double)squares;
 }
 
