@@ -21,6 +21,21 @@ void rml_balance_init(struct rml_balance *balance, const struct rml_plan *plan)
     }
 }
 
+void rml_balance_init_board(struct rml_balance *balance, const struct rml_board *board)
+{
+    memset(balance, 0, sizeof *balance);
+    balance->source_count = board->head->sources;
+    balance->stage_count = board->head->stages;
+    for (uint32_t i = 0; i < balance->source_count; i++)
+        balance->sources[i].name = board->sources[i].name;
+    for (uint32_t i = 0; i < balance->stage_count; i++) {
+        balance->stages[i].name = board->stages[i].name;
+        balance->stages[i].source = board->stages[i].source;
+        balance->stages[i].from = board->stages[i].from;
+        balance->stages[i].from_late = board->stages[i].from_late != 0;
+    }
+}
+
 void rml_balance_fill(struct rml_balance *balance, const struct rml_board_totals *totals)
 {
     for (uint32_t i = 0; i < balance->source_count; i++) {
@@ -72,13 +87,14 @@ bool rml_balance_holds(const struct rml_balance *balance)
     return holds;
 }
 
-static const char *verdict(bool holds)
+static const char *verdict(const struct rml_balance *balance, bool holds)
 {
-    return holds ? "" : "   DOES NOT ADD UP";
+    return holds ? "" : balance->moving ? "   moving" : "   DOES NOT ADD UP";
 }
 
-static void print_source(const struct rml_balance_source *source, FILE *out)
+static void print_source(const struct rml_balance *balance, uint32_t index, FILE *out)
 {
+    const struct rml_balance_source *source = &balance->sources[index];
     fprintf(out, "source %-16s ", source->name);
     if (source->from_file)
         fprintf(out, "%" PRIu64 " lines = %" PRIu64 " malformed + ", source->lines,
@@ -92,7 +108,7 @@ static void print_source(const struct rml_balance_source *source, FILE *out)
                 source->published - source->counts[RML_SOURCE_taken]);
     if (source->dropped > 0)
         fprintf(out, "; dropped for want of room %" PRIu64, source->dropped);
-    fprintf(out, "%s\n", verdict(rml_balance_source_holds(source)));
+    fprintf(out, "%s\n", verdict(balance, rml_balance_source_holds(source)));
 }
 
 static void print_stage(const struct rml_balance *balance, uint32_t index, FILE *out)
@@ -106,17 +122,19 @@ static void print_stage(const struct rml_balance *balance, uint32_t index, FILE 
         fprintf(out, "%s %s %" PRIu64, sign, rml_stage_counter_info[c].name, stage->counts[c]);
         sign = " +";
     }
-    fprintf(out, "%s\n", verdict(rml_balance_stage_holds(balance, index)));
+    fprintf(out, "%s\n", verdict(balance, rml_balance_stage_holds(balance, index)));
 }
 
 void rml_balance_print(const struct rml_balance *balance, FILE *out)
 {
     for (uint32_t i = 0; i < balance->source_count; i++)
-        print_source(&balance->sources[i], out);
+        print_source(balance, i, out);
     for (uint32_t i = 0; i < balance->stage_count; i++)
         print_stage(balance, i, out);
-    fprintf(out, rml_balance_holds(balance) ? "every record left by one door\n"
-                                            : "the balance does not add up\n");
+    fprintf(out, "%s\n",
+            rml_balance_holds(balance) ? "every record left by one door"
+            : balance->moving          ? "records are moving: what differs is on its way"
+                                       : "the balance does not add up");
 }
 
 static void json_source(const struct rml_balance_source *source, struct rml_json *json)
@@ -155,7 +173,9 @@ static void json_stage(const struct rml_balance *balance, uint32_t index, struct
 
 void rml_balance_json(const struct rml_balance *balance, struct rml_json *json)
 {
-    rml_json_bool(json, "adds_up", rml_balance_holds(balance));
+    bool holds = rml_balance_holds(balance);
+    rml_json_bool(json, "adds_up", holds);
+    rml_json_bool(json, "moving", balance->moving && !holds);
     rml_json_open(json, "sources", '[');
     for (uint32_t i = 0; i < balance->source_count; i++)
         json_source(&balance->sources[i], json);

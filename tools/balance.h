@@ -16,6 +16,7 @@
 #include "runtime/observe/counters.h"
 #include "runtime/plan/plan.h"
 
+struct rml_board;
 struct rml_board_totals;
 struct rml_json;
 
@@ -38,6 +39,7 @@ struct rml_balance_stage {
 };
 
 struct rml_balance {
+    bool moving;  // an engine that runs: what does not add up may be on its way
     uint32_t source_count, stage_count;
     struct rml_balance_source sources[RML_SOURCES_MAX];
     struct rml_balance_stage stages[RML_STAGES_MAX];
@@ -46,7 +48,10 @@ struct rml_balance {
 /* Names and relations from the plan, which must outlive the balance; all counts zero. */
 void rml_balance_init(struct rml_balance *balance, const struct rml_plan *plan);
 
-/* Take the counts of an engine in this process. */
+/* The same from the board of an engine that may be another process; the board must outlive it. */
+void rml_balance_init_board(struct rml_balance *balance, const struct rml_board *board);
+
+/* Take an engine's counts. */
 void rml_balance_fill(struct rml_balance *balance, const struct rml_board_totals *totals);
 
 bool rml_balance_source_holds(const struct rml_balance_source *source);
