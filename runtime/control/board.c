@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <stdalign.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -197,6 +198,50 @@ static int check_head(const struct rml_board_head *head, uint64_t bytes, struct 
     return 0;
 }
 
+static bool is_text(const char *text, size_t room)
+{
+    return memchr(text, '\0', room) != NULL;
+}
+
+static bool are_sources_sound(const struct rml_board *board)
+{
+    for (uint32_t i = 0; i < board->head->sources; i++) {
+        const struct rml_board_source *source = &board->sources[i];
+        if (!is_text(source->name, sizeof source->name)
+            || !is_text(source->schema, sizeof source->schema)
+            || source->on_full > RML_ON_FULL_DROP_NEWEST)
+            return false;
+    }
+    return true;
+}
+
+static bool are_stages_sound(const struct rml_board *board)
+{
+    for (uint32_t i = 0; i < board->head->stages; i++) {
+        const struct rml_board_stage *stage = &board->stages[i];
+        if (!is_text(stage->name, sizeof stage->name) || stage->kind > RML_STAGE_WINDOW
+            || stage->window > RML_WINDOW_SLIDING || stage->source >= board->head->sources
+            || (stage->from >= i && stage->from != RML_NO_STAGE))
+            return false;
+    }
+    return true;
+}
+
+static bool are_sinks_sound(const struct rml_board *board)
+{
+    for (uint32_t i = 0; i < board->head->sinks; i++) {
+        const struct rml_board_sink *sink = &board->sinks[i];
+        if (!is_text(sink->name, sizeof sink->name) || !is_text(sink->path, sizeof sink->path)
+            || sink->kind > RML_SINK_RING || sink->from_count > RML_STAGES_MAX)
+            return false;
+        for (uint32_t j = 0; j < sink->from_count; j++) {
+            if (sink->from[j] / 2 >= board->head->stages)
+                return false;
+        }
+    }
+    return true;
+}
+
 int rml_board_attach(struct rml_board *board, int fd, uint64_t bytes, struct rml_err *err)
 {
     *board = (struct rml_board){.segment = RML_SEGMENT_CLOSED};
@@ -210,7 +255,12 @@ int rml_board_attach(struct rml_board *board, int fd, uint64_t bytes, struct rml
     }
     const struct places p = places_of(board->segment.memory);
     point(board, &p);
-    return 0;
+    // Names are printed and indices followed by whoever attached it; nothing of this changes later.
+    if (is_text(board->head->pipeline, RML_BOARD_NAME) && is_text(board->head->path, RML_BOARD_PATH)
+        && are_sources_sound(board) && are_stages_sound(board) && are_sinks_sound(board))
+        return 0;
+    rml_board_close(board);
+    return RML_FAIL(err, -EPROTO, "the pipeline's board contradicts itself");
 }
 
 void rml_board_close(struct rml_board *board)

@@ -1,0 +1,192 @@
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "runtime/base/err.h"
+#include "runtime/control/board.h"
+#include "tests/support/plan.h"
+#include "tests/support/test.h"
+#include "tools/balance.h"
+
+#define FILE_TEXT                                                                              \
+ PLAN_HEAD                                                                                     \
+ "runtime: {workers: 2, partitions: 3}\n"                                                      \
+ "stages:\n"                                                                                   \
+ "  ok: {from: calls, filter: status != 0}\n"                                                  \
+ "  w:  {from: ok, key: model, window: {type: tumbling, size: 1s}, aggregate: {n: count()}}\n" \
+ "sinks: {out: {from: [w, w.late], type: jsonl, path: out.jsonl}}\n"
+
+static struct rml_plan *plan;
+static struct rml_board ours, theirs;
+static struct rml_err err;
+
+static int open_both(void **state)
+{
+    (void)state;
+    plan = plan_of(FILE_TEXT);
+    assert_int_equal(rml_board_open(&ours, plan, 1234, 77, &err), 0);
+    assert_int_equal(rml_board_attach(&theirs, ours.segment.fd, ours.segment.bytes, &err), 0);
+    return 0;
+}
+
+static int close_both(void **state)
+{
+    (void)state;
+    rml_board_close(&theirs);
+    rml_board_close(&ours);
+    rml_plan_close(plan);
+    return 0;
+}
+
+static void who_attaches_sees_names_and_numbers(void **state)
+{
+    (void)state;
+    assert_string_equal(theirs.head->pipeline, "llm");
+    assert_string_equal(theirs.head->path, "test.yaml");
+    assert_int_equal(theirs.head->partitions, 3);
+    assert_int_equal(theirs.head->start_ns, 1234);
+    assert_int_equal(theirs.head->epoch, 77);
+    assert_string_equal(theirs.sources[0].name, "calls");
+    assert_string_equal(theirs.stages[1].name, "w");
+    assert_int_equal(theirs.stages[1].from, 0);
+    assert_int_equal(theirs.stages[0].from, RML_NO_STAGE);
+    assert_int_equal(theirs.sinks[0].from_count, 2);
+    assert_int_equal(theirs.sinks[0].from[1], 1 * 2 + 1);
+    assert_int_equal(rml_board_cpu(&theirs, 1), -1);
+    rml_board_pinned(&ours, 1, 5);
+    assert_int_equal(rml_board_cpu(&theirs, 1), 5);
+    rml_board_say(&ours, RML_BOARD_DRAINING);
+    assert_int_equal(rml_board_state(&theirs), RML_BOARD_DRAINING);
+}
+
+static void who_attaches_cannot_write(void **state)
+{
+    (void)state;
+    struct rml_segment again;
+    assert_true(rml_segment_attach(&again, ours.segment.fd, ours.segment.bytes, true, &err) < 0);
+    assert_int_equal(mprotect(theirs.segment.memory, 4096, PROT_READ | PROT_WRITE), -1);
+}
+
+static void a_lane_row_is_replaced_as_a_whole(void **state)
+{
+    (void)state;
+    struct rml_board_lane lane = {.state = RML_BOARD_LANE_ATTACHED,
+                                  .pid = 9,
+                                  .published = 10,
+                                  .taken = 7,
+                                  .program = "feeder"};
+    struct rml_board_lane seen;
+    rml_board_lane_read(&theirs, 3, &seen);
+    assert_int_equal(seen.state, RML_BOARD_LANE_FREE);
+    rml_board_lane_write(&ours, 3, &lane);
+    rml_board_lane_read(&theirs, 3, &seen);
+    assert_memory_equal(&seen, &lane, sizeof seen);
+    rml_board_lane_read(&theirs, 2, &seen);
+    assert_int_equal(seen.state, RML_BOARD_LANE_FREE);
+}
+
+static void totals_add_partitions_up_and_take_the_least_watermark(void **state)
+{
+    (void)state;
+    for (uint32_t p = 0; p < 3; p++) {
+        rml_count(&ours.source_counts[p].value[RML_SOURCE_taken], 10 + p);
+        rml_count_set(&ours.source_counts[p].value[RML_SOURCE_watermark],
+                      (uint64_t)(INT64_C(5) - (int64_t)p * 4));
+        rml_count(&ours.stage_counts[(size_t)p * 2 + 1].value[RML_STAGE_rows_out], 1);
+    }
+    struct rml_board_lane lane = {.state = RML_BOARD_LANE_ENDING, .published = 30, .dropped = 2};
+    rml_board_lane_write(&ours, 0, &lane);
+    rml_count(&ours.sources[0].published_gone, 3);
+    static struct rml_board_totals totals;
+    rml_board_total(&theirs, &totals);
+    assert_int_equal(totals.source[0][RML_SOURCE_taken], 33);
+    assert_int_equal((int64_t)totals.source[0][RML_SOURCE_watermark], -3);
+    assert_int_equal(totals.stage[1][RML_STAGE_rows_out], 3);
+    assert_int_equal(totals.stage[0][RML_STAGE_rows_out], 0);
+    assert_int_equal(totals.published[0], 33);
+    assert_int_equal(totals.dropped[0], 2);
+}
+
+static void a_balance_can_be_drawn_from_a_board_alone(void **state)
+{
+    (void)state;
+    static struct rml_balance from_plan, from_board;
+    rml_balance_init(&from_plan, plan);
+    rml_balance_init_board(&from_board, &theirs);
+    assert_int_equal(from_board.source_count, from_plan.source_count);
+    assert_int_equal(from_board.stage_count, from_plan.stage_count);
+    for (uint32_t i = 0; i < from_plan.stage_count; i++) {
+        assert_string_equal(from_board.stages[i].name, from_plan.stages[i].name);
+        assert_int_equal(from_board.stages[i].source, from_plan.stages[i].source);
+        assert_int_equal(from_board.stages[i].from, from_plan.stages[i].from);
+        assert_int_equal(from_board.stages[i].from_late, from_plan.stages[i].from_late);
+    }
+}
+
+/* A copy of our board in which a word may be changed: what comes of attaching it. */
+static struct rml_board forged;
+
+static void forge(void)
+{
+    assert_int_equal(rml_segment_open_ours(&forged.segment, "forged", ours.segment.bytes, &err), 0);
+    char *memory = forged.segment.memory;
+    const char *from = ours.segment.memory;
+    memcpy(memory, from, ours.segment.bytes);
+    forged.head = (void *)memory;
+    forged.sources = (void *)(memory + ((const char *)ours.sources - from));
+    forged.stages = (void *)(memory + ((const char *)ours.stages - from));
+    forged.sinks = (void *)(memory + ((const char *)ours.sinks - from));
+}
+
+static int attach_forged(void)
+{
+    struct rml_board board;
+    int rc = rml_board_attach(&board, forged.segment.fd, forged.segment.bytes, &err);
+    rml_board_close(&board);
+    rml_segment_close(&forged.segment);
+    return rc;
+}
+
+#define FORGED(change) (forge(), (void)(change), attach_forged())
+
+static void another_version_is_told_from_what_is_no_board(void **state)
+{
+    (void)state;
+    assert_int_equal(FORGED(0), 0);
+    assert_int_equal(FORGED(forged.head->version++), -EPROTONOSUPPORT);
+    assert_int_equal(FORGED(forged.head->stage_counters--), -EPROTONOSUPPORT);
+    assert_int_equal(FORGED(forged.head->magic++), -EPROTO);
+    struct rml_board board;
+    assert_int_equal(rml_board_attach(&board, ours.segment.fd, ours.segment.bytes - 4096, &err),
+                     -EPROTO);
+}
+
+static void a_board_that_contradicts_itself_is_refused(void **state)
+{
+    (void)state;
+    assert_int_equal(FORGED(forged.head->sources = 17), -EPROTO);
+    assert_int_equal(FORGED(forged.head->stages = UINT32_MAX), -EPROTO);
+    assert_int_equal(FORGED(forged.head->partitions = 0), -EPROTO);
+    assert_int_equal(FORGED(forged.head->lanes_max++), -EPROTO);
+    assert_int_equal(FORGED(forged.head->bytes--), -EPROTO);
+    assert_int_equal(FORGED(memset(forged.head->path, 'x', sizeof forged.head->path)), -EPROTO);
+    assert_int_equal(FORGED(memset(forged.sources[0].name, 'x', sizeof forged.sources[0].name)),
+                     -EPROTO);
+    assert_int_equal(FORGED(forged.sources[0].on_full = 2), -EPROTO);
+    assert_int_equal(FORGED(forged.stages[0].kind = 3), -EPROTO);
+    assert_int_equal(FORGED(forged.stages[1].window = 2), -EPROTO);
+    assert_int_equal(FORGED(forged.stages[1].source = 1), -EPROTO);
+    assert_int_equal(FORGED(forged.stages[0].from = 1), -EPROTO);
+    assert_int_equal(FORGED(forged.sinks[0].kind = 3), -EPROTO);
+    assert_int_equal(FORGED(forged.sinks[0].from_count = RML_STAGES_MAX + 1), -EPROTO);
+    assert_int_equal(FORGED(forged.sinks[0].from[1] = 4), -EPROTO);
+}
+
+#define WITH_BOARDS(name) cmocka_unit_test_setup_teardown(name, open_both, close_both)
+
+TEST_MAIN(WITH_BOARDS(who_attaches_sees_names_and_numbers), WITH_BOARDS(who_attaches_cannot_write),
+          WITH_BOARDS(a_lane_row_is_replaced_as_a_whole),
+          WITH_BOARDS(totals_add_partitions_up_and_take_the_least_watermark),
+          WITH_BOARDS(a_balance_can_be_drawn_from_a_board_alone),
+          WITH_BOARDS(another_version_is_told_from_what_is_no_board),
+          WITH_BOARDS(a_board_that_contradicts_itself_is_refused))
