@@ -10,4 +10,8 @@
 #include "tools/ringmill.def"
 #undef RML_COMMAND
 
+#define RML_COMMAND(name, arguments, sentence) int rml_ctl_cmd_##name(int argc, char **argv);
+#include "tools/ringctl.def"
+#undef RML_COMMAND
+
 #endif

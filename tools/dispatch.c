@@ -15,7 +15,8 @@ static void print_help(const struct rml_program *program, FILE *out)
             program->name);
     for (uint32_t i = 0; i < program->command_count; i++) {
         const struct rml_command *command = &program->commands[i];
-        fprintf(out, "  %s %s\n      %s\n", command->name, command->arguments, command->sentence);
+        fprintf(out, "  %s%s%s\n      %s\n", command->name,
+                command->arguments[0] != '\0' ? " " : "", command->arguments, command->sentence);
     }
     fprintf(
         out,

@@ -1,0 +1,60 @@
+/*
+ * ctl - what the commands of ringctl have in common: options, the pipeline meant, exit codes.
+ */
+#ifndef RML_TOOLS_CTL_H
+#define RML_TOOLS_CTL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "tools/args.h"
+#include "tools/view.h"
+
+struct rml_ctl {
+    /* To be set before reading. */
+    const char *timeout_sentence;  // what --timeout does; NULL: it limits the wait for an answer
+
+    bool as_json;
+    int64_t timeout_ns;    // of --timeout, or RML_CTL_TIMEOUT_NONE
+    const char *pipeline;  // the word; NULL: none was given
+};
+
+#define RML_CTL_TIMEOUT_NONE INT64_C(-1)
+
+/* The answer of an engine that lives takes milliseconds; this is for machines out of breath. */
+#define RML_CTL_ANSWER_NS (INT64_C(5) * 1000000000)
+
+/*
+ * Take the command line apart; `args` has the command's own options, --json and --timeout are added.
+ * As rml_args_read.
+ */
+bool rml_ctl_read(struct rml_ctl *ctl, const struct rml_args *args, int argc, char **argv,
+                  int *ret_exit);
+
+/* A duration of at least `least_ns` that an option was given. False: all is said. */
+bool rml_ctl_duration(const char *option, const char *text, int64_t least_ns, int64_t *ret_ns);
+
+/* How long to wait for an answer. */
+int64_t rml_ctl_answer_ns(const struct rml_ctl *ctl);
+
+/*
+ * The whole of a command that looks at one pipeline, its only word: read the command line, open a
+ * view of that pipeline (without a word: of the only one that runs), call `show`, whose answer is the
+ * exit code, and close the view.
+ */
+int rml_ctl_run(struct rml_ctl *ctl, const struct rml_args *args, int argc, char **argv,
+                int (*show)(const struct rml_ctl *ctl, struct rml_view *view));
+
+/* Say the sentence; what to exit with after `rc`, a negative errno of rml_view_*. */
+int rml_ctl_fail(int rc, const char *sentence);
+
+/* Of enum rml_board_state. */
+const char *rml_ctl_state(const struct rml_board *board);
+
+/* Lanes that are attached or being taken to their end. */
+uint32_t rml_ctl_lanes(const struct rml_board *board);
+
+/* "2026-11-21T10:05:57Z" */
+void rml_ctl_second(int64_t ns, char text[40]);
+
+#endif

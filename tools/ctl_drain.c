@@ -1,0 +1,17 @@
+#include "tools/args.h"
+#include "tools/commands.h"
+#include "tools/ending.h"
+
+int rml_ctl_cmd_drain(int argc, char **argv)
+{
+    static const struct rml_ending drain = {"drain", "ringctl.drain/1"};
+    const struct rml_args args = {
+        .usage = "ringctl drain [PIPELINE] [--json] [--timeout DURATION]",
+        .sentence =
+            "Have a pipeline end in good order: no producer attaches any more, what is\n"
+            "published is taken, all windows fire, files are written. Waits for the end, with\n"
+            "progress on standard error, then prints the balance. Exits 1 if it does not add\n"
+            "up, rows were lost or records were left; 4 if the pipeline died meanwhile.",
+    };
+    return rml_ending_run(&drain, &args, argc, argv);
+}

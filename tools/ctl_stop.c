@@ -1,0 +1,16 @@
+#include "tools/args.h"
+#include "tools/commands.h"
+#include "tools/ending.h"
+
+int rml_ctl_cmd_stop(int argc, char **argv)
+{
+    static const struct rml_ending stop = {"stop", "ringctl.stop/1"};
+    const struct rml_args args = {
+        .usage = "ringctl stop [PIPELINE] [--json] [--timeout DURATION]",
+        .sentence =
+            "Have a pipeline end now: records that lie in lanes stay there, windows that are\n"
+            "open do not fire, the results so far are written. Waits for the end and prints\n"
+            "the balance, which says what was left in lanes.",
+    };
+    return rml_ending_run(&stop, &args, argc, argv);
+}

@@ -1,0 +1,158 @@
+#include "tools/ending.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "runtime/base/err.h"
+#include "runtime/time/clock.h"
+#include "runtime/time/time.h"
+#include "tools/balance.h"
+#include "tools/ctl.h"
+#include "tools/exit.h"
+#include "tools/json.h"
+
+#define PROGRESS_NS INT64_C(1000000000)
+
+static const struct rml_ending *ending;  // the command that this process is
+
+static struct rml_board_totals totals;
+static struct rml_balance balance;
+
+static int64_t now(void)
+{
+    return rml_clock_system.monotonic_ns(rml_clock_system.context);
+}
+
+static uint64_t taken(const struct rml_board *board)
+{
+    uint64_t records = 0;
+    rml_board_total(board, &totals);
+    for (uint32_t s = 0; s < board->head->sources; s++)
+        records += totals.source[s][RML_SOURCE_taken];
+    return records;
+}
+
+static void say_progress(const struct rml_view *view)
+{
+    fprintf(stderr,
+            "ringctl: pipeline %s: %s, %" PRIu32 " lanes to go, %" PRIu64 " records taken\n",
+            view->pipeline, rml_ctl_state(&view->board), rml_ctl_lanes(&view->board),
+            taken(&view->board));
+}
+
+// 0 once it has ended, -ETIMEDOUT.
+static int wait_for_end(const struct rml_ctl *ctl, const struct rml_view *view, int64_t began)
+{
+    for (;;) {
+        int64_t left_ns = PROGRESS_NS;
+        if (ctl->timeout_ns != RML_CTL_TIMEOUT_NONE) {
+            left_ns = rml_time_sub(rml_time_add(began, ctl->timeout_ns), now());
+            if (left_ns <= 0)
+                return -ETIMEDOUT;
+        }
+        if (rml_view_wait(view, left_ns < PROGRESS_NS ? left_ns : PROGRESS_NS))
+            return 0;
+        if (left_ns >= PROGRESS_NS)
+            say_progress(view);
+    }
+}
+
+/* How it ended */
+
+static uint64_t count_lost(const struct rml_board *board)
+{
+    uint64_t lost = 0;
+    for (uint32_t s = 0; s < board->head->sinks; s++)
+        lost += totals.sink[s][RML_SINK_lost];
+    return lost;
+}
+
+static uint64_t count_left(void)
+{
+    uint64_t left = 0;
+    for (uint32_t s = 0; s < balance.source_count; s++) {
+        uint64_t took = balance.sources[s].counts[RML_SOURCE_taken];
+        left += balance.sources[s].published > took ? balance.sources[s].published - took : 0;
+    }
+    return left;
+}
+
+static void print_text(const struct rml_view *view, const char *how, uint64_t left, uint64_t lost)
+{
+    if (!rml_view_died(view))
+        rml_balance_print(&balance, stdout);
+    printf("pipeline %s %s", view->pipeline, how);
+    if (left > 0)
+        printf("; %" PRIu64 " records were left in lanes", left);
+    if (lost > 0)
+        printf("; %" PRIu64 " result rows could not be written", lost);
+    printf("\n");
+}
+
+static void print_json(const struct rml_view *view, const char *how, uint64_t left, uint64_t lost)
+{
+    struct rml_json json = {.out = stdout};
+    rml_json_open(&json, NULL, '{');
+    rml_json_text(&json, "schema", ending->schema);
+    rml_json_text(&json, "pipeline", view->pipeline);
+    rml_json_text(&json, "ended", how);
+    rml_json_unsigned(&json, "left_in_lanes", left);
+    rml_json_unsigned(&json, "rows_lost", lost);
+    rml_balance_json(&balance, &json);
+    rml_json_close(&json, '}');
+    printf("\n");
+}
+
+// The board does not change any more.
+static int sum_up(const struct rml_ctl *ctl, const struct rml_view *view)
+{
+    bool died = rml_view_died(view);
+    rml_board_total(&view->board, &totals);
+    rml_balance_init_board(&balance, &view->board);
+    rml_balance_fill(&balance, &totals);
+    for (uint32_t s = 0; s < balance.source_count; s++)
+        balance.sources[s].may_leave = true;
+    uint64_t left = count_left(), lost = count_lost(&view->board);
+    bool drains = strcmp(ending->request, "drain") == 0;
+    const char *how = died ? "died" : drains && left == 0 ? "drained" : "stopped";
+    if (ctl->as_json)
+        print_json(view, how, left, lost);
+    else
+        print_text(view, how, left, lost);
+    if (died)
+        return RML_EXIT_DEAD;
+    return rml_balance_holds(&balance) && lost == 0 && !(drains && left > 0) ? RML_EXIT_OK
+                                                                             : RML_EXIT_FAILED;
+}
+
+static int end(const struct rml_ctl *ctl, struct rml_view *view)
+{
+    struct rml_err err = {0};
+    int64_t began = now();
+    int rc = rml_view_ask(view, ending->request, rml_ctl_answer_ns(ctl), &err);
+    // one that ends before it answers has been told by another
+    if (rc < 0 && rc != -EPIPE)
+        return rml_ctl_fail(rc, err.text);
+    rc = wait_for_end(ctl, view, began);
+    if (rc == 0)
+        return sum_up(ctl, view);
+    char limit[32];
+    rml_duration_print(ctl->timeout_ns, limit);
+    rml_err_set(
+        &err, rc,
+        "pipeline %s has not ended within %s; it goes on ending, and `ringctl status %s` shows how far it is",
+        view->pipeline, limit, view->pipeline);
+    return rml_ctl_fail(rc, err.text);
+}
+
+int rml_ending_run(const struct rml_ending *this_one, const struct rml_args *args, int argc,
+                   char **argv)
+{
+    struct rml_ctl ctl = {.timeout_sentence =
+                              "Wait at most so long for the end; then exit 5, while it goes on "
+                              "ending. Without it: wait."};
+    ending = this_one;
+    return rml_ctl_run(&ctl, args, argc, argv, end);
+}

@@ -1,0 +1,51 @@
+/*
+ * view - a running pipeline from outside: its board, and the connection that it came over.
+ *
+ * The board is memory that the engine writes and we read; looking costs the engine nothing. Only what
+ * is asked for (rml_view_ask) is answered by it, and what waits for an answer has a time limit. The
+ * connection stays open to the engine's end: its closing is how we hear of that.
+ */
+#ifndef RML_TOOLS_VIEW_H
+#define RML_TOOLS_VIEW_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "runtime/control/board.h"
+#include "runtime/lane/wire.h"
+
+struct rml_err;
+
+struct rml_view {
+    int socket;  // -1: closed
+    char pipeline[RML_WIRE_NAME];
+    struct rml_board board;
+};
+
+#define RML_VIEW_CLOSED ((struct rml_view){.socket = -1, .board = {.segment = RML_SEGMENT_CLOSED}})
+
+/*
+ * Look at `pipeline`, waiting at most `timeout_ns` for its answer. 0; or with a sentence that says what
+ * to do: -ENOENT: it does not run; -EOWNERDEAD: it died and left its files behind; -EAGAIN: it is just
+ * starting or ending; -ETIMEDOUT: no answer; -EPROTONOSUPPORT: another version; -EACCES, -EPERM: not
+ * allowed; -EINVAL: no name of a pipeline; others. A view is closed after a failure.
+ */
+int rml_view_open(struct rml_view *view, const char *pipeline, int64_t timeout_ns,
+                  struct rml_err *err);
+
+/* Ask for something that is answered with nothing: "refresh", "drain" or "stop". 0; -ETIMEDOUT;
+ * -EPIPE: it ended before it answered; what it answered; with a sentence. */
+int rml_view_ask(struct rml_view *view, const char *request, int64_t timeout_ns,
+                 struct rml_err *err);
+
+/* Wait for the engine's end, at most `timeout_ns` (< 0: for ever). 1: it has ended, and nothing
+ * changes any more; 0: not yet, or a signal came. */
+int rml_view_wait(const struct rml_view *view, int64_t timeout_ns);
+
+/* Of an engine that has ended: did it die, without having come to an end? */
+bool rml_view_died(const struct rml_view *view);
+
+/* Accepts RML_VIEW_CLOSED. */
+void rml_view_close(struct rml_view *view);
+
+#endif
