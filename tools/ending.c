@@ -140,10 +140,8 @@ static int end(const struct rml_ctl *ctl, struct rml_view *view)
         return sum_up(ctl, view);
     char limit[32];
     rml_duration_print(ctl->timeout_ns, limit);
-    rml_err_set(
-        &err, rc,
-        "pipeline %s has not ended within %s; it goes on ending, and `ringctl status %s` shows how far it is",
-        view->pipeline, limit, view->pipeline);
+    rml_err_set(&err, rc, "pipeline %s has not ended within %s; it goes on ending", view->pipeline,
+                limit);
     return rml_ctl_fail(rc, err.text);
 }
 

@@ -70,7 +70,7 @@ static int send_request(const struct rml_view *view, const char *request, struct
 // Of an answer that says that it will not be done; its text has no terminator.
 static int refused(uint32_t code, const char *text, size_t length, struct rml_err *err)
 {
-    int rc = code == 0 || code > INT16_MAX ? -EPROTO : -(int)code;
+    int rc = code > INT16_MAX ? -EPROTO : -(int)code;
     return RML_FAIL(err, rc, "%.*s", (int)strnlen(text, length), text);
 }
 
