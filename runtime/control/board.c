@@ -14,6 +14,7 @@
 #include <stdalign.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -31,7 +32,7 @@ _Static_assert(sizeof(struct rml_board_lane) % 8 == 0, "rows are copied by words
 
 /* Where the parts lie; computed alike by whoever writes and whoever reads. */
 struct places {
-    uint64_t sources, stages, sinks, workers, lanes;
+    uint64_t sources, stages, sinks, schemas, workers, lanes;
     uint64_t stage_counts, source_counts, worker_counts, sink_counts;
     uint64_t bytes;
 };
@@ -51,6 +52,8 @@ static struct places places_of(const struct rml_board_head *head)
     p.sources = place(&used, head->sources, sizeof(struct rml_board_source));
     p.stages = place(&used, head->stages, sizeof(struct rml_board_stage));
     p.sinks = place(&used, head->sinks, sizeof(struct rml_board_sink));
+    p.schemas =
+        place(&used, (uint64_t)head->sources + head->stages, sizeof(struct rml_board_schema));
     p.workers = place(&used, head->workers, sizeof(struct rml_board_worker));
     p.lanes = place(&used, head->lanes_max, sizeof(struct rml_board_lane_slot));
     p.stage_counts = place(&used, partitions * head->stages, sizeof(struct rml_stage_counts));
@@ -68,6 +71,7 @@ static void point(struct rml_board *board, const struct places *p)
     board->sources = (void *)(memory + p->sources);
     board->stages = (void *)(memory + p->stages);
     board->sinks = (void *)(memory + p->sinks);
+    board->schemas = (void *)(memory + p->schemas);
     board->workers = (void *)(memory + p->workers);
     board->lanes = (void *)(memory + p->lanes);
     board->stage_counts = (void *)(memory + p->stage_counts);
@@ -138,6 +142,35 @@ static void fill_sinks(struct rml_board *board, const struct rml_plan *plan)
     }
 }
 
+static void fill_schema(struct rml_board_schema *to, const struct rml_schema *from)
+{
+    copy_text(to->name, sizeof to->name, from->name);
+    to->hash = from->hash;
+    to->has_nulls = from->has_nulls;
+    to->field_count = from->field_count;
+    for (uint32_t i = 0; i < from->field_count; i++) {
+        copy_text(to->fields[i].name, sizeof to->fields[i].name, from->fields[i].name);
+        to->fields[i].type = from->fields[i].type;
+        to->fields[i].nullable = from->fields[i].nullable;
+    }
+}
+
+static void fill_schemas(struct rml_board *board, const struct rml_plan *plan)
+{
+    for (uint32_t i = 0; i < plan->source_count; i++)
+        fill_schema(&board->schemas[i], &plan->sources[i].schema);
+    for (uint32_t i = 0; i < plan->stage_count; i++)
+        fill_schema(&board->schemas[plan->source_count + i], &plan->stages[i].output);
+}
+
+// Whoever looks may be in another folder.
+static void fill_path(struct rml_board_head *head, const char *path)
+{
+    char *whole = path != NULL ? realpath(path, NULL) : NULL;
+    copy_path(head->path, whole != NULL ? whole : path != NULL ? path : "");
+    free(whole);
+}
+
 int rml_board_open(struct rml_board *board, const struct rml_plan *plan, int64_t start_ns,
                    uint64_t epoch, struct rml_err *err)
 {
@@ -161,7 +194,7 @@ int rml_board_open(struct rml_board *board, const struct rml_plan *plan, int64_t
         .epoch = epoch,
     };
     copy_text(head.pipeline, sizeof head.pipeline, plan->name);
-    copy_path(head.path, plan->path != NULL ? plan->path : "");
+    fill_path(&head, plan->path);
     const struct places p = places_of(&head);
     head.bytes = p.bytes;
     char name[64];
@@ -174,6 +207,7 @@ int rml_board_open(struct rml_board *board, const struct rml_plan *plan, int64_t
     fill_sources(board, plan);
     fill_stages(board, plan);
     fill_sinks(board, plan);
+    fill_schemas(board, plan);
     for (uint32_t w = 0; w < plan->workers; w++)
         rml_board_pinned(board, w, -1);
     return 0;
@@ -337,6 +371,40 @@ void rml_board_lane_read(const struct rml_board *board, uint32_t index,
         }
     }
     *ret_lane = (struct rml_board_lane){.state = RML_BOARD_LANE_FREE};
+}
+
+static int make_schema(const struct rml_board_schema *from, struct rml_schema *schema,
+                       struct rml_err *err)
+{
+    if (!is_text(from->name, sizeof from->name) || from->field_count > RML_FIELDS_MAX)
+        return RML_FAIL(err, -EPROTO, "a name or a number of fields that cannot be");
+    rml_schema_init(schema, from->name, from->has_nulls != 0);
+    for (uint32_t i = 0; i < from->field_count; i++) {
+        const struct rml_board_field *field = &from->fields[i];
+        if (!is_text(field->name, sizeof field->name) || field->type >= RML_TYPES
+            || (field->nullable != 0 && from->has_nulls == 0))
+            return RML_FAIL(err, -EPROTO, "field %u cannot be", i);
+        if (rml_schema_add(schema, field->name, (enum rml_type)field->type, field->nullable != 0,
+                           err)
+            < 0)
+            return -EPROTO;
+    }
+    if (rml_schema_seal(schema, err) < 0)
+        return -EPROTO;
+    if (schema->hash != from->hash)
+        return RML_FAIL(err, -EPROTO, "its fields do not lie as the engine says");
+    return 0;
+}
+
+int rml_board_rows(const struct rml_board *board, uint32_t stage, bool late,
+                   struct rml_schema *ret_schema, struct rml_err *err)
+{
+    RML_CHECK(stage < board->head->stages);
+    uint32_t index = late ? board->stages[stage].source : board->head->sources + stage;
+    int rc = make_schema(&board->schemas[index], ret_schema, err);
+    return rc < 0 ? RML_WRAP(err, rc, "the rows of %s%s", board->stages[stage].name,
+                             late ? ".late" : "")
+                  : 0;
 }
 
 static void add_source(const struct rml_board *board, uint32_t partition, uint32_t source,

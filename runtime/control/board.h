@@ -5,7 +5,8 @@
  * The engine opens a board, `ringctl` attaches to it; both know its layout from the same few numbers
  * in its head, and a board of another version is refused.
  *
- *     head | sources | stages | sinks | workers | lane rows | counters: stage, source, worker, sink
+ *     head | sources | stages | sinks | schemas | workers | lane rows
+ *          | counters: stage, source, worker, sink
  */
 #ifndef RML_CONTROL_BOARD_H
 #define RML_CONTROL_BOARD_H
@@ -41,8 +42,9 @@ struct rml_board_head {
     int64_t start_ns;  // wall clock
     uint64_t epoch;
     char pipeline[RML_BOARD_NAME];
-    char path[RML_BOARD_PATH];  // of the pipeline file, cut at its beginning where it is longer
-    _Atomic uint32_t state;     // enum rml_board_state
+    char path
+        [RML_BOARD_PATH];  // whole path of the pipeline file, cut at its beginning where it is longer
+    _Atomic uint32_t state;  // enum rml_board_state
 };
 
 struct rml_board_source {
@@ -74,6 +76,21 @@ struct rml_board_sink {
     uint32_t kind;  // enum rml_sink_kind
     uint32_t from_count;
     uint32_t from[RML_STAGES_MAX];  // stage * 2 + late
+};
+
+/* What a schema is made of; layout and hash follow (rml_board_rows). */
+struct rml_board_field {
+    char name[RML_BOARD_NAME];
+    uint32_t type;  // enum rml_type
+    uint32_t nullable;
+};
+
+struct rml_board_schema {
+    char name[RML_BOARD_NAME];
+    uint64_t hash;
+    uint32_t has_nulls;
+    uint32_t field_count;
+    struct rml_board_field fields[RML_FIELDS_MAX];
 };
 
 struct rml_board_worker {
@@ -108,6 +125,7 @@ struct rml_board {
     struct rml_board_source *sources;
     struct rml_board_stage *stages;
     struct rml_board_sink *sinks;
+    struct rml_board_schema *schemas;  // of each source's records, then of each stage's rows
     struct rml_board_worker *workers;
     struct rml_board_lane_slot *lanes;
     struct rml_stage_counts *stage_counts;    // [partition][stage]
@@ -137,11 +155,17 @@ void rml_board_say(struct rml_board *board, enum rml_board_state state);
 void rml_board_lane_write(struct rml_board *board, uint32_t index,
                           const struct rml_board_lane *lane);
 
-/* Anyone: the CPU that a worker is pinned to, or -1; the state; a copy of a lane's row as it was at one moment. */
+/* Anyone: the CPU that a worker is pinned to, or -1; the state; a copy of a lane's row as it was at one
+ * moment. */
 int rml_board_cpu(const struct rml_board *board, uint32_t worker);
 enum rml_board_state rml_board_state(const struct rml_board *board);
 void rml_board_lane_read(const struct rml_board *board, uint32_t index,
                          struct rml_board_lane *ret_lane);
+
+/* The layout of a stage's rows, or late ones, which are its source's records. 0; or -EPROTO and a
+ * sentence when the board says something that cannot be. */
+int rml_board_rows(const struct rml_board *board, uint32_t stage, bool late,
+                   struct rml_schema *ret_schema, struct rml_err *err);
 
 /* Counters as plain numbers, partitions added up. */
 struct rml_board_totals {

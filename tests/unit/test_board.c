@@ -123,6 +123,59 @@ static void a_balance_can_be_drawn_from_a_board_alone(void **state)
     }
 }
 
+static void assert_same_schema(const struct rml_schema *a, const struct rml_schema *b)
+{
+    assert_string_equal(a->name, b->name);
+    assert_int_equal(a->hash, b->hash);
+    assert_int_equal(a->record_bytes, b->record_bytes);
+    assert_int_equal(a->field_count, b->field_count);
+    for (uint32_t i = 0; i < a->field_count; i++) {
+        assert_string_equal(a->fields[i].name, b->fields[i].name);
+        assert_int_equal(a->fields[i].type, b->fields[i].type);
+        assert_int_equal(a->fields[i].offset, b->fields[i].offset);
+        assert_int_equal(a->fields[i].nullable, b->fields[i].nullable);
+    }
+}
+
+static void the_layout_of_rows_can_be_made_again(void **state)
+{
+    (void)state;
+    static struct rml_schema schema;
+    for (uint32_t i = 0; i < 2; i++) {
+        assert_int_equal(rml_board_rows(&theirs, i, false, &schema, &err), 0);
+        assert_same_schema(&schema, &plan->stages[i].output);
+    }
+    assert_int_equal(rml_board_rows(&theirs, 1, true, &schema, &err), 0);
+    assert_same_schema(&schema, &plan->sources[0].schema);
+}
+
+static void a_layout_that_cannot_be_is_refused(void **state)
+{
+    (void)state;
+    static struct rml_schema schema;
+    struct rml_board_schema *rows = &ours.schemas[2], good = *rows;
+    rows->field_count = RML_FIELDS_MAX + 1;
+    assert_int_equal(rml_board_rows(&theirs, 1, false, &schema, &err), -EPROTO);
+    rows->field_count = 0;
+    assert_int_equal(rml_board_rows(&theirs, 1, false, &schema, &err), -EPROTO);
+    *rows = good;
+    rows->fields[1].type = RML_TYPES;
+    assert_int_equal(rml_board_rows(&theirs, 1, false, &schema, &err), -EPROTO);
+    *rows = good;
+    rows->fields[1] = rows->fields[0];
+    assert_int_equal(rml_board_rows(&theirs, 1, false, &schema, &err), -EPROTO);
+    *rows = good;
+    rows->has_nulls = 0;
+    rows->fields[0].nullable = 1;
+    assert_int_equal(rml_board_rows(&theirs, 1, false, &schema, &err), -EPROTO);
+    *rows = good;
+    rows->hash++;
+    assert_int_equal(rml_board_rows(&theirs, 1, false, &schema, &err), -EPROTO);
+    assert_string_equal(err.text, "the rows of w: its fields do not lie as the engine says");
+    memset(rows->name, 'x', sizeof rows->name);
+    assert_int_equal(rml_board_rows(&theirs, 1, false, &schema, &err), -EPROTO);
+}
+
 /* A copy of our board in which a word may be changed: what comes of attaching it. */
 static struct rml_board forged;
 
@@ -188,5 +241,7 @@ TEST_MAIN(WITH_BOARDS(who_attaches_sees_names_and_numbers), WITH_BOARDS(who_atta
           WITH_BOARDS(a_lane_row_is_replaced_as_a_whole),
           WITH_BOARDS(totals_add_partitions_up_and_take_the_least_watermark),
           WITH_BOARDS(a_balance_can_be_drawn_from_a_board_alone),
+          WITH_BOARDS(the_layout_of_rows_can_be_made_again),
+          WITH_BOARDS(a_layout_that_cannot_be_is_refused),
           WITH_BOARDS(another_version_is_told_from_what_is_no_board),
           WITH_BOARDS(a_board_that_contradicts_itself_is_refused))
