@@ -6,11 +6,13 @@
 
 #include "runtime/base/check.h"
 #include "runtime/base/err.h"
+#include "runtime/plan/units.h"
 #include "runtime/time/time.h"
 #include "tools/exit.h"
 #include "tools/pipelines.h"
 
 #define OPTIONS_MAX 16
+#define WORDS_MAX   2
 #define LIST_BYTES  300
 
 bool rml_ctl_duration(const char *option, const char *text, int64_t least_ns, int64_t *ret_ns)
@@ -21,6 +23,19 @@ bool rml_ctl_duration(const char *option, const char *text, int64_t least_ns, in
     rml_duration_print(least_ns, least);
     fprintf(stderr, "%s: a duration such as 500ms or 2s is wanted, at least %s, not %s\n", option,
             least, text);
+    return false;
+}
+
+bool rml_ctl_count(const char *option, const char *text, int64_t *ret_count)
+{
+    int64_t count;
+    if (text == NULL)
+        return true;
+    if (rml_integer_parse(text, strlen(text), &count) == 0 && count >= 1) {
+        *ret_count = count;
+        return true;
+    }
+    fprintf(stderr, "%s: a number is wanted, at least 1, not %s\n", option, text);
     return false;
 }
 
@@ -42,16 +57,18 @@ bool rml_ctl_read(struct rml_ctl *ctl, const struct rml_args *args, int argc, ch
          .ret_count = &timeout_count,
          .most = 1},
     };
-    RML_CHECK(args->option_count + 2 <= OPTIONS_MAX && args->words_most <= 1);
+    RML_CHECK(args->option_count + 2 <= OPTIONS_MAX && args->words_most <= WORDS_MAX);
     for (uint32_t i = 0; i < args->option_count; i++)
         options[2 + i] = args->options[i];
     struct rml_args all = *args;
     all.options = options;
     all.option_count = args->option_count + 2;
+    const char *words[WORDS_MAX];
     uint32_t word_count;
-    ctl->pipeline = NULL;
-    if (!rml_args_read(&all, argc, argv, &ctl->pipeline, &word_count, ret_exit))
+    if (!rml_args_read(&all, argc, argv, words, &word_count, ret_exit))
         return false;
+    ctl->stage = ctl->wants_stage ? words[--word_count] : NULL;
+    ctl->pipeline = word_count > 0 ? words[0] : NULL;
     ctl->timeout_ns = RML_CTL_TIMEOUT_NONE;
     if (timeout_count > 0 && !rml_ctl_duration("--timeout", timeout, 1000000, &ctl->timeout_ns)) {
         *ret_exit = RML_EXIT_USAGE;
@@ -174,17 +191,25 @@ static int open_view(const struct rml_ctl *ctl, struct rml_view *ret_view)
 int rml_ctl_run(struct rml_ctl *ctl, const struct rml_args *args, int argc, char **argv,
                 int (*show)(const struct rml_ctl *ctl, struct rml_view *view))
 {
-    struct rml_args with_word = *args;
-    with_word.words_most = 1;
+    struct rml_args with_words = *args;
+    with_words.words_least = ctl->wants_stage;
+    with_words.words_most = 1 + (uint32_t)ctl->wants_stage;
     struct rml_view view;
     int code;
-    if (!rml_ctl_read(ctl, &with_word, argc, argv, &code))
+    if (!rml_ctl_read(ctl, &with_words, argc, argv, &code))
         return code;
     code = open_view(ctl, &view);
     if (code == RML_EXIT_OK)
         code = show(ctl, &view);
     rml_view_close(&view);
     return code;
+}
+
+int rml_ctl_ended(const struct rml_view *view)
+{
+    bool died = rml_view_died(view);
+    fprintf(stderr, "ringctl: pipeline %s has %s\n", view->pipeline, died ? "died" : "ended");
+    return died ? RML_EXIT_DEAD : RML_EXIT_OK;
 }
 
 const char *rml_ctl_state(const struct rml_board *board)

@@ -13,10 +13,12 @@
 struct rml_ctl {
     /* To be set before reading. */
     const char *timeout_sentence;  // what --timeout does; NULL: it limits the wait for an answer
+    bool wants_stage;              // behind the pipeline stands a stage
 
     bool as_json;
     int64_t timeout_ns;    // of --timeout, or RML_CTL_TIMEOUT_NONE
     const char *pipeline;  // the word; NULL: none was given
+    const char *stage;     // likewise, if wanted
 };
 
 #define RML_CTL_TIMEOUT_NONE INT64_C(-1)
@@ -34,19 +36,25 @@ bool rml_ctl_read(struct rml_ctl *ctl, const struct rml_args *args, int argc, ch
 /* A duration of at least `least_ns` that an option was given. False: all is said. */
 bool rml_ctl_duration(const char *option, const char *text, int64_t least_ns, int64_t *ret_ns);
 
+/* Likewise a number of at least 1; *ret_count is left alone where `text` is NULL. */
+bool rml_ctl_count(const char *option, const char *text, int64_t *ret_count);
+
 /* How long to wait for an answer. */
 int64_t rml_ctl_answer_ns(const struct rml_ctl *ctl);
 
 /*
- * The whole of a command that looks at one pipeline, its only word: read the command line, open a
- * view of that pipeline (without a word: of the only one that runs), call `show`, whose answer is the
- * exit code, and close the view.
+ * The whole of a command that looks at one pipeline: read the command line, open a
+ * view of the pipeline named (where none is, of the only one that runs), call `show`, whose answer is
+ * the exit code, and close the view.
  */
 int rml_ctl_run(struct rml_ctl *ctl, const struct rml_args *args, int argc, char **argv,
                 int (*show)(const struct rml_ctl *ctl, struct rml_view *view));
 
 /* Say the sentence; what to exit with after `rc`, a negative errno of rml_view_*. */
 int rml_ctl_fail(int rc, const char *sentence);
+
+/* Say that the pipeline that was watched has ended, or died; what to exit with. */
+int rml_ctl_ended(const struct rml_view *view);
 
 /* Of enum rml_board_state. */
 const char *rml_ctl_state(const struct rml_board *board);

@@ -1,14 +1,10 @@
-#include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/signalfd.h>
 #include <unistd.h>
 
 #include "runtime/base/err.h"
-#include "runtime/plan/units.h"
 #include "runtime/time/clock.h"
 #include "runtime/time/time.h"
 #include "tools/about.h"
@@ -18,6 +14,7 @@
 #include "tools/explain.h"
 #include "tools/json.h"
 #include "tools/look.h"
+#include "tools/signals.h"
 
 #define EVERY_LEAST_NS INT64_C(10000000)
 #define HEAD_EVERY     20  // lines
@@ -276,34 +273,17 @@ static enum happened wait_until(const struct rml_view *view, int signals, int64_
     }
 }
 
-static int watch_signals(void)
-{
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGTERM);
-    sigprocmask(SIG_BLOCK, &set, NULL);
-    return signalfd(-1, &set, SFD_CLOEXEC);
-}
-
-static int say_ended(const struct rml_view *view)
-{
-    bool died = rml_view_died(view);
-    fprintf(stderr, "ringctl: pipeline %s has %s\n", view->pipeline, died ? "died" : "ended");
-    return died ? RML_EXIT_DEAD : RML_EXIT_OK;
-}
-
 static int watch(const struct rml_ctl *ctl, const struct rml_view *view, int64_t every_ns,
                  int64_t count)
 {
-    int signals = watch_signals();
+    struct rml_err err = {0};
+    int signals = rml_signals_open(&err);
     if (signals < 0)
-        return rml_ctl_fail(-errno, "cannot watch signals");
+        return rml_ctl_fail(signals, err.text);
     enum happened happened = INTERVAL_OVER;
     look_again(view);
     int64_t deadline = after->at_ns;
-    for (int64_t number = 0; happened == INTERVAL_OVER && (count == 0 || number < count);
-         number++) {
+    for (int64_t number = 0; happened == INTERVAL_OVER && number < count; number++) {
         deadline = rml_time_add(deadline, every_ns);
         happened = wait_until(view, signals, deadline);
         if (happened == SIGNALLED)
@@ -316,20 +296,16 @@ static int watch(const struct rml_ctl *ctl, const struct rml_view *view, int64_t
         fflush(stdout);
     }
     close(signals);
-    return happened == ENDED ? say_ended(view) : RML_EXIT_OK;
+    return happened == ENDED ? rml_ctl_ended(view) : RML_EXIT_OK;
 }
 
 static int show(const struct rml_ctl *ctl, struct rml_view *view)
 {
-    int64_t every_ns = 1000000000, count = 0;
+    int64_t every_ns = 1000000000, count = INT64_MAX;
     if (every_count > 0 && !rml_ctl_duration("--every", every_text, EVERY_LEAST_NS, &every_ns))
         return RML_EXIT_USAGE;
-    if (count_count > 0
-        && (rml_integer_parse(count_text, strlen(count_text), &count) < 0 || count < 1)) {
-        fprintf(stderr, "--count: a number of intervals is wanted, at least 1, not %s\n",
-                count_text);
+    if (!rml_ctl_count("--count", count_count > 0 ? count_text : NULL, &count))
         return RML_EXIT_USAGE;
-    }
     return watch(ctl, view, every_ns, count);
 }
 

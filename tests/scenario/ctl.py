@@ -24,7 +24,7 @@ stages:
   counts: {from: even, key: key, window: {type: tumbling, size: 1s}, aggregate: {n: count()}}
 sinks:
   file: {from: counts, type: csv, path: %s}
-  live: {from: counts, type: ring}
+  live: {from: counts, type: ring, rows: %d}
 """
 RECORDS = 5000
 SECONDS = 5  # of event time, a record each millisecond
@@ -32,8 +32,8 @@ KEYS = 4
 
 
 class Ctl(harness.Scenario):
-    def start(self, name="p", path="counts.csv"):
-        running = self.run_pipeline(PIPELINE % (name, stream.SCHEMA, path), name)
+    def start(self, name="p", path="counts.csv", ring_rows=65536):
+        running = self.run_pipeline(PIPELINE % (name, stream.SCHEMA, path, ring_rows), name)
         header = self.ringmill("gen", "header", self.dir / f"{name}.yaml").stdout
         self.hash = re.search(r"EVENT_SCHEMA_HASH UINT64_C\((\w+)\)", header)[1]
         return running
@@ -46,9 +46,18 @@ class Ctl(harness.Scenario):
         self.assertEqual(feeder.stdout.readline(), f"written {count} dropped 0\n")
         return feeder
 
-    def until_taken(self, running, count=RECORDS):
-        harness.until(f"{count} records to be taken",
-                      lambda: running.look("lanes")["lanes"][0]["taken"] == count)
+    def until_fired(self, running):
+        """Wait until all is taken and every window but the last has fired; how many rows that makes."""
+        keys = {r["key"] for r in stream.events(1, RECORDS, KEYS) if r["id"] % 2 == 0}
+        rows = (SECONDS - 1) * len(keys)
+
+        def is_so():
+            seen = running.look("status")
+            return (seen["sources"][0]["taken"], seen["stages"][1]["out"],
+                    seen["sinks"][0]["rows"]) == (RECORDS, rows, rows)
+
+        harness.until(f"{RECORDS} records to be taken and {rows} rows to be made", is_so)
+        return rows
 
     def kill(self, running):
         running.process.kill()
@@ -63,7 +72,7 @@ class Looking(Ctl):
         super().setUp()
         self.running = self.start()
         self.feeder = self.feed(self.running)
-        self.until_taken(self.running)
+        self.fired = self.until_fired(self.running)
 
     def test_status_says_what_went_in_and_came_out(self):
         seen = self.running.look("status")
@@ -83,16 +92,13 @@ class Looking(Ctl):
                          ("even", "filter", "events", RECORDS, RECORDS // 2))
         self.assertEqual((counts["name"], counts["window"], counts["from"], counts["in"]),
                          ("counts", "tumbling", "even", RECORDS // 2))
-        self.assertEqual(counts["out"], (SECONDS - 1) * len(self.keys_even()))
+        self.assertEqual(counts["out"], self.fired)
         self.assertEqual([w["worker"] for w in seen["workers"]], [0, 1])
         self.assertEqual(sum(w["records"] for w in seen["workers"]), RECORDS)
         file, live = seen["sinks"]
         self.assertEqual((file["name"], file["type"], file["from"], file["lost"]),
                          ("file", "csv", ["counts"], 0))
         self.assertEqual((live["type"], live["path"]), ("ring", None))
-
-    def keys_even(self):
-        return {r["key"] for r in stream.events(1, RECORDS, KEYS) if r["id"] % 2 == 0}
 
     def test_lanes_say_who_feeds_and_how_far_each_is(self):
         seen = self.running.look("lanes")
@@ -217,7 +223,7 @@ class Ending(Ctl):
     def test_stop_keeps_the_results_so_far(self):
         running = self.start()
         self.feed(running)
-        self.until_taken(running)
+        self.until_fired(running)
         said = running.ctl("stop").stdout
         self.assertIn("pipeline p stopped\n", said)
         self.assertEqual(self.left_behind(), [])
@@ -259,6 +265,78 @@ class Ending(Ctl):
         self.assertIn("pipeline p died", out)
 
 
+class Tapping(Ctl):
+    def in_file(self):
+        return sorted(map(stream.typed, self.rows()), key=lambda r: (r["window_start"], r["key"]))
+
+    def test_rows_come_as_they_are_in_the_file(self):
+        running = self.start()
+        tap = self.spawn(harness.RINGCTL, "tap", "p", "counts", "--oldest")
+        self.feed(running)
+        count = self.until_fired(running)
+        some = running.ctl("tap", "counts", "--oldest", "--count", str(count)).stdout
+        running.ctl("drain")
+        out, err = tap.communicate(timeout=harness.PATIENCE)
+        self.assertEqual((tap.returncode, err), (0, "ringctl: pipeline p has ended\n"))
+        rows = sorted(harness.rows_of_jsonl(out), key=lambda r: (r["window_start"], r["key"]))
+        self.assertEqual(rows, self.in_file())
+        self.assertGreater(len(rows), count)
+        for row in harness.rows_of_jsonl(some):
+            self.assertIn(row, rows)
+
+    def test_rows_come_with_where_they_are_from_or_as_csv(self):
+        running = self.start()
+        self.feed(running)
+        count = self.until_fired(running)
+        seen = harness.rows_of_jsonl(
+            running.ctl("tap", "counts", "--oldest", "--count", str(count), "--json").stdout)
+        for partition in {s["partition"] for s in seen}:
+            mine = [s["seq"] for s in seen if s["partition"] == partition]
+            self.assertEqual(mine, list(range(len(mine))))
+        for line in seen:
+            self.assertEqual(line["schema"], "ringctl.tap/1")
+            self.assertEqual(line["fire_ns"], line["row"]["window_end"])
+        plain = harness.rows_of_csv(
+            running.ctl("tap", "counts", "--oldest", "--count", str(count), "--csv").stdout)
+        self.assertEqual(list(map(stream.typed, plain)), [s["row"] for s in seen])
+        times = running.ctl("tap", "counts", "--oldest", "--count", "1", "--rfc3339").stdout
+        self.assertIn('"window_start":"1970-01-01T00:00:00Z"', times)
+
+    def test_a_tap_that_stands_still_is_told_how_many_rows_it_missed(self):
+        running = self.start(ring_rows=4)
+        tap = self.spawn(harness.RINGCTL, "tap", "counts", "--csv")
+        tap.stdout.readline()
+        tap.send_signal(signal.SIGSTOP)
+        self.feed(running, "keys", 1)
+        running.ctl("drain")
+        tap.send_signal(signal.SIGCONT)
+        out, err = tap.communicate(timeout=harness.PATIENCE)
+        self.assertEqual(tap.returncode, 0, err)
+        missed = re.search(r"missed (\d+) rows", err)
+        self.assertGreater(len(self.rows()), 4)
+        self.assertEqual(len(out.splitlines()) + int(missed[1]), len(self.rows()))
+
+    def test_what_cannot_be_tapped_is_said(self):
+        running = self.start()
+        self.assertIn("did you mean counts?", running.ctl("tap", "count", want=2).stderr)
+        self.assertIn("no sink of type ring takes the rows of even",
+                      running.ctl("tap", "even", want=1).stderr)
+        self.assertIn("needs more words", self.ringctl("tap", want=2).stderr)
+        self.assertIn("pipeline q is not running", self.ringctl("tap", "q", "counts", want=3).stderr)
+
+    def test_tap_tells_death_from_an_end_and_a_signal_ends_it(self):
+        running = self.start()
+        taps = [self.spawn(harness.RINGCTL, "tap", "counts", "--csv") for _ in range(2)]
+        for tap in taps:  # the line of names comes once it has subscribed
+            self.assertEqual(tap.stdout.readline(), "window_start,window_end,key,revision,n\n")
+        taps[0].send_signal(signal.SIGTERM)
+        _, err = taps[0].communicate(timeout=harness.PATIENCE)
+        self.assertEqual((taps[0].returncode, err), (0, ""))
+        self.kill(running)
+        _, err = taps[1].communicate(timeout=harness.PATIENCE)
+        self.assertEqual((taps[1].returncode, err), (4, "ringctl: pipeline p has died\n"))
+
+
 class Exits(Ctl):
     def test_a_command_line_that_makes_no_sense_exits_2_with_advice(self):
         self.assertIn("did you mean status?", self.ringctl("statsu", want=2).stderr)
@@ -273,7 +351,7 @@ class Exits(Ctl):
 
     def test_every_command_has_help(self):
         said = self.ringctl("--help").stdout
-        commands = re.findall(r"(?m)^  (\w+)(?: \[PIPELINE\].*| .*)?$", said)
+        commands = re.findall(r"(?m)^  ([a-z]\w*)", said)
         self.assertIn("drain", commands)
         for command in commands:
             self.assertIn(f"usage: ringctl {command}", self.ringctl(command, "--help").stdout)
@@ -291,8 +369,9 @@ class Exits(Ctl):
         running = self.start()
         pid = running.process.pid
         self.kill(running)
-        for command in ("status", "stat", "lanes", "balance", "drain", "stop"):
-            said = self.ringctl(command, "p", want=4).stderr
+        for command in ("status", "stat", "lanes", "balance", "drain", "stop", "tap"):
+            stage = ["counts"] if command == "tap" else []
+            said = self.ringctl(command, "p", *stage, want=4).stderr
             self.assertIn(f"pipeline p is dead: process {pid}", said)
             self.assertIn("`ringmill run` of its file starts it again", said)
         done = self.ringctl("ls", "--json")
