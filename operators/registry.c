@@ -1,16 +1,19 @@
 #include "operators/registry.h"
 
 #include "operators/aggregate.h"
+#include "operators/session.h"
 #include "operators/transform.h"
 #include "operators/window.h"
 #include "runtime/partition/operator.h"
 
 static const struct rml_operators operators = {
-    .by_stage =
+    .filter = &rml_operator_filter,
+    .map = &rml_operator_map,
+    .window =
         {
-            [RML_STAGE_FILTER] = &rml_operator_filter,
-            [RML_STAGE_MAP] = &rml_operator_map,
-            [RML_STAGE_WINDOW] = &rml_operator_window,
+            [RML_WINDOW_TUMBLING] = &rml_operator_window,
+            [RML_WINDOW_SLIDING] = &rml_operator_window,
+            [RML_WINDOW_SESSION] = &rml_operator_session,
         },
 };
 

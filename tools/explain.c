@@ -5,7 +5,10 @@
 const char *const rml_explain_stage_kinds[] = {
     [RML_STAGE_FILTER] = "filter", [RML_STAGE_MAP] = "map", [RML_STAGE_WINDOW] = "window"};
 const char *const rml_explain_window_kinds[] = {
-    [RML_WINDOW_TUMBLING] = "tumbling", [RML_WINDOW_SLIDING] = "sliding"};
+    [RML_WINDOW_TUMBLING] = "tumbling",
+    [RML_WINDOW_SLIDING] = "sliding",
+    [RML_WINDOW_SESSION] = "session",
+};
 const char *const rml_explain_sink_kinds[] = {
     [RML_SINK_JSONL] = "jsonl", [RML_SINK_CSV] = "csv", [RML_SINK_RING] = "ring"};
 

@@ -56,12 +56,18 @@ static void put_window(struct rml_json *json, const struct rml_plan *plan,
     const struct rml_plan_window *window = &stage->window;
     rml_json_open(json, "window", '{');
     rml_json_text(json, "type", rml_explain_window_kinds[window->kind]);
-    rml_json_integer(json, "size_ns", window->size_ns);
-    rml_json_integer(json, "every_ns", window->every_ns);
-    rml_json_integer(json, "offset_ns", window->offset_ns);
     rml_json_integer(json, "late_ns", window->late_ns);
-    rml_json_integer(json, "pane_ns", window->pane_ns);
-    rml_json_unsigned(json, "open_panes", rml_explain_panes(plan, stage));
+    if (window->kind == RML_WINDOW_SESSION) {
+        rml_json_integer(json, "gap_ns", window->gap_ns);
+        rml_json_integer(json, "max_ns", window->max_ns);
+        rml_json_unsigned(json, "window_limit", window->session_limit);
+    } else {
+        rml_json_integer(json, "size_ns", window->size_ns);
+        rml_json_integer(json, "every_ns", window->every_ns);
+        rml_json_integer(json, "offset_ns", window->offset_ns);
+        rml_json_integer(json, "pane_ns", window->pane_ns);
+        rml_json_unsigned(json, "open_panes", rml_explain_panes(plan, stage));
+    }
     rml_json_close(json, '}');
 
     rml_json_open(json, "key", '[');

@@ -122,8 +122,13 @@ static void show_window(const struct rml_plan *plan, const struct rml_plan_stage
     const struct rml_plan_window *window = &stage->window;
     const struct rml_frame *frame = &plan->sources[stage->source].frame;
     char text[32], argument[EXPR_TEXT];
+    bool session = window->kind == RML_WINDOW_SESSION;
     fprintf(out, "%s window of %s", rml_explain_window_kinds[window->kind],
-            duration(window->size_ns, text));
+            duration(session ? window->gap_ns : window->size_ns, text));
+    if (session)
+        fprintf(out, " of silence");
+    if (window->max_ns != 0)
+        fprintf(out, ", at most %s long", duration(window->max_ns, text));
     if (window->kind == RML_WINDOW_SLIDING)
         fprintf(out, ", every %s", duration(window->every_ns, text));
     if (window->offset_ns != 0)
@@ -146,10 +151,14 @@ static void show_window(const struct rml_plan *plan, const struct rml_plan_stage
                 rml_type_info[aggregate->type].name, aggregate->nullable ? " or null" : "");
     }
     indent(out, depth);
-    fprintf(out, "panes of %s, %" PRIu64 " open at once", duration(window->pane_ns, text),
-            rml_explain_panes(plan, stage));
-    fprintf(out, "; state about %s a key and pane, %u bytes of key\n",
-            about(rml_explain_pane_bytes(stage), text), stage->key_bytes);
+    if (session)
+        fprintf(out, "at most %u open at once a key", window->session_limit);
+    else
+        fprintf(out, "panes of %s, %" PRIu64 " open at once", duration(window->pane_ns, text),
+                rml_explain_panes(plan, stage));
+    fprintf(out, "; state about %s a key and %s, %u bytes of key\n",
+            about(rml_explain_pane_bytes(stage), text), session ? "session" : "pane",
+            stage->key_bytes);
     indent(out, depth);
     fprintf(out, "a result row has %u bytes\n", stage->output.record_bytes);
 }

@@ -3,7 +3,8 @@
  *
  * A partition calls the operators of one source's tree with runs: batches in which the watermark
  * stays on one side of every operator's deadline. So an operator judges all records of a run by one
- * watermark and still does what it would have done record by record. An operator is used by one
+ * watermark and still does what it would have done record by record. (One whose deadlines come with
+ * the records is `by_row`: it is told the watermark of each.) An operator is used by one
  * thread at a time and sees neither lanes nor workers.
  */
 #ifndef RML_PARTITION_OPERATOR_H
@@ -24,6 +25,8 @@ struct rml_run {
     const int64_t *time;       // event time
     const int64_t *clock;      // the lane's greatest event time up to and with the row; NULL where
                                // nobody asked for it
+    const int64_t *judge;      // the watermark before each row, as it was when the row's turn came;
+                               // NULL where no operator is by_row
     const uint64_t *key_hash;  // rml_key_hash_bytes of the partition key; NULL when not computed
 };
 
@@ -47,6 +50,7 @@ struct rml_operator_env {
 
 struct rml_operator_kind {
     const char *name;
+    bool by_row;  // judges each row by run->judge; runs are not cut at its deadlines
     /* Set up for one stage of one partition. Everything it needs later is reserved here. */
     int (*open)(struct rml_operator **ret_operator, const struct rml_operator_env *env,
                 struct rml_err *err);
@@ -56,7 +60,7 @@ struct rml_operator_kind {
     /* The watermark rose to `watermark`. NULL: it does not care. */
     void (*advance)(struct rml_operator *op, int64_t watermark);
     /* The least watermark above the given one at which `advance` might do something, whatever
-     * records come until then; RML_TIME_END when none. NULL: never. */
+     * records come until then (by_row: if none come); RML_TIME_END when none. NULL: never. */
     int64_t (*deadline)(const struct rml_operator *op, int64_t watermark);
     /* The least `fire` that a later row of it can have, now that the watermark is this. NULL: the
      * watermark. */
@@ -64,7 +68,8 @@ struct rml_operator_kind {
 };
 
 struct rml_operators {
-    const struct rml_operator_kind *by_stage[RML_STAGE_WINDOW + 1];  // by enum rml_stage_kind
+    const struct rml_operator_kind *filter, *map;
+    const struct rml_operator_kind *window[RML_WINDOW_SESSION + 1];  // by enum rml_window_kind
 };
 
 /* Copy one cell of a column of `type` into a record's field: the column's kind becomes the type again. */

@@ -12,6 +12,9 @@
  *
  * A record that moves the watermark is taken before it moves, and a mark moves it before the record
  * that it stands at; both are what would happen were records taken one at a time.
+ *
+ * A session's end moves with the records themselves. Stages of such windows are told the watermark
+ * before each record and cut no runs.
  */
 #include "runtime/partition/partition.h"
 
@@ -41,6 +44,7 @@ struct source {
     struct rml_tree tree;
     int64_t watermark;
     int64_t deadline;  // least watermark at which a stage acts
+    int64_t cut;       // the same of the stages that runs are cut for
     uint32_t lane_count;
 };
 
@@ -54,6 +58,7 @@ struct rml_partition {
     int64_t tick;  // the wall clock as the last tick said
     int64_t time[RML_BATCH_ROWS];
     int64_t clock[RML_BATCH_ROWS];
+    int64_t judge[RML_BATCH_ROWS];
 };
 
 static int64_t lane_watermark(const struct source *source, const struct lane *lane)
@@ -86,6 +91,12 @@ static void step_end(struct rml_partition *p, uint32_t source_index)
     rml_emit_step_end(&p->emit, source_index, rml_tree_settled(&source->tree, source->watermark));
 }
 
+static void find_deadlines(struct source *source)
+{
+    source->deadline = rml_tree_deadline(&source->tree, source->watermark, false);
+    source->cut = rml_tree_deadline(&source->tree, source->watermark, true);
+}
+
 static void advance(struct rml_partition *p, uint32_t source_index, int64_t watermark)
 {
     struct source *source = &p->sources[source_index];
@@ -95,7 +106,7 @@ static void advance(struct rml_partition *p, uint32_t source_index, int64_t wate
     if (watermark < source->deadline)
         return;
     rml_tree_advance(&source->tree, watermark);
-    source->deadline = rml_tree_deadline(&source->tree, watermark);
+    find_deadlines(source);
 }
 
 // When every lane is idle the furthest of them decides, so that a pause of all does not hold results.
@@ -146,8 +157,11 @@ static void run(struct taking *t, uint32_t from, uint32_t to)
         .watermark = t->source->watermark,
         .time = p->time + from,
         .clock = t->source->tree.wants_clock ? p->clock + from : NULL,
+        .judge = t->source->tree.by_row ? p->judge + from : NULL,
     };
     rml_tree_take(&t->source->tree, &tree_run);
+    if (t->source->tree.by_row)
+        find_deadlines(t->source);  // new ones have come with the records
 }
 
 static int64_t greatest(const int64_t *values, uint32_t count)
@@ -168,15 +182,17 @@ static void take_watching(struct taking *t, uint32_t rows)
         while (t->mark_next < t->mark_count && t->marks[t->mark_next].row == t->mark_base + i) {
             int64_t time = t->marks[t->mark_next++].time;
             clock = time > clock ? time : clock;
-            if (watermark_at(t, clock) >= t->source->deadline) {
+            if (watermark_at(t, clock) >= t->source->cut) {
                 run(t, from, i);
                 from = i;
                 advance(p, t->source_index, watermark_at(t, clock));
             }
         }
+        int64_t judge = watermark_at(t, clock);
+        p->judge[i] = judge > t->source->watermark ? judge : t->source->watermark;
         clock = p->time[i] > clock ? p->time[i] : clock;
         p->clock[i] = clock;
-        if (watermark_at(t, clock) >= t->source->deadline) {
+        if (watermark_at(t, clock) >= t->source->cut) {
             run(t, from, i + 1);
             from = i + 1;
             advance(p, t->source_index, watermark_at(t, clock));
@@ -202,7 +218,8 @@ static void take_chunk(struct taking *t, uint32_t rows)
         clock = t->marks[mark_end].time > clock ? t->marks[mark_end].time : clock;
         mark_end++;
     }
-    if (t->source->tree.wants_clock || watermark_at(t, clock) >= t->source->deadline) {
+    if (t->source->tree.wants_clock || t->source->tree.by_row
+        || watermark_at(t, clock) >= t->source->cut) {
         take_watching(t, rows);
         return;
     }
@@ -394,7 +411,7 @@ int rml_partition_open(struct rml_partition **ret_partition, const struct rml_pl
             rc = RML_WRAP(err, rc, "source %s", source->plan->name);
             goto fail;
         }
-        source->deadline = rml_tree_deadline(&source->tree, RML_TIME_NONE);
+        find_deadlines(source);
         rml_count_set(&source->tree.counts[RML_SOURCE_watermark], (uint64_t)RML_TIME_NONE);
     }
     *ret_partition = p;

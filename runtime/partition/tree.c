@@ -19,7 +19,17 @@ static const struct rml_plan_source *source_of(const struct rml_tree *tree)
 
 static const struct rml_operator_kind *kind_of(const struct rml_tree *tree, uint32_t stage)
 {
-    return tree->options.operators->by_stage[tree->options.plan->stages[stage].kind];
+    const struct rml_plan_stage *of = &tree->options.plan->stages[stage];
+    const struct rml_operators *operators = tree->options.operators;
+    switch (of->kind) {
+    case RML_STAGE_FILTER:
+        return operators->filter;
+    case RML_STAGE_MAP:
+        return operators->map;
+    case RML_STAGE_WINDOW:
+        return operators->window[of->window.kind];
+    }
+    RML_UNREACHABLE("no stage is of that kind");
 }
 
 static void want(struct rml_tree *tree, uint32_t column)
@@ -144,6 +154,7 @@ void rml_tree_take(struct rml_tree *tree, const struct rml_tree_run *tree_run)
         .watermark = tree_run->watermark,
         .time = tree_run->time,
         .clock = tree_run->clock,
+        .judge = tree_run->judge,
         .key_hash = hashed ? tree->key_hash : NULL,
     };
     rml_count(&tree->counts[RML_SOURCE_taken], batch.rows);
@@ -160,11 +171,12 @@ void rml_tree_advance(struct rml_tree *tree, int64_t watermark)
     }
 }
 
-int64_t rml_tree_deadline(const struct rml_tree *tree, int64_t watermark)
+int64_t rml_tree_deadline(const struct rml_tree *tree, int64_t watermark, bool cuts)
 {
     int64_t least = RML_TIME_END;
     for (uint32_t s = 0; s < tree->options.plan->stage_count; s++) {
-        if (tree->operators[s] == NULL || kind_of(tree, s)->deadline == NULL)
+        if (tree->operators[s] == NULL || kind_of(tree, s)->deadline == NULL
+            || (cuts && kind_of(tree, s)->by_row))
             continue;
         int64_t deadline = kind_of(tree, s)->deadline(tree->operators[s], watermark);
         least = deadline < least ? deadline : least;
@@ -278,6 +290,7 @@ static int open_stage(struct rml_tree *tree, uint32_t stage, struct rml_err *err
         .row = row,
         .context = tree,
     };
+    tree->by_row |= kind_of(tree, stage)->by_row;
     int rc = kind_of(tree, stage)->open(&tree->operators[stage], &env, err);
     return rc < 0 ? RML_WRAP(err, rc, "stage %s", tree->options.plan->stages[stage].name) : 0;
 }

@@ -33,12 +33,14 @@ struct rml_tree_run {
     int64_t watermark;
     const int64_t *time;   // of each record, read already
     const int64_t *clock;  // NULL unless wants_clock
+    const int64_t *judge;  // NULL unless by_row
 };
 
 struct rml_tree {
     struct rml_tree_options options;
     _Atomic uint64_t *counts;  // RML_SOURCE_COUNTERS words
     bool wants_clock;          // some output gives records themselves
+    bool by_row;               // some operator is: see operator.h
     bool checks_partition;     // more than one partition: a record can lie in the wrong one
     uint64_t wanted[RML_COLUMNS_MAX / 64];  // columns that are loaded from records
     struct rml_column columns[RML_COLUMNS_MAX];
@@ -61,7 +63,10 @@ void rml_tree_advance(struct rml_tree *tree, int64_t watermark);
 /* The least `fire` that a later row of any stage can have at this watermark. */
 int64_t rml_tree_settled(const struct rml_tree *tree, int64_t watermark);
 
-/* Least watermark above the given one at which a stage acts; RML_TIME_END when none does. */
-int64_t rml_tree_deadline(const struct rml_tree *tree, int64_t watermark);
+/*
+ * Least watermark above the given one at which a stage acts; RML_TIME_END when none does. With `cuts`
+ * only of stages for which runs have to be cut there.
+ */
+int64_t rml_tree_deadline(const struct rml_tree *tree, int64_t watermark, bool cuts);
 
 #endif

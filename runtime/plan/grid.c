@@ -5,6 +5,8 @@
  * of every `every`, every `late`, and the distances between the stages' first ends; its origin is any
  * one of them. Watermarks between two neighbours of the grid cannot be told apart.
  *
+ * Sessions end anywhere: with one of them every nanosecond is a point of the grid.
+ *
  * Lanes count in event time, and W is the greatest event time less out_of_order, so the origin is
  * moved by out_of_order: step(t) = floor((t - origin) / granule).
  */
@@ -20,6 +22,10 @@ static void resolve_grid(const struct rml_plan *plan, uint32_t index,
         const struct rml_plan_stage *stage = &plan->stages[i];
         if (stage->kind != RML_STAGE_WINDOW || stage->source != index)
             continue;
+        if (stage->window.kind == RML_WINDOW_SESSION) {
+            granule = 1;
+            break;
+        }
         int64_t first_end = stage->window.offset_ns + stage->window.size_ns;
         if (granule == 0)
             origin = first_end;

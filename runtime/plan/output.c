@@ -45,6 +45,8 @@ static int window_output(const struct rml_frame *frame, struct rml_plan_stage *s
     }
     if (rc == 0)
         rc = rml_schema_add(output, "revision", RML_U32, false, err);
+    if (rc == 0 && stage->window.kind == RML_WINDOW_SESSION)
+        rc = rml_schema_add(output, "retracted", RML_BOOL, false, err);
     for (uint32_t a = 0; a < stage->aggregate_count && rc == 0; a++)
         rc = rml_schema_add(output, stage->aggregates[a].name, stage->aggregates[a].type,
                             stage->aggregates[a].nullable, err);

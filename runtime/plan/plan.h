@@ -48,13 +48,18 @@ struct rml_plan_source {
 
 enum rml_stage_kind { RML_STAGE_FILTER, RML_STAGE_MAP, RML_STAGE_WINDOW };
 
-enum rml_window_kind { RML_WINDOW_TUMBLING, RML_WINDOW_SLIDING };
+enum rml_window_kind { RML_WINDOW_TUMBLING, RML_WINDOW_SLIDING, RML_WINDOW_SESSION };
 
 struct rml_plan_window {
     enum rml_window_kind kind;
+    int64_t late_ns;
+    /* Tumbling and sliding. */
     int64_t size_ns, every_ns, offset_ns;  // tumbling: every == size
     int64_t pane_ns;                       // gcd(size, every)
-    int64_t late_ns;
+    /* Session. */
+    int64_t gap_ns;
+    int64_t max_ns;          // 0: as long as its records go on
+    uint32_t session_limit;  // that one key may have at once
 };
 
 struct rml_plan_aggregate {
@@ -99,7 +104,7 @@ struct rml_plan_stage {
     /*
      * What its outputs' rows look like. Main: for FILTER and MAP the visible columns (named as in
      * the frame, source fields of their own type); for WINDOW window_start, window_end, keys,
-     * revision (u32), aggregates, with null bits where one is nullable. Late: the source's record as
+     * revision (u32), retracted (bool; sessions alone), aggregates, with null bits where one is nullable. Late: the source's record as
      * it came plus nothing.
      */
     struct rml_schema output;

@@ -2,95 +2,11 @@
 #include <string.h>
 
 #include "runtime/plan/reader.h"
-#include "runtime/plan/units.h"
-#include "runtime/time/time.h"
-
-static bool read_every(struct rml_reader *reader, const struct rml_values *values,
-                       struct rml_plan_window *window)
-{
-    const struct rml_yaml_node *node = values->at[RML_SET_WINDOW_EVERY];
-    if (window->kind == RML_WINDOW_TUMBLING) {
-        if (node != NULL)
-            rml_report_add(reader->report, node->key->place, "write  type: sliding",
-                           "%s: a tumbling window has no every", values->what);
-        window->every_ns = window->size_ns;
-        return true;
-    }
-    if (node == NULL) {
-        rml_report_add(reader->report, values->place, "how far the starts of windows lie apart",
-                       "%s: a sliding window needs every", values->what);
-        return false;
-    }
-    if (!rml_reader_number(reader, values, RML_SET_WINDOW_EVERY, &window->every_ns))
-        return false;
-    if (window->size_ns > 0 && window->every_ns > window->size_ns) {
-        rml_report_add(reader->report, node->place, "make it at most the size",
-                       "%s: every is longer than size: records between would be in no window",
-                       values->what);
-        return false;
-    }
-    return true;
-}
-
-// A key's state holds one cell for each pane that can be open: refuse what no memory is made for.
-static void check_panes(struct rml_reader *reader, const struct rml_values *values,
-                        const struct rml_plan_window *window, int64_t out_of_order_ns)
-{
-    int64_t open_ns = window->size_ns + window->late_ns + out_of_order_ns;
-    if (open_ns / window->pane_ns < RML_PANES_MAX)
-        return;
-    char pane[32];
-    rml_duration_print(window->pane_ns, pane);
-    rml_report_add(reader->report, values->place,
-                   window->kind == RML_WINDOW_SLIDING
-                       ? "choose a size that is a small multiple of every, or a shorter late"
-                       : "choose a longer size or a shorter late",
-                   "%s: size, late and out_of_order together are %lld panes of %s, at most %d go",
-                   values->what, (long long)(open_ns / window->pane_ns), pane, RML_PANES_MAX);
-}
-
-// Of a window of a type that there is not, nothing else can be judged.
-static bool type_is_known(struct rml_reader *reader, const struct rml_reader_stage *draft,
-                          const struct rml_yaml_node *node)
-{
-    struct rml_values values = {.place = node->key->place};
-    snprintf(values.what, sizeof values.what, "window %.*s", RML_NAME_MAX, draft->name->text);
-    if (node->kind == RML_YAML_MAPPING)
-        values.at[RML_SET_WINDOW_TYPE] = rml_yaml_find(node, "type");
-    uint32_t kind;
-    return values.at[RML_SET_WINDOW_TYPE] == NULL
-           || rml_reader_choice(reader, &values, RML_SET_WINDOW_TYPE, &kind);
-}
-
-static void read_shape(struct rml_reader *reader, const struct rml_reader_stage *draft,
-                       struct rml_plan_window *window)
-{
-    const struct rml_yaml_node *node = draft->values.at[RML_SET_STAGE_WINDOW];
-    struct rml_values values;
-    if (!type_is_known(reader, draft, node)
-        || !rml_reader_section(reader, RML_SECTION_WINDOW, node, node->key->place,
-                               draft->name->text, &values))
-        return;
-    uint32_t kind = 0;
-    bool kind_good = rml_reader_choice(reader, &values, RML_SET_WINDOW_TYPE, &kind);
-    window->kind = kind == 0 ? RML_WINDOW_TUMBLING : RML_WINDOW_SLIDING;
-    bool good = rml_reader_number(reader, &values, RML_SET_WINDOW_SIZE, &window->size_ns);
-    good &= rml_reader_number(reader, &values, RML_SET_WINDOW_OFFSET, &window->offset_ns);
-    good &= rml_reader_number(reader, &values, RML_SET_WINDOW_LATE, &window->late_ns);
-    good &= kind_good && read_every(reader, &values, window);
-    if (!good)
-        return;
-    window->offset_ns -= rml_time_floor_div(window->offset_ns, window->every_ns) * window->every_ns;
-    window->pane_ns = rml_units_gcd(window->size_ns, window->every_ns);
-    int64_t out_of_order_ns =
-        draft->source == UINT32_MAX ? 0 : reader->plan->sources[draft->source].out_of_order_ns;
-    check_panes(reader, &values, window, out_of_order_ns);
-}
 
 static bool is_reserved(const char *name)
 {
     return strcmp(name, "window_start") == 0 || strcmp(name, "window_end") == 0
-           || strcmp(name, "revision") == 0;
+           || strcmp(name, "revision") == 0 || strcmp(name, "retracted") == 0;
 }
 
 static void visible_names(const struct rml_frame *frame, const uint64_t *visible,
@@ -378,7 +294,7 @@ static void read_aggregates(struct rml_reader *reader, const struct rml_reader_s
 void rml_read_window(struct rml_reader *reader, const struct rml_reader_stage *draft,
                      struct rml_plan_stage *stage, bool columns_known)
 {
-    read_shape(reader, draft, &stage->window);
+    rml_read_shape(reader, draft, &stage->window);
     read_key(reader, draft, stage, columns_known);
     read_aggregates(reader, draft, stage, columns_known);
 }

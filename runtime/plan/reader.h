@@ -156,6 +156,8 @@ void rml_read_sinks(struct rml_reader *reader, const struct rml_values *file);
 void rml_read_tests(struct rml_reader *reader, const struct rml_values *file);
 
 /* The window, key and aggregates of a stage; names of columns only where they are known. */
+void rml_read_shape(struct rml_reader *reader, const struct rml_reader_stage *draft,
+                    struct rml_plan_window *window);
 void rml_read_window(struct rml_reader *reader, const struct rml_reader_stage *draft,
                      struct rml_plan_stage *stage, bool columns_known);
 

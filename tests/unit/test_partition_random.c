@@ -2,28 +2,11 @@
  * Random pipelines over random disorder, cut into random batches and partitions, against an oracle
  * that takes one record at a time and keeps every window as a list of records.
  */
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include "tests/support/partition_rig.h"
 
-#include "operators/registry.h"
-#include "runtime/base/err.h"
-#include "runtime/base/hash.h"
-#include "runtime/partition/partition.h"
-#include "runtime/plan/plan.h"
-#include "runtime/time/time.h"
-#include "tests/support/test.h"
-
-#define RECORDS    400
+#define RECORDS    RIG_RECORDS
 #define ROWS_MAX   40000
-#define PARTITIONS 4
-
-struct record {
-    int64_t ts;
-    uint64_t key;
-    int64_t n;
-    double x;
-};
+#define PARTITIONS RIG_PARTITIONS
 
 struct settings {
     int64_t size, every, offset, late, out_of_order;
@@ -46,16 +29,6 @@ struct results {
     struct result rows[ROWS_MAX];
 };
 
-static uint64_t seed;
-
-static uint64_t draw(uint64_t below)
-{
-    seed ^= seed << 13;
-    seed ^= seed >> 7;
-    seed ^= seed << 17;
-    return (seed >> 11) % below;
-}
-
 static int by_place(const void *a, const void *b)
 {
     const struct result *x = a, *y = b;
@@ -76,7 +49,7 @@ static int64_t floor_to(int64_t value, int64_t step)
     return value - (rest < 0 ? rest + step : rest);
 }
 
-static void oracle_result(const struct record *records, uint32_t upto, const bool *taken,
+static void oracle_result(const struct rig_record *records, uint32_t upto, const bool *taken,
                           struct result *r)
 {
     *r = (struct result){.fire = r->fire,
@@ -87,7 +60,7 @@ static void oracle_result(const struct record *records, uint32_t upto, const boo
                          .min_n = INT64_MAX,
                          .max_x = -1e300};
     for (uint32_t i = 0; i < upto; i++) {
-        const struct record *rec = &records[i];
+        const struct rig_record *rec = &records[i];
         if (!taken[i] || rec->key != r->key || rec->ts < r->start || rec->ts >= r->end)
             continue;
         r->count++;
@@ -103,7 +76,7 @@ static void oracle_result(const struct record *records, uint32_t upto, const boo
 }
 
 // Fire every window of every key that ends in (before, now].
-static void oracle_fire(const struct record *records, uint32_t upto, const bool *taken,
+static void oracle_fire(const struct rig_record *records, uint32_t upto, const bool *taken,
                         const struct settings *s, int64_t before, int64_t now, struct results *out)
 {
     bool seen_any = false;
@@ -131,14 +104,15 @@ static void oracle_fire(const struct record *records, uint32_t upto, const bool 
     }
 }
 
-static uint32_t oracle(const struct record *records, const struct settings *s, struct results *out)
+static uint32_t oracle(const struct rig_record *records, const struct settings *s,
+                       struct results *out)
 {
     bool taken[RECORDS] = {false};
     int64_t clock = INT64_MIN, watermark = INT64_MIN;
     uint32_t late = 0;
     out->count = 0;
     for (uint32_t i = 0; i < RECORDS; i++) {
-        const struct record *rec = &records[i];
+        const struct rig_record *rec = &records[i];
         int64_t first = floor_to(rec->ts - s->size - s->offset, s->every) + s->offset + s->every;
         bool kept = false;
         for (int64_t start = first; start <= rec->ts; start += s->every)
@@ -174,58 +148,30 @@ static uint32_t oracle(const struct record *records, const struct settings *s, s
 
 /* The engine. */
 
-struct collected {
-    struct results *results;
-    const struct rml_schema *schema;
-    struct rml_result_block *spare;
-};
-
-static struct rml_result_block *take_block(void *context)
+static void collect(void *context, const struct rml_schema *schema,
+                    const struct rml_result_row *row)
 {
-    struct collected *to = context;
-    struct rml_result_block *block = to->spare;
-    to->spare = NULL;
-    return block != NULL ? block : malloc(sizeof *block);
+    struct results *results = context;
+    struct result *r = &results->rows[results->count++];
+    *r = (struct result){.fire = row->fire};
+    rig_read_field(schema, row->record, "window_start", &r->start, 8);
+    rig_read_field(schema, row->record, "window_end", &r->end, 8);
+    rig_read_field(schema, row->record, "key", &r->key, 8);
+    rig_read_field(schema, row->record, "revision", &r->revision, 4);
+    rig_read_field(schema, row->record, "count_", &r->count, 8);
+    rig_read_field(schema, row->record, "sum_n", &r->sum_n, 8);
+    rig_read_field(schema, row->record, "min_n", &r->min_n, 8);
+    rig_read_field(schema, row->record, "sum_x", &r->sum_x, 8);
+    rig_read_field(schema, row->record, "max_x", &r->max_x, 8);
+    rig_read_field(schema, row->record, "odd", &r->odd, 8);
 }
 
-static void read_field(const struct rml_schema *schema, const unsigned char *record,
-                       const char *name, void *value, size_t bytes)
-{
-    uint32_t field = rml_schema_find(schema, name, strlen(name));
-    assert_int_not_equal(field, RML_FIELD_ABSENT);
-    assert_int_equal(rml_type_info[schema->fields[field].type].bytes, bytes);
-    memcpy(value, record + schema->fields[field].offset, bytes);
-}
-
-static void give_block(void *context, struct rml_result_block *block)
-{
-    struct collected *to = context;
-    for (uint32_t i = 0; i < block->rows; i++) {
-        const struct rml_result_row *row = rml_result_row_at(block, i);
-        struct result *r = &to->results->rows[to->results->count++];
-        *r = (struct result){.fire = row->fire};
-        read_field(to->schema, row->record, "window_start", &r->start, 8);
-        read_field(to->schema, row->record, "window_end", &r->end, 8);
-        read_field(to->schema, row->record, "key", &r->key, 8);
-        read_field(to->schema, row->record, "revision", &r->revision, 4);
-        read_field(to->schema, row->record, "count_", &r->count, 8);
-        read_field(to->schema, row->record, "sum_n", &r->sum_n, 8);
-        read_field(to->schema, row->record, "min_n", &r->min_n, 8);
-        read_field(to->schema, row->record, "sum_x", &r->sum_x, 8);
-        read_field(to->schema, row->record, "max_x", &r->max_x, 8);
-        read_field(to->schema, row->record, "odd", &r->odd, 8);
-    }
-    assert_true(block->rows == 0 || block->output == 0);
-    free(to->spare);
-    to->spare = block;
-}
-
-static struct rml_plan *read_plan(const struct settings *s)
+static uint32_t engine(const struct rig_record *records, const struct settings *s,
+                       struct results *out)
 {
     char text[2048];
     snprintf(text, sizeof text,
-             "version: 1\npipeline: random\n"
-             "schema: {event: {ts: time_ns, key: u64, n: i64, x: f64}}\n"
+             "version: 1\npipeline: random\n%s"
              "runtime: {workers: 1, partitions: %u, state_limit: 64MiB}\n"
              "sources: {in: {schema: event, event_time: ts, partition_by: [key], out_of_order: "
              "%lldns}}\n"
@@ -237,113 +183,17 @@ static struct rml_plan *read_plan(const struct settings *s)
              "    aggregate: {count_: count(), sum_n: sum(n), min_n: min(n), sum_x: sum(x), max_x: "
              "max(x), odd: count_if(n %% 2 != 0)}\n"
              "sinks: {out: {from: w, type: ring}}\n",
-             s->partitions, (long long)s->out_of_order, (long long)s->size, (long long)s->every,
-             (long long)s->offset, (long long)s->late);
-    struct rml_plan *plan = NULL;
-    struct rml_plan_errors errors = {0};
-    struct rml_err err = {0};
-    int rc = rml_plan_parse(text, strlen(text), "random", rml_operators_functions(), &plan, &errors,
-                            &err);
-    if (rc < 0 && errors.count > 0)
-        printf("%s\n%u: %s (%s)\n", text, errors.list[0].line, errors.list[0].text,
-               errors.list[0].hint);
-    assert_int_equal(rc, 0);
-    rml_plan_errors_fini(&errors);
-    return plan;
-}
-
-static uint64_t door_sum(const struct rml_stage_counts *counts)
-{
-    uint64_t sum = 0;
-    for (uint32_t i = 0; i < RML_STAGE_COUNTERS; i++)
-        sum += rml_stage_counter_info[i].is_door ? rml_count_read(&counts->value[i]) : 0;
-    return sum;
-}
-
-// What lies in one partition's ring: its records, and marks of what it cannot see from them.
-struct queue {
-    uint32_t count, mark_count;
-    struct record records[RECORDS];
-    struct rml_mark marks[RECORDS];
-};
-
-static void step_queue(struct rml_partition *partition, const struct queue *queue)
-{
-    uint32_t mark = 0;
-    for (uint32_t at = 0; at < queue->count;) {
-        uint32_t count = 1 + (uint32_t)draw(draw(2) ? 3 : RECORDS);
-        count = count < queue->count - at ? count : queue->count - at;
-        struct rml_mark marks[RECORDS];
-        uint32_t mark_count = 0;
-        while (mark < queue->mark_count && queue->marks[mark].row < at + count) {
-            marks[mark_count] = queue->marks[mark++];
-            marks[mark_count++].row -= at;
-        }
-        const struct rml_step step = {
-            .kind = RML_STEP_BATCH, .count = count, .time = RML_TIME_NONE};
-        const struct rml_step_input input = {&queue->records[at], marks, mark_count};
-        assert_int_equal(rml_partition_step(partition, &step, &input), count);
-        at += count;
-    }
-}
-
-static uint32_t engine(const struct record *records, const struct settings *s, struct results *out)
-{
-    static struct queue queues[PARTITIONS];
-    memset(queues, 0, sizeof queues);
-    int64_t clock = INT64_MIN, known[PARTITIONS];
-    for (uint32_t p = 0; p < PARTITIONS; p++)
-        known[p] = INT64_MIN;
-    for (uint32_t i = 0; i < RECORDS; i++) {
-        uint32_t p = rml_partition_of(rml_key_hash_bytes(&records[i].key, 8), s->partitions);
-        struct queue *queue = &queues[p];
-        if (clock > known[p])
-            queue->marks[queue->mark_count++] = (struct rml_mark){queue->count, clock};
-        queue->records[queue->count++] = records[i];
-        clock = records[i].ts > clock ? records[i].ts : clock;
-        known[p] = clock;
-    }
-
-    struct rml_plan *plan = read_plan(s);
-    uint32_t late = 0;
+             rig_schema, s->partitions, (long long)s->out_of_order, (long long)s->size,
+             (long long)s->every, (long long)s->offset, (long long)s->late);
+    uint64_t counts[RML_STAGE_COUNTERS];
     out->count = 0;
-    for (uint32_t p = 0; p < s->partitions; p++) {
-        struct collected to = {.results = out, .schema = &plan->stages[0].output};
-        struct rml_stage_counts stage = {0};
-        struct rml_source_counts source = {0};
-        struct rml_err err = {0};
-        struct rml_partition *partition;
-        const struct rml_partition_options options = {
-            .index = p,
-            .door = {take_block, give_block, &to, false},
-            .stages = &stage,
-            .sources = &source,
-            .lanes_max = 1,
-        };
-        assert_int_equal(
-            rml_partition_open(&partition, plan, rml_operators_table(), &options, &err), 0);
-        assert_int_equal(
-            rml_partition_step(partition, &(struct rml_step){.kind = RML_STEP_ATTACH}, NULL), 0);
-        step_queue(partition, &queues[p]);
-        assert_int_equal(
-            rml_partition_step(partition, &(struct rml_step){.kind = RML_STEP_END}, NULL), 0);
-
-        assert_int_equal(rml_count_read(&source.value[RML_SOURCE_delivered]), queues[p].count);
-        assert_int_equal(rml_count_read(&stage.value[RML_STAGE_in]), queues[p].count);
-        assert_int_equal(door_sum(&stage), queues[p].count);
-        assert_int_equal(rml_count_read(&stage.value[RML_STAGE_keys]), 0);
-        assert_int_equal(rml_count_read(&stage.value[RML_STAGE_panes]), 0);
-        late += (uint32_t)rml_count_read(&stage.value[RML_STAGE_late]);
-        rml_partition_close(partition);
-        free(to.spare);
-    }
-    rml_plan_close(plan);
-    return late;
+    rig_run(text, records, collect, out, counts);
+    return (uint32_t)counts[RML_STAGE_late];
 }
 
 /* Cases. */
 
-static void draw_case(struct settings *s, struct record *records)
+static void draw_case(struct settings *s, struct rig_record *records)
 {
     int64_t unit = 1 + (int64_t)draw(3);
     s->every = unit * (1 + (int64_t)draw(6));
@@ -352,17 +202,7 @@ static void draw_case(struct settings *s, struct record *records)
     s->late = draw(2) ? 0 : (int64_t)draw(30);
     s->out_of_order = draw(2) ? 0 : (int64_t)draw(20);
     s->partitions = 1 + (uint32_t)draw(PARTITIONS);
-    int64_t now = (int64_t)draw(400) - 200, spread = 1 + (int64_t)draw(40);
-    uint64_t keys = 1 + draw(11), pace = 1 + draw(4);
-    for (uint32_t i = 0; i < RECORDS; i++) {
-        now += (int64_t)draw(pace) + (draw(60) == 0 ? (int64_t)draw(200) : 0);
-        records[i] = (struct record){
-            .ts = now - (int64_t)draw((uint64_t)spread),
-            .key = draw(keys),
-            .n = (int64_t)draw(1000) - 500,
-            .x = draw(9) == 0 ? __builtin_nan("") : ((double)draw(4096) - 2048) / 16,
-        };
-    }
+    rig_draw_records(records);
 }
 
 static bool same(const struct result *engine_row, const struct result *oracle_row)
@@ -399,13 +239,12 @@ static void any_cut_into_batches_and_partitions_gives_what_single_records_give(v
 {
     (void)state;
     static struct results got, expected;
-    static struct record records[RECORDS];
-    const char *set = getenv("RML_SEED");
-    uint64_t first = set != NULL ? strtoull(set, NULL, 0) : 1;
-    uint64_t cases = set != NULL ? 1 : 300;
+    static struct rig_record records[RECORDS];
+    uint64_t first, cases;
+    rig_cases(300, &first, &cases);
     for (uint64_t c = first; c < first + cases; c++) {
         struct settings s;
-        seed = c * UINT64_C(0x9e3779b97f4a7c15) | 1;
+        rig_begin_case(c);
         draw_case(&s, records);
         uint32_t late_expected = oracle(records, &s, &expected);
         uint32_t late = engine(records, &s, &got);

@@ -112,8 +112,20 @@ static const struct bad {
      6, 30, 5, "tokns", "tokens"},
     // windows
     {STAGES
-     "  w: {from: calls, key: model, window: {type: session, gap: 1s}, aggregate: {n: count()}}\n",
-     6, 47, 7, "window w: there is no type session", "there is tumbling, sliding"},
+     "  w: {from: calls, key: model, window: {type: hopping, size: 1s}, aggregate: {n: count()}}\n",
+     6, 47, 7, "window w: there is no type hopping", "there is tumbling, sliding, session"},
+    {STAGES
+     "  w: {from: calls, key: model, window: {type: session, size: 1s}, aggregate: {n: count()}}\n",
+     6, 56, 4, "a session window has no size", "write  gap"},
+    {STAGES "  w: {from: calls, key: model, window: {type: session}, aggregate: {n: count()}}\n", 6,
+     32, 6, "a session window needs gap", "silence"},
+    {STAGES
+     "  w: {from: calls, key: model, window: {type: tumbling, size: 1s, gap: 1s}, aggregate: "
+     "{n: count()}}\n",
+     6, 67, 3, "a tumbling window has no gap", "session"},
+    {STAGES "  w: {from: calls, key: model, window: {type: session, gap: 2s, max: 1s}, aggregate: "
+            "{n: count()}}\n",
+     6, 70, 2, "max is shorter than gap", "at least the gap"},
     {STAGES "  w: {from: calls, key: model, window: {type: tumbling, size: 60}, aggregate: {n: "
             "count()}}\n",
      6, 63, 2, "size must be a duration such as 200ms, not 60", "write a unit: 60s or 60ms"},

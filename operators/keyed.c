@@ -1,0 +1,101 @@
+#include "operators/keyed.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/base/err.h"
+#include "runtime/base/hash.h"
+
+int rml_keyed_open(struct rml_keyed *keyed, const struct rml_operator_env *env, struct rml_err *err)
+{
+    const struct rml_plan_stage *stage = &env->plan->stages[env->stage];
+    const struct rml_frame *frame = &env->plan->sources[stage->source].frame;
+    *keyed = (struct rml_keyed){.stage = stage};
+    if (stage->key_count == 0)
+        return 0;
+    bool cells_are_fields = true;
+    for (uint32_t k = 0; k < stage->key_count; k++) {
+        const struct rml_type_info *info =
+            &rml_type_info[frame->columns[stage->key_columns[k]].type];
+        keyed->cell_bytes[k] = info->cell_bytes;
+        cells_are_fields = cells_are_fields && info->cell_bytes == info->bytes;
+    }
+    // The partition's hash is of record fields, this table's of cells: one serves both where the
+    // bytes are the same.
+    keyed->shares_hash = stage->key_is_partition_key && cells_are_fields;
+    keyed->block = calloc(RML_KEYS_BLOCK, stage->key_bytes);
+    if (keyed->block == NULL)
+        return RML_FAIL(err, -ENOMEM, "no memory for keys");
+    int rc = rml_keys_open(&keyed->keys, env->pages, stage->key_bytes, env->plan->keys_max, err);
+    keyed->has_key = rc == 0;
+    return rc;
+}
+
+void rml_keyed_close(struct rml_keyed *keyed)
+{
+    if (keyed->has_key)
+        rml_keys_close(&keyed->keys);
+    free(keyed->block);
+    *keyed = (struct rml_keyed){0};
+}
+
+static bool has_null(const struct rml_keyed *keyed, const struct rml_batch *batch, uint32_t row)
+{
+    for (uint32_t k = 0; k < keyed->stage->key_count; k++) {
+        const uint8_t *null = batch->columns[keyed->stage->key_columns[k]].null;
+        if (null != NULL && null[row])
+            return true;
+    }
+    return false;
+}
+
+uint32_t rml_keyed_choose(const struct rml_keyed *keyed, const struct rml_batch *batch,
+                          uint16_t *rows)
+{
+    bool nulls = false;
+    for (uint32_t k = 0; k < keyed->stage->key_count; k++)
+        nulls |= batch->columns[keyed->stage->key_columns[k]].null != NULL;
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < batch->selected; i++) {
+        rows[count] = batch->select != NULL ? batch->select[i] : (uint16_t)i;
+        count += !(nulls && has_null(keyed, batch, rows[count]));
+    }
+    return count;
+}
+
+void rml_keyed_reach(struct rml_keyed *keyed, const struct rml_batch *batch,
+                     const struct rml_run *run, const uint16_t *rows, uint32_t count,
+                     uint32_t *slots)
+{
+    if (!keyed->has_key) {
+        memset(slots, 0, count * sizeof slots[0]);
+        return;
+    }
+    uint64_t hashes[RML_KEYS_BLOCK];
+    uint32_t stride = keyed->stage->key_bytes, at = 0;
+    for (uint32_t k = 0; k < keyed->stage->key_count; k++) {
+        const unsigned char *cells = batch->columns[keyed->stage->key_columns[k]].data;
+        uint32_t bytes = keyed->cell_bytes[k];
+        for (uint32_t i = 0; i < count; i++)
+            memcpy(keyed->block + (size_t)i * stride + at, cells + (size_t)rows[i] * bytes, bytes);
+        at += bytes;
+    }
+    for (uint32_t i = 0; i < count; i++)
+        hashes[i] = keyed->shares_hash
+                        ? run->key_hash[rows[i]]
+                        : rml_key_hash_bytes(keyed->block + (size_t)i * stride, stride);
+    rml_keys_reach(&keyed->keys, hashes, keyed->block, count, slots);
+}
+
+void rml_keyed_use(struct rml_keyed *keyed, uint32_t slot)
+{
+    if (keyed->has_key)
+        rml_keys_row(&keyed->keys, slot)->uses++;
+}
+
+void rml_keyed_release(struct rml_keyed *keyed, uint32_t slot)
+{
+    if (keyed->has_key && --rml_keys_row(&keyed->keys, slot)->uses == 0)
+        rml_keys_drop(&keyed->keys, slot);
+}

@@ -1,0 +1,593 @@
+/*
+ * SESSIONS
+ *
+ * A session is what a key's records have in common that lie less than the gap apart from one another:
+ * [first, last + gap). A record joins the sessions it is near to, and bridges them when there are
+ * several; with a `max`, what would make a session longer than that begins another instead.
+ *
+ *     t --->        a  a a      b           a, b: two sessions of a key
+ *                          x                x: nearer than the gap to both
+ *                   a  a a a    a           one session; what was said of b is taken back
+ *
+ * A session's result is known by its key and its start. Whenever a start that a result was given for
+ * is no longer the start of a session, because an earlier record came or another session reached it,
+ * that result is retracted by a row that says so; every other new result replaces the former one of
+ * its start under the next revision. (T. Akidau et al., "The Dataflow Model", VLDB 2015, calls this
+ * accumulating and retracting.)
+ *
+ * Since a record's own end may be passed before its run ends, rows are judged one by one here, each by
+ * the watermark before it.
+ *
+ * WHEN. One heap of due times serves all keys: a session's is its end until it has fired, and the end
+ * of its lateness after that. Records mostly move it to later, which needs nothing: an entry that
+ * comes up too early is put back. Where it moves to earlier (a session that had fired is open again)
+ * it gets a second entry, and the stamp in the session makes the first one void.
+ */
+#include "operators/session.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "operators/aggregate.h"
+#include "operators/keyed.h"
+#include "operators/mapped.h"
+#include "operators/window_row.h"
+#include "runtime/base/check.h"
+#include "runtime/base/err.h"
+#include "runtime/partition/operator.h"
+#include "runtime/time/time.h"
+
+#define NONE 0u  // sessions are numbered from 1
+
+struct session {
+    int64_t first, last;
+    int64_t end_given;  // of the last result, where `results` > 0
+    int64_t due;        // of its entry in the heap
+    uint64_t records;
+    uint32_t slot;
+    uint32_t next;     // the key's next older session; while free: the next free one
+    uint32_t stamp;    // of its entry in the heap; never the same twice
+    uint32_t results;  // given for this start and not retracted
+    bool open;         // has not fired, or was reopened
+    unsigned char state[];
+};
+
+struct due {
+    int64_t at;
+    uint32_t session;
+    uint32_t stamp;
+};
+
+struct sessions {
+    struct rml_operator_env env;
+    struct rml_plan_window spec;
+    struct rml_aggregator aggregator;
+    struct rml_keyed keyed;
+    struct rml_rows_shape head_shape, session_shape, heap_shape;
+    struct rml_rows heads;  // by slot: the key's newest session
+    struct rml_rows list;   // by number: sessions
+    struct rml_rows heap;   // struct due, the least first
+    uint32_t heap_count, live, fresh, free;
+    bool released;  // some key may have lost its last use since slots were looked up
+
+    // Working room for one run.
+    uint16_t rows[RML_BATCH_ROWS];
+    uint16_t late[RML_BATCH_ROWS];
+    uint32_t late_count;
+    uint16_t folded_rows[RML_BATCH_ROWS];
+    void *folded_states[RML_BATCH_ROWS];
+    uint32_t folded_count;
+    const struct rml_batch *batch;
+};
+
+static struct sessions *sessions_of(struct rml_operator *op)
+{
+    return (void *)op;
+}
+
+// A row that was reached before.
+static void *known_row(const struct sessions *w, const struct rml_rows *rows,
+                       struct rml_rows_shape shape, uint32_t row)
+{
+    return rml_rows_in_leaf(w->env.pages, shape, rml_rows_leaf(rows, w->env.pages, shape, row),
+                            row);
+}
+
+static struct session *at(const struct sessions *w, uint32_t number)
+{
+    return known_row(w, &w->list, w->session_shape, number);
+}
+
+static int64_t end_of(const struct sessions *w, const struct session *s)
+{
+    return rml_time_add(s->last, w->spec.gap_ns);
+}
+
+static int64_t due_of(const struct sessions *w, const struct session *s)
+{
+    return s->open ? end_of(w, s) : rml_time_add(end_of(w, s), w->spec.late_ns);
+}
+
+/* The heap */
+
+static struct due *heap_at(const struct sessions *w, uint32_t place)
+{
+    return known_row(w, &w->heap, w->heap_shape, place);
+}
+
+static bool is_before(const struct due *a, const struct due *b)
+{
+    return a->at != b->at ? a->at < b->at : a->session < b->session;
+}
+
+// Is there a place for one entry more? Asked before anything changes that will need it.
+static bool heap_has_room(struct sessions *w)
+{
+    return w->heap_count < rml_rows_max(w->heap_shape)
+           && rml_rows_reach(&w->heap, w->env.pages, w->heap_shape, w->heap_count) != NULL;
+}
+
+static void schedule(struct sessions *w, uint32_t number)
+{
+    struct session *s = at(w, number);
+    s->due = due_of(w, s);
+    const struct due entry = {.at = s->due, .session = number, .stamp = ++s->stamp};
+    uint32_t place = w->heap_count++;
+    while (place > 0) {
+        const struct due *parent = heap_at(w, (place - 1) / 2);
+        if (!is_before(&entry, parent))
+            break;
+        *heap_at(w, place) = *parent;
+        place = (place - 1) / 2;
+    }
+    *heap_at(w, place) = entry;
+}
+
+static struct due pop(struct sessions *w)
+{
+    const struct due least = *heap_at(w, 0);
+    const struct due moved = *heap_at(w, --w->heap_count);
+    uint32_t place = 0;
+    for (;;) {
+        uint32_t child = 2 * place + 1;
+        if (child >= w->heap_count)
+            break;
+        if (child + 1 < w->heap_count && is_before(heap_at(w, child + 1), heap_at(w, child)))
+            child++;
+        if (!is_before(heap_at(w, child), &moved))
+            break;
+        *heap_at(w, place) = *heap_at(w, child);
+        place = child;
+    }
+    if (w->heap_count > 0)
+        *heap_at(w, place) = moved;
+    return least;
+}
+
+/* The lists of keys, newest start first */
+
+static uint32_t *head_of(const struct sessions *w, uint32_t slot)
+{
+    return known_row(w, &w->heads, w->head_shape, slot);
+}
+
+static void unlink_session(struct sessions *w, uint32_t number)
+{
+    const struct session *s = at(w, number);
+    uint32_t *link = head_of(w, s->slot);
+    while (*link != number)
+        link = &at(w, *link)->next;
+    *link = s->next;
+}
+
+static void link_session(struct sessions *w, uint32_t number)
+{
+    struct session *s = at(w, number);
+    uint32_t *link = head_of(w, s->slot);
+    while (*link != NONE && at(w, *link)->first > s->first)
+        link = &at(w, *link)->next;
+    s->next = *link;
+    *link = number;
+}
+
+static void free_session(struct sessions *w, uint32_t number)
+{
+    struct session *s = at(w, number);
+    unlink_session(w, number);
+    s->stamp++;  // its entry in the heap is void
+    s->next = w->free;
+    w->free = number;
+    w->live--;
+    w->released = true;
+    rml_keyed_release(&w->keyed, s->slot);
+}
+
+// A session of one record, or NONE when there is no room for it.
+static uint32_t new_session(struct sessions *w, uint32_t slot, int64_t time)
+{
+    uint32_t number = w->free != NONE ? w->free : w->fresh;
+    if (number >= rml_rows_max(w->session_shape)
+        || rml_rows_reach(&w->heads, w->env.pages, w->head_shape, slot) == NULL)
+        return NONE;
+    struct session *s = rml_rows_reach(&w->list, w->env.pages, w->session_shape, number);
+    if (s == NULL)
+        return NONE;
+    if (number == w->free)
+        w->free = s->next;
+    else
+        w->fresh++;
+    uint32_t stamp = s->stamp;
+    memset(s, 0, sizeof *s);
+    s->stamp = stamp;
+    s->slot = slot;
+    s->first = s->last = time;
+    rml_aggregator_reset(&w->aggregator, s->state);
+    w->live++;
+    rml_keyed_use(&w->keyed, slot);
+    link_session(w, number);
+    return number;
+}
+
+/* Results */
+
+// Bring the states up to the records that were taken; before anything reads, merges or frees one.
+static void fold(struct sessions *w)
+{
+    if (w->folded_count == 0)
+        return;
+    uint64_t skipped = rml_aggregator_fold(&w->aggregator, w->batch->columns, w->folded_states,
+                                           w->folded_rows, w->folded_count);
+    if (skipped > 0)
+        rml_count(&w->env.counts[RML_STAGE_null_skipped], skipped);
+    w->folded_count = 0;
+}
+
+static void give_result(struct sessions *w, struct session *s, int64_t fire)
+{
+    s->end_given = end_of(w, s);
+    const struct rml_window_row row = {
+        .start = s->first,
+        .end = s->end_given,
+        .fire = fire,
+        .slot = s->slot,
+        .revision = s->results++,
+        .records = s->records,
+        .state = s->state,
+    };
+    rml_window_row_emit(&w->env, &w->keyed, &w->aggregator, &row);
+}
+
+static void retract(struct sessions *w, struct session *s, int64_t fire)
+{
+    const struct rml_window_row row = {
+        .start = s->first,
+        .end = s->end_given,
+        .fire = fire,
+        .slot = s->slot,
+        .revision = s->results,
+    };
+    rml_window_row_emit(&w->env, &w->keyed, &w->aggregator, &row);
+    rml_count(&w->env.counts[RML_STAGE_retractions], 1);
+    s->results = 0;
+}
+
+static void come_due(struct sessions *w, uint32_t number)
+{
+    struct session *s = at(w, number);
+    if (s->open) {
+        give_result(w, s, end_of(w, s));
+        rml_count(&w->env.counts[RML_STAGE_windows_fired], 1);
+        s->open = false;
+        if (w->spec.late_ns > 0) {
+            schedule(w, number);
+            return;
+        }
+    }
+    free_session(w, number);
+}
+
+static void advance(struct sessions *w, int64_t watermark)
+{
+    if (w->heap_count == 0 || heap_at(w, 0)->at > watermark)
+        return;
+    fold(w);
+    while (w->heap_count > 0 && heap_at(w, 0)->at <= watermark) {
+        struct due due = pop(w);
+        struct session *s = at(w, due.session);
+        if (s->stamp != due.stamp)
+            continue;
+        if (due_of(w, s) > due.at)
+            schedule(w, due.session);
+        else
+            come_due(w, due.session);
+    }
+}
+
+// Nothing is left: give the pages back.
+static void start_anew(struct sessions *w)
+{
+    rml_rows_clear(&w->heads, w->env.pages);
+    rml_rows_clear(&w->list, w->env.pages);
+    rml_rows_clear(&w->heap, w->env.pages);
+    w->fresh = NONE + 1;
+    w->free = NONE;
+}
+
+static void session_advance(struct rml_operator *op, int64_t watermark)
+{
+    struct sessions *w = sessions_of(op);
+    advance(w, watermark);
+    if (w->heap_count == 0 && w->fresh > NONE + 1)
+        start_anew(w);
+    rml_count_set(&w->env.counts[RML_STAGE_keys], w->keyed.has_key ? w->keyed.keys.count : 0);
+    rml_count_set(&w->env.counts[RML_STAGE_sessions], w->live);
+    rml_count_set(&w->env.counts[RML_STAGE_state_bytes],
+                  (uint64_t)w->env.pages->in_use * RML_PAGE_BYTES);
+}
+
+static int64_t session_deadline(const struct rml_operator *op, int64_t watermark)
+{
+    const struct sessions *w = (const void *)op;
+    if (w->heap_count == 0)
+        return RML_TIME_END;
+    int64_t least = heap_at(w, 0)->at;
+    return least > watermark ? least : rml_time_add(watermark, 1);
+}
+
+/* Records */
+
+static uint64_t distance(int64_t a, int64_t b)
+{
+    return a < b ? (uint64_t)b - (uint64_t)a : (uint64_t)a - (uint64_t)b;
+}
+
+// Could these times be in one session, as far as its length goes?
+static bool fits(const struct sessions *w, int64_t first, int64_t last)
+{
+    return w->spec.max_ns == 0
+           || distance(first, last) <= (uint64_t)(w->spec.max_ns - w->spec.gap_ns);
+}
+
+static bool is_near(const struct sessions *w, const struct session *s, int64_t first, int64_t last)
+{
+    uint64_t gap = (uint64_t)w->spec.gap_ns;
+    bool touches = first <= s->last && last >= s->first;
+    return touches || distance(first, s->last) < gap || distance(last, s->first) < gap;
+}
+
+// The session of the key that the time lies in or else the oldest that it may join, or NONE; and how
+// many sessions the key has.
+static uint32_t find_session(const struct sessions *w, uint32_t slot, int64_t time,
+                             uint32_t *ret_count)
+{
+    const uint32_t *head = rml_rows_find(&w->heads, w->env.pages, w->head_shape, slot);
+    uint32_t found = NONE;
+    *ret_count = 0;
+    for (uint32_t n = head != NULL ? *head : NONE; n != NONE; n = at(w, n)->next) {
+        const struct session *s = at(w, n);
+        if (time >= s->first && time <= s->last)
+            return n;
+        int64_t first = s->first < time ? s->first : time;
+        int64_t last = s->last > time ? s->last : time;
+        if (is_near(w, s, time, time) && fits(w, first, last))
+            found = n;
+        ++*ret_count;
+    }
+    return found;
+}
+
+// Take `other` into `s`, at the moment `now`. Of two starts the earlier one stays.
+static void absorb(struct sessions *w, uint32_t number, uint32_t other_number, int64_t now)
+{
+    struct session *s = at(w, number), *other = at(w, other_number);
+    fold(w);
+    struct session *later = s->first <= other->first ? other : s;
+    uint32_t results = later == other ? s->results : other->results;
+    int64_t end_given = later == other ? s->end_given : other->end_given;
+    if (later->results > 0)
+        retract(w, later, now);
+    rml_aggregator_merge(&w->aggregator, s->state, other->state);
+    s->records += other->records;
+    s->first = other->first < s->first ? other->first : s->first;
+    s->last = other->last > s->last ? other->last : s->last;
+    s->open |= other->open;
+    s->results = results;
+    s->end_given = end_given;
+    free_session(w, other_number);
+}
+
+// Absorb what the session now reaches.
+static void bridge(struct sessions *w, uint32_t number, int64_t now)
+{
+    for (uint32_t n = *head_of(w, at(w, number)->slot); n != NONE;) {
+        const struct session *s = at(w, number), *other = at(w, n);
+        uint32_t next = other->next;
+        int64_t first = s->first < other->first ? s->first : other->first;
+        int64_t last = s->last > other->last ? s->last : other->last;
+        if (n != number && is_near(w, other, s->first, s->last) && fits(w, first, last))
+            absorb(w, number, n, now);
+        n = next;
+    }
+}
+
+// Extend a session to a time that is near it.
+static void join(struct sessions *w, uint32_t number, int64_t time, int64_t now)
+{
+    struct session *s = at(w, number);
+    if (time >= s->first && time <= s->last)
+        return;
+    if (time > s->last) {
+        s->last = time;
+    } else {
+        if (s->results > 0) {
+            fold(w);
+            retract(w, s, now);
+        }
+        unlink_session(w, number);
+        s->first = time;
+        link_session(w, number);
+    }
+    bridge(w, number, now);
+}
+
+/*
+ * The session of a record, made or extended, at the watermark `now`. NONE: the record is refused, for
+ * want of room, or with *ret_late, because it is too late for any session.
+ */
+static uint32_t place(struct sessions *w, uint32_t slot, int64_t time, int64_t now, bool *ret_late)
+{
+    *ret_late = false;
+    if (!heap_has_room(w))
+        return NONE;
+    uint32_t count;
+    uint32_t number = find_session(w, slot, time, &count);
+    if (number != NONE) {
+        join(w, number, time, now);
+        return number;
+    }
+    int64_t end = rml_time_add(time, w->spec.gap_ns);
+    *ret_late = now != RML_TIME_NONE && rml_time_add(end, w->spec.late_ns) <= now;
+    if (*ret_late || count >= w->spec.session_limit)
+        return NONE;
+    return new_session(w, slot, time);
+}
+
+static void take_row(struct sessions *w, const struct rml_run *run, uint16_t row, uint32_t slot)
+{
+    int64_t now = run->judge[row];
+    bool late = false;
+    uint32_t number = slot != RML_NO_SLOT ? place(w, slot, run->time[row], now, &late) : NONE;
+    if (number == NONE) {
+        w->released = true;
+        if (late)
+            w->late[w->late_count++] = row;
+        else
+            rml_count(&w->env.counts[RML_STAGE_refused], 1);
+        return;
+    }
+    struct session *s = at(w, number);
+    s->records++;
+    w->folded_states[w->folded_count] = s->state;
+    w->folded_rows[w->folded_count++] = row;
+    rml_count(&w->env.counts[RML_STAGE_aggregated], 1);
+    s->open = now == RML_TIME_NONE || end_of(w, s) > now;
+    if (!s->open) {
+        fold(w);
+        give_result(w, s, now);
+        rml_count(&w->env.counts[RML_STAGE_corrections], 1);
+    }
+    if (s->records == 1 || due_of(w, s) < s->due)
+        schedule(w, number);
+}
+
+static void pin(struct sessions *w, const uint32_t *slots, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (slots[i] != RML_NO_SLOT)
+            rml_keyed_use(&w->keyed, slots[i]);
+    }
+}
+
+static void unpin(struct sessions *w, const uint32_t *slots, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (slots[i] != RML_NO_SLOT)
+            rml_keyed_release(&w->keyed, slots[i]);
+    }
+}
+
+/*
+ * Slots of a block are looked up together, and pinned: a key whose last session goes meanwhile is
+ * forgotten only with the block. Where a limit leaves a row without a slot, and some key has lost its
+ * last session since, the rest is looked up again: a row's fate must not depend on how rows are cut
+ * into blocks.
+ */
+static void take_block(struct sessions *w, const struct rml_run *run, const uint16_t *rows,
+                       uint32_t count)
+{
+    uint32_t slots[RML_KEYS_BLOCK];
+    uint32_t pinned = 0;  // the first row whose slot is
+    rml_keyed_reach(&w->keyed, w->batch, run, rows, count, slots);
+    pin(w, slots, count);
+    w->released = false;
+    for (uint32_t i = 0; i < count; i++) {
+        advance(w, run->judge[rows[i]]);
+        if (slots[i] == RML_NO_SLOT && w->released) {
+            unpin(w, slots + pinned, count - pinned);
+            rml_keyed_reach(&w->keyed, w->batch, run, rows + i, count - i, slots + i);
+            pinned = i;
+            pin(w, slots + pinned, count - pinned);
+            w->released = false;
+        }
+        take_row(w, run, rows[i], slots[i]);
+    }
+    unpin(w, slots + pinned, count - pinned);
+}
+
+static void session_take(struct rml_operator *op, const struct rml_batch *batch,
+                         const struct rml_run *run)
+{
+    struct sessions *w = sessions_of(op);
+    RML_CHECK(run->judge != NULL);
+    rml_count(&w->env.counts[RML_STAGE_in], batch->selected);
+    rml_mapped_fill(&w->env, batch);
+    uint32_t count = rml_keyed_choose(&w->keyed, batch, w->rows);
+    if (count < batch->selected)
+        rml_count(&w->env.counts[RML_STAGE_null_key], batch->selected - count);
+    w->batch = batch;
+    w->late_count = 0;
+    for (uint32_t done = 0; done < count; done += RML_KEYS_BLOCK)
+        take_block(w, run, w->rows + done,
+                   count - done < RML_KEYS_BLOCK ? count - done : RML_KEYS_BLOCK);
+    fold(w);
+    if (w->late_count == 0)
+        return;
+    rml_count(&w->env.counts[RML_STAGE_late], w->late_count);
+    struct rml_batch late = *batch;
+    late.select = w->late;
+    late.selected = w->late_count;
+    w->env.pass(w->env.context, w->env.stage, true, &late, run);
+}
+
+/* Setting up */
+
+static void session_close(struct rml_operator *op)
+{
+    struct sessions *w = sessions_of(op);
+    rml_keyed_close(&w->keyed);
+    free(w);
+}
+
+static int session_open(struct rml_operator **ret_operator, const struct rml_operator_env *env,
+                        struct rml_err *err)
+{
+    struct sessions *w = calloc(1, sizeof *w);
+    if (w == NULL)
+        return RML_FAIL(err, -ENOMEM, "no memory");
+    const struct rml_plan_stage *stage = &env->plan->stages[env->stage];
+    w->env = *env;
+    w->spec = stage->window;
+    w->fresh = NONE + 1;
+    rml_aggregator_init(&w->aggregator, stage, &env->plan->sources[stage->source].frame);
+    w->head_shape = rml_rows_shape(sizeof(uint32_t));
+    w->heap_shape = rml_rows_shape(sizeof(struct due));
+    w->session_shape = rml_rows_shape((uint32_t)sizeof(struct session) + w->aggregator.state_bytes);
+    int rc = rml_keyed_open(&w->keyed, env, err);
+    if (rc < 0) {
+        session_close((void *)w);
+        return rc;
+    }
+    *ret_operator = (void *)w;
+    return 0;
+}
+
+const struct rml_operator_kind rml_operator_session = {
+    .name = "session",
+    .by_row = true,
+    .open = session_open,
+    .close = session_close,
+    .take = session_take,
+    .advance = session_advance,
+    .deadline = session_deadline,
+};

@@ -1,0 +1,175 @@
+#include <stdio.h>
+#include <string.h>
+
+#include "runtime/plan/reader.h"
+#include "runtime/plan/units.h"
+#include "runtime/time/time.h"
+
+/* What a window of some type must, may and cannot have: a letter for each type in the order of
+ * enum rml_window_kind: + must, o may, - cannot. */
+static const struct rule {
+    enum rml_setting setting;
+    const char *name;
+    const char *by_kind;
+    const char *meaning;     // where it is missing
+    const char *instead[3];  // where it is too much
+} rules[] = {
+    {RML_SET_WINDOW_SIZE,
+     "size",
+     "++-",
+     "how much event time a window covers",
+     {NULL, NULL, "a session is as long as its records go on; write  gap"}},
+    {RML_SET_WINDOW_EVERY,
+     "every",
+     "-+-",
+     "how far the starts of windows lie apart",
+     {"write  type: sliding", NULL, "a session begins with its first record"}},
+    {RML_SET_WINDOW_OFFSET,
+     "offset",
+     "oo-",
+     NULL,
+     {NULL, NULL, "a session begins with its first record"}},
+    {RML_SET_WINDOW_GAP,
+     "gap",
+     "--+",
+     "the silence that ends a session",
+     {"write  type: session", "write  type: session", NULL}},
+    {RML_SET_WINDOW_MAX,
+     "max",
+     "--o",
+     NULL,
+     {"write  type: session", "write  type: session", NULL}},
+    {RML_SET_WINDOW_WINDOW_LIMIT,
+     "window_limit",
+     "--o",
+     NULL,
+     {"its windows are bounded by size, late and out_of_order",
+      "its windows are bounded by size, late and out_of_order", NULL}},
+};
+
+static const char *const kind_names[] = {
+    [RML_WINDOW_TUMBLING] = "tumbling",
+    [RML_WINDOW_SLIDING] = "sliding",
+    [RML_WINDOW_SESSION] = "session",
+};
+
+static bool has_too_much(struct rml_reader *reader, const struct rml_values *values,
+                         enum rml_window_kind kind)
+{
+    bool any = false;
+    for (size_t i = 0; i < sizeof rules / sizeof rules[0]; i++) {
+        const struct rml_yaml_node *node = values->at[rules[i].setting];
+        if (rules[i].by_kind[kind] != '-' || node == NULL)
+            continue;
+        rml_report_add(reader->report, node->key->place, rules[i].instead[kind],
+                       "%s: a %s window has no %s", values->what, kind_names[kind], rules[i].name);
+        any = true;
+    }
+    return any;
+}
+
+static bool lacks_something(struct rml_reader *reader, const struct rml_values *values,
+                            enum rml_window_kind kind)
+{
+    bool any = false;
+    for (size_t i = 0; i < sizeof rules / sizeof rules[0]; i++) {
+        if (rules[i].by_kind[kind] != '+' || values->at[rules[i].setting] != NULL)
+            continue;
+        rml_report_add(reader->report, values->place, rules[i].meaning, "%s: a %s window needs %s",
+                       values->what, kind_names[kind], rules[i].name);
+        any = true;
+    }
+    return any;
+}
+
+// A key's state holds one cell for each pane that can be open: refuse what no memory is made for.
+static void check_panes(struct rml_reader *reader, const struct rml_values *values,
+                        const struct rml_plan_window *window, int64_t out_of_order_ns)
+{
+    int64_t open_ns = window->size_ns + window->late_ns + out_of_order_ns;
+    if (open_ns / window->pane_ns < RML_PANES_MAX)
+        return;
+    char pane[32];
+    rml_duration_print(window->pane_ns, pane);
+    rml_report_add(reader->report, values->place,
+                   window->kind == RML_WINDOW_SLIDING
+                       ? "choose a size that is a small multiple of every, or a shorter late"
+                       : "choose a longer size or a shorter late",
+                   "%s: size, late and out_of_order together are %lld panes of %s, at most %d go",
+                   values->what, (long long)(open_ns / window->pane_ns), pane, RML_PANES_MAX);
+}
+
+static void read_panes(struct rml_reader *reader, const struct rml_reader_stage *draft,
+                       const struct rml_values *values, struct rml_plan_window *window)
+{
+    bool good = rml_reader_number(reader, values, RML_SET_WINDOW_SIZE, &window->size_ns);
+    good &= rml_reader_number(reader, values, RML_SET_WINDOW_OFFSET, &window->offset_ns);
+    window->every_ns = window->size_ns;
+    if (window->kind == RML_WINDOW_SLIDING)
+        good &= rml_reader_number(reader, values, RML_SET_WINDOW_EVERY, &window->every_ns);
+    if (!good)
+        return;
+    if (window->every_ns > window->size_ns) {
+        rml_report_add(
+            reader->report, values->at[RML_SET_WINDOW_EVERY]->place, "make it at most the size",
+            "%s: every is longer than size: records between would be in no window", values->what);
+        return;
+    }
+    window->offset_ns -= rml_time_floor_div(window->offset_ns, window->every_ns) * window->every_ns;
+    window->pane_ns = rml_units_gcd(window->size_ns, window->every_ns);
+    int64_t out_of_order_ns =
+        draft->source == UINT32_MAX ? 0 : reader->plan->sources[draft->source].out_of_order_ns;
+    check_panes(reader, values, window, out_of_order_ns);
+}
+
+static void read_session(struct rml_reader *reader, const struct rml_values *values,
+                         struct rml_plan_window *window)
+{
+    const struct rml_yaml_node *max = values->at[RML_SET_WINDOW_MAX];
+    bool good = rml_reader_number(reader, values, RML_SET_WINDOW_GAP, &window->gap_ns);
+    int64_t limit = 0;
+    rml_reader_number(reader, values, RML_SET_WINDOW_WINDOW_LIMIT, &limit);
+    window->session_limit = (uint32_t)limit;
+    if (max == NULL || !rml_reader_number(reader, values, RML_SET_WINDOW_MAX, &window->max_ns))
+        return;
+    if (good && window->max_ns < window->gap_ns)
+        rml_report_add(reader->report, max->place, "make it at least the gap",
+                       "%s: max is shorter than gap: not even one record would fit", values->what);
+}
+
+// Of a window of a type that there is not, nothing else can be judged.
+static bool type_is_known(struct rml_reader *reader, const struct rml_reader_stage *draft,
+                          const struct rml_yaml_node *node)
+{
+    struct rml_values values = {.place = node->key->place};
+    snprintf(values.what, sizeof values.what, "window %.*s", RML_NAME_MAX, draft->name->text);
+    if (node->kind == RML_YAML_MAPPING)
+        values.at[RML_SET_WINDOW_TYPE] = rml_yaml_find(node, "type");
+    uint32_t kind;
+    return values.at[RML_SET_WINDOW_TYPE] == NULL
+           || rml_reader_choice(reader, &values, RML_SET_WINDOW_TYPE, &kind);
+}
+
+void rml_read_shape(struct rml_reader *reader, const struct rml_reader_stage *draft,
+                    struct rml_plan_window *window)
+{
+    const struct rml_yaml_node *node = draft->values.at[RML_SET_STAGE_WINDOW];
+    struct rml_values values;
+    if (!type_is_known(reader, draft, node)
+        || !rml_reader_section(reader, RML_SECTION_WINDOW, node, node->key->place,
+                               draft->name->text, &values))
+        return;
+    uint32_t kind = 0;
+    bool good = rml_reader_number(reader, &values, RML_SET_WINDOW_LATE, &window->late_ns);
+    if (!rml_reader_choice(reader, &values, RML_SET_WINDOW_TYPE, &kind))
+        return;
+    window->kind = (enum rml_window_kind)kind;
+    // A file that means another type is told that, and not what the type written would need besides.
+    if (has_too_much(reader, &values, window->kind)
+        || lacks_something(reader, &values, window->kind) || !good)
+        return;
+    if (window->kind == RML_WINDOW_SESSION)
+        read_session(reader, &values, window);
+    else
+        read_panes(reader, draft, &values, window);
+}
