@@ -25,7 +25,7 @@ int main(int argc, char **argv)
     }
     for (long i = 0; i < count; i++) {
         struct timespec now;
-        clock_gettime(CLOCK_REALTIME, &now);
+        timespec_get(&now, TIME_UTC);
         struct llm_call call = {.ts = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec,
                                 .request_id = (uint64_t)i,
                                 .model = "small",
