@@ -277,8 +277,12 @@ static void json_stages(struct rml_json *json, const struct rml_board *board)
         rml_json_text(json, "from", from);
         if (stage->kind == RML_STAGE_WINDOW) {
             rml_json_text(json, "window", rml_explain_window_kinds[stage->window]);
-            rml_json_integer(json, "size_ns", stage->size_ns);
-            rml_json_integer(json, "every_ns", stage->every_ns);
+            if (stage->window == RML_WINDOW_SESSION) {
+                rml_json_integer(json, "gap_ns", stage->gap_ns);
+            } else {
+                rml_json_integer(json, "size_ns", stage->size_ns);
+                rml_json_integer(json, "every_ns", stage->every_ns);
+            }
             rml_json_integer(json, "late_ns", stage->late_ns);
         }
         rml_json_unsigned(json, "out", rml_look_out(&look, board, s));

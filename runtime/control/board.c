@@ -124,6 +124,7 @@ static void fill_stages(struct rml_board *board, const struct rml_plan *plan)
         to->window = from->window.kind;
         to->size_ns = from->window.size_ns;
         to->every_ns = from->window.every_ns;
+        to->gap_ns = from->window.gap_ns;
         to->late_ns = from->window.late_ns;
     }
 }
@@ -237,6 +238,40 @@ static bool is_text(const char *text, size_t room)
     return memchr(text, '\0', room) != NULL;
 }
 
+// Switches, so that the compiler asks for a kind that is new.
+static bool is_stage_kind(uint32_t kind)
+{
+    switch ((enum rml_stage_kind)kind) {
+    case RML_STAGE_FILTER:
+    case RML_STAGE_MAP:
+    case RML_STAGE_WINDOW:
+        return true;
+    }
+    return false;
+}
+
+static bool is_window_kind(uint32_t kind)
+{
+    switch ((enum rml_window_kind)kind) {
+    case RML_WINDOW_TUMBLING:
+    case RML_WINDOW_SLIDING:
+    case RML_WINDOW_SESSION:
+        return true;
+    }
+    return false;
+}
+
+static bool is_sink_kind(uint32_t kind)
+{
+    switch ((enum rml_sink_kind)kind) {
+    case RML_SINK_JSONL:
+    case RML_SINK_CSV:
+    case RML_SINK_RING:
+        return true;
+    }
+    return false;
+}
+
 static bool are_sources_sound(const struct rml_board *board)
 {
     for (uint32_t i = 0; i < board->head->sources; i++) {
@@ -253,8 +288,8 @@ static bool are_stages_sound(const struct rml_board *board)
 {
     for (uint32_t i = 0; i < board->head->stages; i++) {
         const struct rml_board_stage *stage = &board->stages[i];
-        if (!is_text(stage->name, sizeof stage->name) || stage->kind > RML_STAGE_WINDOW
-            || stage->window > RML_WINDOW_SLIDING || stage->source >= board->head->sources
+        if (!is_text(stage->name, sizeof stage->name) || !is_stage_kind(stage->kind)
+            || !is_window_kind(stage->window) || stage->source >= board->head->sources
             || (stage->from >= i && stage->from != RML_NO_STAGE))
             return false;
     }
@@ -266,7 +301,7 @@ static bool are_sinks_sound(const struct rml_board *board)
     for (uint32_t i = 0; i < board->head->sinks; i++) {
         const struct rml_board_sink *sink = &board->sinks[i];
         if (!is_text(sink->name, sizeof sink->name) || !is_text(sink->path, sizeof sink->path)
-            || sink->kind > RML_SINK_RING || sink->from_count > RML_STAGES_MAX)
+            || !is_sink_kind(sink->kind) || sink->from_count > RML_STAGES_MAX)
             return false;
         for (uint32_t j = 0; j < sink->from_count; j++) {
             if (sink->from[j] / 2 >= board->head->stages)

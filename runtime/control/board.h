@@ -67,7 +67,7 @@ struct rml_board_stage {
     uint32_t from_late;
     uint32_t window;  // enum rml_window_kind, of windows
     uint32_t zero;
-    int64_t size_ns, every_ns, late_ns;
+    int64_t size_ns, every_ns, gap_ns, late_ns;
 };
 
 struct rml_board_sink {

@@ -22,6 +22,7 @@ sources: {events: {schema: event, event_time: ts, partition_by: [key]}}
 stages:
   even: {from: events, filter: id %% 2 == 0}
   counts: {from: even, key: key, window: {type: tumbling, size: 1s}, aggregate: {n: count()}}
+  visits: {from: events, key: key, window: {type: session, gap: 30s}, aggregate: {n: count()}}
 sinks:
   file: {from: counts, type: csv, path: %s}
   live: {from: counts, type: ring, rows: %d}
@@ -87,12 +88,14 @@ class Looking(Ctl):
                           source["dropped"]), ("events", RECORDS, RECORDS, 0, 0))
         self.assertEqual(source["watermark"], (RECORDS - 1) * 1_000_000)
         self.assertGreater(source["lag_ns"], 0)
-        even, counts = seen["stages"]
+        even, counts, visits = seen["stages"]
         self.assertEqual((even["name"], even["kind"], even["from"], even["in"], even["out"]),
                          ("even", "filter", "events", RECORDS, RECORDS // 2))
         self.assertEqual((counts["name"], counts["window"], counts["from"], counts["in"]),
                          ("counts", "tumbling", "even", RECORDS // 2))
         self.assertEqual(counts["out"], self.fired)
+        self.assertEqual((visits["window"], visits["gap_ns"], visits["keys"]),
+                         ("session", 30 * 10**9, KEYS))
         self.assertEqual([w["worker"] for w in seen["workers"]], [0, 1])
         self.assertEqual(sum(w["records"] for w in seen["workers"]), RECORDS)
         file, live = seen["sinks"]
@@ -121,10 +124,11 @@ class Looking(Ctl):
         seen = self.running.look("balance")
         self.assertEqual((seen["schema"], seen["adds_up"], seen["moving"]),
                          ("ringctl.balance/1", True, False))
-        even, counts = seen["stages"]
+        even, counts, visits = seen["stages"]
         self.assertEqual((even["in"], even["doors"]["passed"], even["doors"]["filtered"]),
                          (RECORDS, RECORDS // 2, RECORDS // 2))
         self.assertEqual(counts["doors"]["aggregated"], RECORDS // 2)
+        self.assertEqual(visits["doors"]["aggregated"], RECORDS)
         said = self.running.ctl("balance").stdout
         self.assertIn(f"in {RECORDS} = passed {RECORDS // 2} + filtered {RECORDS // 2}", said)
         self.assertIn("every record left by one door", said)
@@ -166,10 +170,10 @@ class Looking(Ctl):
         head, names, *lines = self.running.ctl(
             "stat", "--every", "10ms", "--count", "2").stdout.splitlines()
         self.assertIn("records/s", head)
-        self.assertEqual(names.split(), ["UTC", "events", "even", "counts", "file", "live", "0", "1",
-                                         "0", "1"])
+        self.assertEqual(names.split(), ["UTC", "events", "even", "counts", "visits", "file", "live",
+                                         "0", "1", "0", "1"])
         self.assertEqual(len(lines), 2)
-        self.assertEqual(lines[0].split()[1:6], ["0", "0", "0", "0", "-"])
+        self.assertEqual(lines[0].split()[1:7], ["0", "0", "0", "0", "0", "-"])
 
 
 class Intervals(Ctl):

@@ -14,6 +14,7 @@
  "stages:\n"                                                                                   \
  "  ok: {from: calls, filter: status != 0}\n"                                                  \
  "  w:  {from: ok, key: model, window: {type: tumbling, size: 1s}, aggregate: {n: count()}}\n" \
+ "  s:  {from: ok, key: model, window: {type: session, gap: 3s}, aggregate: {n: count()}}\n"   \
  "sinks: {out: {from: [w, w.late], type: jsonl, path: out.jsonl}}\n"
 
 static struct rml_plan *plan;
@@ -92,7 +93,7 @@ static void totals_add_partitions_up_and_take_the_least_watermark(void **state)
         rml_count(&ours.source_counts[p].value[RML_SOURCE_taken], 10 + p);
         rml_count_set(&ours.source_counts[p].value[RML_SOURCE_watermark],
                       (uint64_t)(INT64_C(5) - (int64_t)p * 4));
-        rml_count(&ours.stage_counts[(size_t)p * 2 + 1].value[RML_STAGE_rows_out], 1);
+        rml_count(&ours.stage_counts[(size_t)p * 3 + 1].value[RML_STAGE_rows_out], 1);
     }
     struct rml_board_lane lane = {.state = RML_BOARD_LANE_ENDING, .published = 30, .dropped = 2};
     rml_board_lane_write(&ours, 0, &lane);
@@ -226,13 +227,13 @@ static void a_board_that_contradicts_itself_is_refused(void **state)
     assert_int_equal(FORGED(memset(forged.sources[0].name, 'x', sizeof forged.sources[0].name)),
                      -EPROTO);
     assert_int_equal(FORGED(forged.sources[0].on_full = 2), -EPROTO);
-    assert_int_equal(FORGED(forged.stages[0].kind = 3), -EPROTO);
-    assert_int_equal(FORGED(forged.stages[1].window = 2), -EPROTO);
+    assert_int_equal(FORGED(forged.stages[0].kind = 99), -EPROTO);
+    assert_int_equal(FORGED(forged.stages[1].window = 99), -EPROTO);
     assert_int_equal(FORGED(forged.stages[1].source = 1), -EPROTO);
     assert_int_equal(FORGED(forged.stages[0].from = 1), -EPROTO);
-    assert_int_equal(FORGED(forged.sinks[0].kind = 3), -EPROTO);
+    assert_int_equal(FORGED(forged.sinks[0].kind = 99), -EPROTO);
     assert_int_equal(FORGED(forged.sinks[0].from_count = RML_STAGES_MAX + 1), -EPROTO);
-    assert_int_equal(FORGED(forged.sinks[0].from[1] = 4), -EPROTO);
+    assert_int_equal(FORGED(forged.sinks[0].from[1] = 6), -EPROTO);
 }
 
 #define WITH_BOARDS(name) cmocka_unit_test_setup_teardown(name, open_both, close_both)
