@@ -59,7 +59,10 @@ static bool has_too_much(struct rml_reader *reader, const struct rml_values *val
     bool any = false;
     for (size_t i = 0; i < sizeof rules / sizeof rules[0]; i++) {
         const struct rml_yaml_node *node = values->at[rules[i].setting];
-        if (rules[i].by_kind[kind] != '-' || node == NULL)
+        if (rules[i].by_kind[kind] != '-')
+            continue;
+        rml_reader_forget_default(reader, values, rules[i].setting);
+        if (node == NULL)
             continue;
         rml_report_add(reader->report, node->key->place, rules[i].instead[kind],
                        "%s: a %s window has no %s", values->what, kind_names[kind], rules[i].name);

@@ -70,6 +70,20 @@ static void note_defaults(struct rml_reader *reader, enum rml_section section,
     }
 }
 
+void rml_reader_forget_default(struct rml_reader *reader, const struct rml_values *values,
+                               enum rml_setting setting)
+{
+    struct rml_plan *plan = reader->plan;
+    for (uint32_t i = plan->default_count; i-- > 0;) {
+        const struct rml_plan_default *noted = &plan->defaults[i];
+        if (noted->key != rml_setting_info[setting].key || strcmp(noted->what, values->what) != 0)
+            continue;
+        memmove(&plan->defaults[i], &plan->defaults[i + 1],
+                (--plan->default_count - i) * sizeof plan->defaults[0]);
+        return;
+    }
+}
+
 static void section_missing(struct rml_reader *reader, enum rml_section section,
                             const struct rml_values *values, const bool *misspelt)
 {

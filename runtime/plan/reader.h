@@ -156,6 +156,10 @@ void rml_read_sinks(struct rml_reader *reader, const struct rml_values *file);
 void rml_read_tests(struct rml_reader *reader, const struct rml_values *file);
 
 /* The window, key and aggregates of a stage; names of columns only where they are known. */
+/* A key of a section that what is written besides leaves without meaning has no default either. */
+void rml_reader_forget_default(struct rml_reader *reader, const struct rml_values *values,
+                               enum rml_setting setting);
+
 void rml_read_shape(struct rml_reader *reader, const struct rml_reader_stage *draft,
                     struct rml_plan_window *window);
 void rml_read_window(struct rml_reader *reader, const struct rml_reader_stage *draft,
