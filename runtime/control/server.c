@@ -145,7 +145,8 @@ static void turn_away(struct rml_server *s)
     close(s->spare_fd);
     int socket = accept_next(s);
     if (socket >= 0) {
-        rml_wire_send_refused(socket, EMFILE, "pipeline %s has no descriptor left: raise `ulimit -n`",
+        rml_wire_send_refused(socket, EMFILE,
+                              "pipeline %s has no descriptor left: raise `ulimit -n`",
                               s->options.plan->name);
         close(socket);
     }
