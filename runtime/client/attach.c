@@ -10,8 +10,6 @@
 
 #include "runtime/base/err.h"
 
-#define WAIT_NS_DEFAULT 5000000000
-
 static size_t page_bytes(void)
 {
     return (size_t)sysconf(_SC_PAGESIZE);
@@ -60,15 +58,21 @@ void rml_attach_program(char program[RML_WIRE_NAME])
             *c = '?';
 }
 
-int rml_attach_connect(const char *pipeline, const struct rml_wire_head *hello, struct rml_err *err)
+static int64_t limit_of(int64_t wait_ns)
+{
+    return wait_ns > 0 ? wait_ns : RML_ATTACH_WAIT_NS;
+}
+
+int rml_attach_connect(const char *pipeline, const struct rml_wire_head *hello, int64_t wait_ns,
+                       struct rml_err *err)
 {
     if (rml_wire_check(hello, hello->bytes, err) < 0)
         return -EINVAL;  // what we were asked to say, not what a peer said
-    int socket = rml_wire_connect(pipeline, err);
+    int socket = rml_wire_connect(pipeline, limit_of(wait_ns), err);
     if (socket < 0)
         return socket;
     int rc = rml_wire_send(socket, hello, NULL, 0);
-    if (rc < 0) {
+    if (rc < 0 && rc != -EPIPE && rc != -ECONNRESET) {
         close(socket);
         return RML_FAIL(err, rc, "asking the engine: %s", strerrordesc_np(-rc));
     }
@@ -88,7 +92,11 @@ static int await(int socket, int64_t wait_ns, struct rml_err *err)
     for (;;) {
         int64_t left_ns = end_ns - rml_attach_now_ns();
         if (left_ns <= 0)
-            return RML_FAIL(err, -ETIMEDOUT, "the engine did not answer in time");
+            return RML_FAIL(
+                err, -ETIMEDOUT,
+                "the engine has not answered within %lld ms: is its process stopped, or the "
+                "machine too busy?",
+                (long long)(wait_ns / 1000000));
         struct timespec left = {.tv_sec = left_ns / 1000000000, .tv_nsec = left_ns % 1000000000};
         struct pollfd answer = {.fd = socket, .events = POLLIN};
         int rc = ppoll(&answer, 1, &left, NULL);
@@ -106,14 +114,14 @@ int rml_attach_answer(int socket, enum rml_wire_type wanted, int64_t wait_ns, vo
                       struct rml_err *err)
 {
     *ret_fd_count = 0;
-    int rc = await(socket, wait_ns > 0 ? wait_ns : WAIT_NS_DEFAULT, err);
+    int rc = await(socket, limit_of(wait_ns), err);
     if (rc < 0)
         return rc;
     int type = rml_wire_receive(socket, message, room, fds, fds_max, ret_fd_count, err);
+    if (type == 0 || type == -ECONNRESET)
+        return RML_FAIL(err, -EPIPE, "the engine hung up without an answer");
     if (type < 0)
         return type;
-    if (type == 0)
-        return RML_FAIL(err, -EPIPE, "the engine hung up without an answer");
     if (type == (int)wanted)
         return 0;
     for (uint32_t i = 0; i < *ret_fd_count; i++)

@@ -37,13 +37,18 @@ int rml_attach_split(const char *place, const char *what, char pipeline[RML_WIRE
 /* This program's name, made fit to be shown to people. */
 void rml_attach_program(char program[RML_WIRE_NAME]);
 
-/* A descriptor that is connected to the pipeline and has said `hello` (one of ours, or it is -EINVAL);
- * or what rml_wire_connect says. */
-int rml_attach_connect(const char *pipeline, const struct rml_wire_head *hello,
+#define RML_ATTACH_WAIT_NS INT64_C(5000000000)  // where the caller does not say how long
+
+/*
+ * A descriptor that is connected to the pipeline and has said `hello` (one of ours, or it is -EINVAL);
+ * or what rml_wire_connect says, after at most `wait_ns` nanoseconds (0: the above). An engine that
+ * refuses us may be gone by then: that is for the answer to say.
+ */
+int rml_attach_connect(const char *pipeline, const struct rml_wire_head *hello, int64_t wait_ns,
                        struct rml_err *err);
 
 /*
- * Receive the answer into `message`, of `room` bytes, at most `wait_ns` nanoseconds (0: 5 s): 0 when
+ * Receive the answer into `message`, of `room` bytes, at most `wait_ns` nanoseconds (0: as above): 0 when
  * it is of type `wanted`, with its descriptors; -ETIMEDOUT; what a refusal says; -EPIPE when the engine
  * hung up; -EPROTO; then no descriptor is left open.
  */

@@ -28,19 +28,20 @@ static bool is_ours(const struct rml_producer *producer)
 }
 
 static int say_hello(struct rml_producer *producer, const char *place, uint64_t schema_hash,
-                     uint32_t record_bytes, uint32_t cells, struct rml_err *err)
+                     uint32_t record_bytes, const struct rml_producer_options *options,
+                     struct rml_err *err)
 {
     char pipeline[RML_WIRE_NAME];
     struct rml_wire_hello_produce hello = {.head =
                                                rml_wire_head(RML_WIRE_HELLO_PRODUCE, sizeof hello),
                                            .schema_hash = schema_hash,
                                            .record_bytes = record_bytes,
-                                           .cells = cells};
+                                           .cells = options->cells};
     int rc = rml_attach_split(place, "SOURCE", pipeline, hello.source, err);
     if (rc < 0)
         return rc;
     rml_attach_program(hello.program);
-    producer->socket = rml_attach_connect(pipeline, &hello.head, err);
+    producer->socket = rml_attach_connect(pipeline, &hello.head, options->open_ns, err);
     return producer->socket < 0 ? producer->socket : 0;
 }
 
@@ -77,7 +78,7 @@ static int attach(struct rml_producer *producer, const char *place, uint64_t sch
 {
     int rc = rml_owner_open(&producer->owner, err);
     if (rc == 0)
-        rc = say_hello(producer, place, schema_hash, record_bytes, options->cells, err);
+        rc = say_hello(producer, place, schema_hash, record_bytes, options, err);
     struct rml_lane_geometry geometry = {0};
     if (rc == 0)
         rc = take_lane(producer, record_bytes, options->open_ns, &geometry, err);

@@ -42,7 +42,8 @@ struct rml_subscriber {
 
 /* Opening */
 
-static int say_hello(struct rml_subscriber *subscriber, const char *place, struct rml_err *err)
+static int say_hello(struct rml_subscriber *subscriber, const char *place, int64_t wait_ns,
+                     struct rml_err *err)
 {
     char pipeline[RML_WIRE_NAME];
     struct rml_wire_hello_subscribe hello = {
@@ -51,7 +52,7 @@ static int say_hello(struct rml_subscriber *subscriber, const char *place, struc
     if (rc < 0)
         return rc;
     rml_attach_program(hello.program);
-    subscriber->socket = rml_attach_connect(pipeline, &hello.head, err);
+    subscriber->socket = rml_attach_connect(pipeline, &hello.head, wait_ns, err);
     return subscriber->socket < 0 ? subscriber->socket : 0;
 }
 
@@ -108,7 +109,7 @@ static int attach(struct rml_subscriber *subscriber, const char *place, uint64_t
     uint32_t fd_count;
     int rc = rml_owner_open(&subscriber->owner, err);
     if (rc == 0)
-        rc = say_hello(subscriber, place, err);
+        rc = say_hello(subscriber, place, options->open_ns, err);
     if (rc == 0)
         rc = rml_attach_answer(subscriber->socket, RML_WIRE_RESULTS, options->open_ns, &message,
                                sizeof message, fds, 2, &fd_count, err);

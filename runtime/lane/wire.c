@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -343,18 +344,37 @@ int rml_wire_lane_fds(const struct rml_wire_lane *lane, const int *fds, uint32_t
     return 0;
 }
 
-static int connect_to(int socket, const char *pipeline, struct rml_err *err)
+// The time limit of a connect is that of sending, while it is set.
+static int connect_within(int socket, const struct sockaddr_un *address, int64_t wait_ns)
+{
+    const struct timeval forever = {0};
+    struct timeval limit = {.tv_sec = wait_ns / 1000000000, .tv_usec = wait_ns / 1000 % 1000000};
+    if (limit.tv_sec == 0 && limit.tv_usec == 0)
+        limit.tv_usec = 1;
+    int rc = setsockopt(socket, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit) == 0 ? 0 : -errno;
+    if (rc < 0)
+        return rc;
+    do
+        rc = connect(socket, (const struct sockaddr *)address, sizeof *address) == 0 ? 0 : -errno;
+    while (rc == -EINTR);
+    if (rc == 0 && setsockopt(socket, SOL_SOCKET, SO_SNDTIMEO, &forever, sizeof forever) < 0)
+        rc = -errno;
+    return rc == -EAGAIN ? -ETIMEDOUT : rc;
+}
+
+static int connect_to(int socket, const char *pipeline, int64_t wait_ns, struct rml_err *err)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     int rc = rml_rundir_file(address.sun_path, sizeof address.sun_path, pipeline, "socket");
     if (rc < 0)
         return RML_FAIL(err, rc, "the run directory's path is too long for a socket (%zu bytes)",
                         sizeof address.sun_path - 1);
-    do
-        rc = connect(socket, (const struct sockaddr *)&address, sizeof address) == 0 ? 0 : -errno;
-    while (rc == -EINTR);
+    rc = connect_within(socket, &address, wait_ns);
     if (rc == 0)
         return 0;
+    if (rc == -ETIMEDOUT)
+        return RML_FAIL(err, rc, "too many wait at %s already: is the engine's process stopped?",
+                        address.sun_path);
     if (rc == -ENOENT)
         return RML_FAIL(err, rc, "no such pipeline is running (%s is not there)", address.sun_path);
     if (rc == -ECONNREFUSED)
@@ -363,7 +383,7 @@ static int connect_to(int socket, const char *pipeline, struct rml_err *err)
     return RML_FAIL(err, rc, "%s: %s", address.sun_path, strerrordesc_np(-rc));
 }
 
-int rml_wire_connect(const char *pipeline, struct rml_err *err)
+int rml_wire_connect(const char *pipeline, int64_t wait_ns, struct rml_err *err)
 {
     if (!rml_wire_is_name(pipeline, RML_WIRE_NAME))
         return RML_FAIL(err, -EINVAL, "\"%.60s\" is not the name of a pipeline", pipeline);
@@ -372,7 +392,7 @@ int rml_wire_connect(const char *pipeline, struct rml_err *err)
         int rc = -errno;
         return RML_FAIL(err, rc, "socket: %s", strerrordesc_np(-rc));
     }
-    int rc = connect_to(fd, pipeline, err);
+    int rc = connect_to(fd, pipeline, wait_ns, err);
     if (rc < 0) {
         close(fd);
         return RML_WRAP(err, rc, "pipeline %s", pipeline);

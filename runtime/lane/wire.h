@@ -163,10 +163,11 @@ int rml_wire_lane_fds(const struct rml_wire_lane *lane, const int *fds, uint32_t
                       struct rml_lane_fds *ret_fds);
 
 /*
- * Connect to a running pipeline. The descriptor (close-on-exec, blocking), or -ENOENT: no such
- * pipeline is running; -ECONNREFUSED: its socket is left, but nobody listens; -EACCES and so on;
+ * Connect to a running pipeline, waiting at most `wait_ns` where so many came before that the kernel
+ * keeps no more for it. The descriptor (close-on-exec, blocking), or -ENOENT: no such pipeline is
+ * running; -ECONNREFUSED: its socket is left, but nobody listens; -ETIMEDOUT; -EACCES and so on;
  * always with a sentence.
  */
-int rml_wire_connect(const char *pipeline, struct rml_err *err);
+int rml_wire_connect(const char *pipeline, int64_t wait_ns, struct rml_err *err);
 
 #endif

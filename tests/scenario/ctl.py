@@ -393,7 +393,7 @@ class Exits(Ctl):
         running = self.start()
         running.process.send_signal(signal.SIGSTOP)
         said = running.ctl("status", "--timeout", "100ms", want=5).stderr
-        self.assertIn("pipeline p: it has not answered within 100ms", said)
+        self.assertIn("pipeline p: the engine has not answered within 100 ms", said)
         silent, = json.loads(self.ringctl("ls", "--json", "--timeout", "50ms").stdout)["pipelines"]
         self.assertEqual(silent["state"], "silent")
         running.process.send_signal(signal.SIGCONT)

@@ -1,8 +1,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "runtime/base/err.h"
@@ -225,10 +228,39 @@ static void a_message_too_long_for_the_reader_is_refused(void **state)
     unpair();
 }
 
+static void who_waits_to_be_let_in_waits_no_longer_than_he_said(void **state)
+{
+    (void)state;
+    char rundir[] = "/tmp/ringmill-wire-XXXXXX", folder[64];
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    assert_non_null(mkdtemp(rundir));
+    assert_int_equal(setenv("RINGMILL_RUNDIR", rundir, 1), 0);
+    snprintf(folder, sizeof folder, "%s/p", rundir);
+    snprintf(address.sun_path, sizeof address.sun_path, "%s/p/socket", rundir);
+    assert_int_equal(mkdir(folder, 0700), 0);
+    int listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(listener, (const struct sockaddr *)&address, sizeof address), 0);
+    assert_int_equal(listen(listener, 0), 0);
+
+    // Nobody accepts; the kernel keeps one more than the backlog.
+    int first = rml_wire_connect("p", INT64_C(60000000000), &err);
+    assert_true(first >= 0);
+    assert_int_equal(rml_wire_connect("p", 1000000, &err), -ETIMEDOUT);
+    assert_non_null(strstr(err.text, "pipeline p: too many wait at "));
+    assert_int_equal(rml_wire_connect("p", 0, &err), -ETIMEDOUT);
+
+    close(first);
+    close(listener);
+    unlink(address.sun_path);
+    rmdir(folder);
+    assert_int_equal(rmdir(rundir), 0);
+}
+
 TEST_MAIN(CLAIM(an_honest_message_is_known_by_its_type),
           CLAIM(each_field_that_cannot_be_is_refused), CLAIM(a_request_is_one_terminated_line),
           CLAIM(no_bytes_make_the_check_fail_or_read_too_far),
           CLAIM(descriptors_arrive_sorted_and_close_on_exec),
           CLAIM(descriptors_that_nobody_wants_are_closed),
           CLAIM(a_peer_that_is_gone_raises_no_signal),
-          CLAIM(a_message_too_long_for_the_reader_is_refused))
+          CLAIM(a_message_too_long_for_the_reader_is_refused),
+          CLAIM(who_waits_to_be_let_in_waits_no_longer_than_he_said))
