@@ -26,12 +26,13 @@ static void print_keys(void)
         const struct rml_setting_info *info = &rml_setting_info[s];
         printf("%s%s: %s", rml_section_paths[info->section], info->key,
                info->choices != NULL ? info->choices : rml_setting_kind_names[info->kind]);
-        if (info->least != info->most) {
-            char least[32], most[32];
-            limit_text(info, info->least, least);
-            limit_text(info, info->most, most);
+        char least[32], most[32];
+        limit_text(info, info->least, least);
+        limit_text(info, info->most, most);
+        if (info->least != info->most)
             printf(", %s to %s", least, most);
-        }
+        else if (info->least != 0)
+            printf(", only %s", least);
         printf("\n    %s\n    %s%s\n", info->sentence,
                info->standard != NULL ? "default: " : "must be written",
                info->standard != NULL ? info->standard : "");
