@@ -16,8 +16,12 @@
 
 #include "bench/support/figures.h"
 #include "runtime/base/check.h"
+#include "runtime/stats/decay.h"
+#include "runtime/stats/distinct.h"
+#include "runtime/stats/exact.h"
 #include "runtime/stats/moments.h"
 #include "runtime/stats/quantile.h"
+#include "runtime/stats/top.h"
 
 #define CALLS 200u  // merges and questions of one round
 
@@ -134,6 +138,110 @@ static uint32_t quantile_ask(void)
     return CALLS;
 }
 
+static uint64_t distinct[RML_DISTINCT_BYTES_MAX / 8], distinct_twin[RML_DISTINCT_BYTES_MAX / 8];
+
+static uint32_t add_distinct(uint32_t range)
+{
+    struct rml_distinct *sketch = (void *)distinct;
+    int rc = 0;
+    rml_distinct_init(sketch, sizeof distinct);
+    for (uint64_t i = 0; i < value_count; i++) {
+        uint64_t value = i * 2654435761u % range;
+        rc |= rml_distinct_add(sketch, rml_distinct_hash(&value, sizeof value));
+    }
+    RML_CHECK(rc == 0);
+    memcpy(distinct_twin, distinct, sizeof distinct);
+    return value_count;
+}
+
+static uint32_t distinct_add(void)
+{
+    return add_distinct(value_count);
+}
+
+static uint32_t distinct_add_few(void)
+{
+    return add_distinct(300);
+}
+
+static uint32_t distinct_merge(void)
+{
+    int rc = 0;
+    for (uint32_t i = 0; i < CALLS; i++)
+        rc |= rml_distinct_merge((void *)distinct, (void *)distinct_twin);
+    RML_CHECK(rc == 0);
+    return CALLS;
+}
+
+static uint32_t distinct_ask(void)
+{
+    for (uint32_t i = 0; i < CALLS; i++)
+        sink += (double)rml_distinct_count((void *)distinct);
+    return CALLS;
+}
+
+#define TOP_COUNTERS 64u
+
+static uint64_t top[1024], top_twin[1024];
+
+static uint32_t top_add(void)
+{
+    int rc = 0;
+    rml_top_init((void *)top, sizeof top, TOP_COUNTERS, sizeof values[0]);
+    for (uint32_t i = 0; i < value_count; i++) {
+        double value = floor(values[i]);  // few come often, most rarely
+        rc |= rml_top_add((void *)top, &value);
+    }
+    RML_CHECK(rc == 0);
+    memcpy(top_twin, top, sizeof top);
+    return value_count;
+}
+
+static uint32_t top_merge(void)
+{
+    int rc = 0;
+    for (uint32_t i = 0; i < CALLS; i++)
+        rc |= rml_top_merge((void *)top, (void *)top_twin);
+    RML_CHECK(rc == 0);
+    return CALLS;
+}
+
+static uint32_t decay_add(void)
+{
+    struct rml_decay decay = {0};
+    double mean = 0;
+    for (uint32_t i = 0; i < value_count; i++)
+        rml_decay_add(&decay, 1000000, (int64_t)(i ^ 5) * 1000, values[i]);
+    RML_CHECK(rml_decay_mean(&decay, &mean));
+    sink += mean;
+    return value_count;
+}
+
+static void rewind_values(void *context)
+{
+    *(bool *)context = false;
+}
+
+static bool all_values(void *context, const double **ret_values, uint32_t *ret_count)
+{
+    bool *done = context, was_done = *done;
+    *done = true;
+    *ret_values = values;
+    *ret_count = value_count;
+    return !was_done;
+}
+
+// The price of an exact quantile, by value kept.
+static uint32_t exact_ask(void)
+{
+    bool done = false;
+    double answer = 0;
+    const struct rml_exact_pieces pieces = {rewind_values, all_values, &done, value_count};
+    RML_CHECK(rml_exact_quantile(&pieces, 0.99, &answer));
+    sink += answer;
+    return value_count;
+}
+
 static const struct {
     const char *sketch, *what;
     uint32_t (*once)(void);
@@ -146,6 +254,14 @@ static const struct {
     {"quantile_of_32", "add", quantile_add_few, NULL},
     {"quantile", "merge", quantile_merge, quantile_two},
     {"quantile", "ask", quantile_ask, quantile_add},
+    {"exact", "ask_per_value", exact_ask, NULL},
+    {"distinct", "add", distinct_add, NULL},
+    {"distinct_of_300", "add", distinct_add_few, NULL},
+    {"distinct", "merge", distinct_merge, distinct_add},
+    {"distinct", "ask", distinct_ask, distinct_add},
+    {"top_of_64", "add", top_add, NULL},
+    {"top_of_64", "merge", top_merge, top_add},
+    {"decay", "add", decay_add, NULL},
 };
 
 static bool read_count(const char *text, uint32_t *ret_count)
