@@ -24,6 +24,11 @@ stages:
     key: kind
     window: {type: sliding, size: 5m, every: 30s}
     aggregate: &AGGREGATES
+  bursts:
+    from: requests
+    key: kind
+    window: {type: session, gap: 1500ms}
+    aggregate: &AGGREGATES
 """.replace("&AGGREGATES", """
       n: count()
       context_sum: sum(context)
@@ -46,6 +51,19 @@ select s, s + :size, kind, 0, count(*),
   sum(generated), avg(generated), min(generated), max(generated)
 from starts join t on t.ts >= s and t.ts < s + :size
 group by s, kind order by s, kind
+"""
+
+# Sessions without a loop: a record begins one when the one before it lies a gap back; the running count of
+# beginnings is the session's number.
+SESSION_SQL = """
+with
+  marked as (select *, ts - lag(ts) over (order by ts) >= :gap as begins from t),
+  numbered as (select *, sum(coalesce(begins, 1)) over (order by ts rows unbounded preceding) as n
+               from marked)
+select min(ts), max(ts) + :gap, kind, 0, 'false', count(*),
+  sum(context), avg(context), min(context), max(context),
+  sum(generated), avg(generated), min(generated), max(generated)
+from numbered group by n, kind order by min(ts)
 """
 
 
@@ -76,7 +94,7 @@ class Traces(harness.Scenario):
             "replay", pipeline, "--input", "requests=trace.csv", "--map", "ts=TIMESTAMP",
             "--map", "context=ContextTokens", "--map", "generated=GeneratedTokens",
             "--set", f"kind={kind}", "--output", "minutes=minutes.csv",
-            "--output", "sliding=sliding.jsonl", "--json")
+            "--output", "sliding=sliding.jsonl", "--output", "bursts=bursts.csv", "--json")
         balance = json.loads(done.stderr)
         self.assertTrue(balance["adds_up"])
         total, = db.execute("select count(*) from t").fetchone()
@@ -88,6 +106,9 @@ class Traces(harness.Scenario):
         sliding = db.execute(TRACE_SQL, {"size": 300 * 10**9, "every": 30 * 10**9}).fetchall()
         rows = harness.rows_of_jsonl((self.dir / "sliding.jsonl").read_text())
         self.compare(rows, sliding)
+        sessions = db.execute(SESSION_SQL, {"gap": 1500 * 10**6}).fetchall()
+        self.compare(harness.rows_of_csv((self.dir / "bursts.csv").read_text()), sessions)
+        self.assertGreater(len(sessions), 100)
         self.assertGreater(len(tumbling), 40)
         self.assertGreater(len(sliding), 100)
 
