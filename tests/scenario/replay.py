@@ -27,7 +27,7 @@ stages:
   bursts:
     from: requests
     key: kind
-    window: {type: session, gap: 1500ms}
+    window: {type: session, gap: 700ms}
     aggregate: &AGGREGATES
 """.replace("&AGGREGATES", """
       n: count()
@@ -106,7 +106,7 @@ class Traces(harness.Scenario):
         sliding = db.execute(TRACE_SQL, {"size": 300 * 10**9, "every": 30 * 10**9}).fetchall()
         rows = harness.rows_of_jsonl((self.dir / "sliding.jsonl").read_text())
         self.compare(rows, sliding)
-        sessions = db.execute(SESSION_SQL, {"gap": 1500 * 10**6}).fetchall()
+        sessions = db.execute(SESSION_SQL, {"gap": 700 * 10**6}).fetchall()
         self.compare(harness.rows_of_csv((self.dir / "bursts.csv").read_text()), sessions)
         self.assertGreater(len(sessions), 100)
         self.assertGreater(len(tumbling), 40)
