@@ -148,6 +148,11 @@ class Tree(harness.Scenario):
         dynamic = output("readelf", "-dW", self.libs / "libringmill-client.so")
         self.assertEqual(re.findall(r"NEEDED.*\[(.*)\]", dynamic), ["libc.so.6"])
 
+    def test_the_demo_finds_its_programs(self):
+        out = self.ringmill("demo", "--seconds", "1", "--rate", "1000", "--producers", "1").stdout
+        self.assertRegex(out, r"\nbalance +\d+ written = ")
+        self.assertEqual(self.left_behind(), [])
+
     def test_the_programs_say_their_version(self):
         self.assertRegex(self.ringmill("--version").stdout, r"^ringmill \d+\.\d+\.\d+$")
 

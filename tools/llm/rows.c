@@ -1,0 +1,226 @@
+/*
+ * ringmill-llm-rows - a subscriber process: shows the seconds of the pipeline `llm` as they close,
+ * until the pipeline ends.
+ *
+ *     ringmill-llm-rows llm/per_second [TALLY]
+ *
+ * TALLY is a descriptor that `ringmill demo` passes on (tally.h). It links the client library alone.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "llm.h"
+#include "runtime/client/subscribe.h"
+#include "tools/llm/tally.h"
+
+#define WINDOWS_KEPT 8u   // corrections reach back by three seconds
+#define MODELS_MAX   64u  // that a second is shown of
+#define SHOWN        5u
+#define QUIET_NS     INT64_C(20000000)  // no row for so long: the second's rows are all there
+
+struct second {
+    int64_t start_ns;
+    uint32_t models;
+    bool shown;
+    int64_t latency_ns;  // of its first row; -1: not measured
+    struct per_second_row rows[MODELS_MAX];
+};
+
+struct watch {
+    struct rml_subscriber *subscriber;
+    struct llm_tally *tally;
+    struct second seconds[WINDOWS_KEPT];
+    struct second *open;  // has rows and is not shown yet; NULL: none
+    uint64_t rows, corrections, counted;
+    uint32_t samples;
+};
+
+/* Showing */
+
+static int by_calls(const void *left, const void *right)
+{
+    const struct per_second_row *a = left, *b = right;
+    return (a->calls < b->calls) - (a->calls > b->calls);
+}
+
+static double percent(uint64_t part, uint64_t whole)
+{
+    return whole == 0 ? 0 : 100 * (double)part / (double)whole;
+}
+
+static void show(struct second *second)
+{
+    uint64_t calls = 0, errors = 0;
+    for (uint32_t i = 0; i < second->models; i++) {
+        calls += second->rows[i].calls;
+        errors += second->rows[i].errors;
+    }
+    time_t seconds = (time_t)(second->start_ns / 1000000000);
+    struct tm utc;
+    gmtime_r(&seconds, &utc);
+    printf("\n%02d:%02d:%02d  %9" PRIu64 " calls of %2u models, %.1f %% failed", utc.tm_hour,
+           utc.tm_min, utc.tm_sec, calls, second->models, percent(errors, calls));
+    if (second->latency_ns >= 0)
+        printf("; here %.2f ms after it closed", (double)second->latency_ns * 1e-6);
+    printf("\n");
+    qsort(second->rows, second->models, sizeof second->rows[0], by_calls);
+    for (uint32_t i = 0; i < second->models && i < SHOWN; i++) {
+        const struct per_second_row *row = &second->rows[i];
+        printf("  %-14.16s %9" PRIu64 " calls  %5.1f %% failed  %7.0f ms avg  %8.0f ms max  "
+               "%7.2f M tokens\n",
+               row->model, row->calls, percent(row->errors, row->calls), row->avg_ms,
+               (double)row->max_ms, (double)row->tokens * 1e-6);
+    }
+    if (second->models > SHOWN)
+        printf("  and %u more\n", second->models - SHOWN);
+    fflush(stdout);
+    second->shown = true;
+}
+
+static void show_open(struct watch *watch)
+{
+    if (watch->open != NULL && !watch->open->shown)
+        show(watch->open);
+    watch->open = NULL;
+}
+
+/* Measuring */
+
+// From when the last producer could let the window close until now; -1: that is not known.
+static int64_t latency_of(const struct watch *watch, const struct per_second_row *row)
+{
+    int64_t now = llm_monotonic_ns(), last = 0;
+    if (watch->tally == NULL || row->revision > 0)
+        return -1;
+    int window = llm_tally_window(watch->tally, row->window_end);
+    for (uint32_t i = 0; window >= 0 && i < watch->tally->producer_count; i++) {
+        // acquire: llm.closed
+        int64_t closed = atomic_load_explicit(&watch->tally->producers[i].closed_ns[window],
+                                              memory_order_acquire);
+        if (closed == 0)  // it has not come so far: something else than a record closed the window
+            return -1;
+        last = closed > last ? closed : last;
+    }
+    return last == 0 || last > now ? -1 : now - last;
+}
+
+static void keep_sample(struct watch *watch, int64_t latency_ns)
+{
+    if (latency_ns < 0 || watch->samples == LLM_SAMPLES_MAX)
+        return;
+    // relaxed: read once this process has ended
+    atomic_store_explicit(&watch->tally->rows.sample_ns[watch->samples++], latency_ns,
+                          memory_order_relaxed);
+}
+
+static void sum_up(const struct watch *watch)
+{
+    if (watch->tally == NULL)
+        return;
+    struct llm_tally_rows *account = &watch->tally->rows;
+    // relaxed: read once this process has ended
+    atomic_store_explicit(&account->rows, watch->rows, memory_order_relaxed);
+    // relaxed: as above
+    atomic_store_explicit(&account->corrections, watch->corrections, memory_order_relaxed);
+    // relaxed: as above
+    atomic_store_explicit(&account->counted, watch->counted, memory_order_relaxed);
+    // relaxed: as above
+    atomic_store_explicit(&account->missed, rml_subscriber_missed(watch->subscriber),
+                          memory_order_relaxed);
+    // relaxed: as above
+    atomic_store_explicit(&account->sample_count, watch->samples, memory_order_relaxed);
+}
+
+/* Taking rows */
+
+static struct second *find_second(struct watch *watch, int64_t start_ns)
+{
+    struct second *oldest = &watch->seconds[0];
+    for (uint32_t i = 0; i < WINDOWS_KEPT; i++) {
+        struct second *second = &watch->seconds[i];
+        if (second->start_ns == start_ns)
+            return second;
+        if (second->start_ns < oldest->start_ns)
+            oldest = second;
+    }
+    *oldest = (struct second){.start_ns = start_ns, .latency_ns = -1};
+    return oldest;
+}
+
+static void take(struct watch *watch, const struct per_second_row *row)
+{
+    int64_t latency = latency_of(watch, row);
+    struct second *second = find_second(watch, row->window_start);
+    uint32_t i = 0;
+    while (i < second->models && memcmp(second->rows[i].model, row->model, sizeof row->model) != 0)
+        i++;
+    if (i == MODELS_MAX) {
+        fprintf(stderr, "ringmill-llm-rows: a second with more than %u models\n", MODELS_MAX);
+        exit(1);
+    }
+    if (i == second->models) {
+        second->models++;
+        second->rows[i].calls = 0;
+    }
+    watch->rows++;
+    watch->corrections += row->revision > 0;
+    watch->counted += row->calls - second->rows[i].calls;  // what a correction adds
+    second->rows[i] = *row;
+    keep_sample(watch, latency);
+    if (second != watch->open && !second->shown) {
+        show_open(watch);
+        watch->open = second;
+        second->latency_ns = latency;
+    }
+}
+
+static int follow(struct watch *watch)
+{
+    int rc;
+    while ((rc = rml_subscriber_wait(watch->subscriber, watch->open != NULL ? QUIET_NS : -1))
+           >= 0) {
+        struct per_second_row row;
+        if (rc == 0)
+            show_open(watch);
+        while (rml_subscriber_read(watch->subscriber, &row, NULL) > 0)
+            take(watch, &row);
+    }
+    show_open(watch);
+    return rc;
+}
+
+int main(int argc, char **argv)
+{
+    static struct watch watch;
+    if (argc != 2 && argc != 3) {
+        fprintf(stderr, "usage: ringmill-llm-rows PIPELINE/STAGE [TALLY]\n");
+        return 2;
+    }
+    if (argc > 2 && (watch.tally = llm_tally_attach(argv[2])) == NULL) {
+        fprintf(stderr, "ringmill-llm-rows: %s is no tally\n", argv[2]);
+        return 2;
+    }
+    for (uint32_t i = 0; i < WINDOWS_KEPT; i++)
+        watch.seconds[i].start_ns = INT64_MIN;
+    char error[RML_SUBSCRIBER_ERROR_BYTES];
+    int rc = rml_subscriber_open(&watch.subscriber, argv[1], PER_SECOND_ROW_SCHEMA_HASH,
+                                 sizeof(struct per_second_row), NULL, error, sizeof error);
+    if (rc < 0) {
+        fprintf(stderr, "ringmill-llm-rows: %s\n", error);
+        return 1;
+    }
+    if (watch.tally != NULL) {
+        // release: llm.there
+        atomic_store_explicit(&watch.tally->rows.is_there, 1, memory_order_release);
+    }
+    rc = follow(&watch);
+    sum_up(&watch);
+    rml_subscriber_close(watch.subscriber);
+    return rc == -EPIPE ? 0 : 1;
+}
