@@ -155,15 +155,21 @@ void rml_read_stages(struct rml_reader *reader, const struct rml_values *file);
 void rml_read_sinks(struct rml_reader *reader, const struct rml_values *file);
 void rml_read_tests(struct rml_reader *reader, const struct rml_values *file);
 
-/* The window, key and aggregates of a stage; names of columns only where they are known. */
 /* A key of a section that what is written besides leaves without meaning has no default either. */
 void rml_reader_forget_default(struct rml_reader *reader, const struct rml_values *values,
                                enum rml_setting setting);
 
 void rml_read_shape(struct rml_reader *reader, const struct rml_reader_stage *draft,
                     struct rml_plan_window *window);
+/* The window, key and aggregates of a stage; names of columns only where they are known. */
 void rml_read_window(struct rml_reader *reader, const struct rml_reader_stage *draft,
                      struct rml_plan_stage *stage, bool columns_known);
+
+void rml_read_aggregates(struct rml_reader *reader, const struct rml_reader_stage *draft,
+                         struct rml_plan_stage *stage, bool columns_known);
+
+/* Is that a column of every window stage's rows? */
+bool rml_reader_is_reserved(const char *name);
 
 /* Give `expr` a column of the source's frame, filled by `stage`; RML_FIELD_ABSENT if there is no room
  * (reported). The expression becomes the stage's, or is freed. */

@@ -1,0 +1,210 @@
+#include <stdio.h>
+#include <string.h>
+
+#include "runtime/plan/reader.h"
+
+/* `function(argument)` taken apart: offsets into the scalar's text. */
+struct call {
+    uint32_t name_length;
+    uint32_t argument, argument_length;  // without blanks around it
+};
+
+static bool is_blank(char c)
+{
+    return c == ' ' || c == '\t' || c == '\n';
+}
+
+static bool take_call_apart(const struct rml_yaml_node *node, struct call *ret_call)
+{
+    const char *open = strchr(node->text, '(');
+    uint32_t end = node->text_length;
+    while (end > 0 && is_blank(node->text[end - 1]))
+        end--;
+    if (open == NULL || end == 0 || node->text[end - 1] != ')')
+        return false;
+    uint32_t from = (uint32_t)(open - node->text) + 1, to = end - 1;
+    uint32_t name_length = from - 1;
+    while (name_length > 0 && is_blank(node->text[name_length - 1]))
+        name_length--;
+    while (from < to && is_blank(node->text[from]))
+        from++;
+    while (to > from && is_blank(node->text[to - 1]))
+        to--;
+    *ret_call = (struct call){name_length, from, to - from};
+    return name_length > 0;
+}
+
+/* The aggregates of one stage while they are read. */
+struct aggregates {
+    struct rml_reader *reader;
+    const struct rml_reader_stage *draft;
+    struct rml_plan_stage *stage;
+    bool columns_known;
+    uint32_t argument_count;  // expressions so far: those in the same words share one column
+
+    struct {
+        const char *text;
+        uint32_t length, column;
+    } arguments[RML_AGGREGATES_MAX];
+};
+
+static uint32_t find_function(const struct aggregates *all, const struct rml_yaml_node *node,
+                              const struct call *call)
+{
+    const struct rml_functions *functions = all->reader->functions;
+    struct rml_names names = {0};
+    for (uint32_t f = 0; f < functions->count; f++) {
+        const char *name = functions->list[f].name;
+        if (strlen(name) == call->name_length && memcmp(name, node->text, call->name_length) == 0)
+            return f;
+        rml_names_add(&names, name);
+    }
+    char word[RML_NAME_MAX + 1], hint[160];
+    snprintf(word, sizeof word, "%.*s", (int)call->name_length, node->text);
+    rml_names_hint(&names, word, hint, sizeof hint);
+    rml_report_add(all->reader->report, rml_yaml_part(node, 0, call->name_length), hint,
+                   "%s: there is no aggregate function %s", all->draft->values.what, word);
+    return UINT32_MAX;
+}
+
+// The frame column of the argument, mapped for the purpose unless it is a column by itself.
+static uint32_t argument_column(struct aggregates *all, const struct rml_yaml_node *node,
+                                const struct call *call)
+{
+    struct rml_reader *reader = all->reader;
+    uint32_t source = all->draft->source;
+    const char *text = node->text + call->argument;
+    uint32_t length = call->argument_length;
+    uint32_t column =
+        rml_reader_column(&reader->plan->sources[source].frame, all->stage->visible, text, length);
+    if (column != RML_FIELD_ABSENT)
+        return column;
+    for (uint32_t i = 0; i < all->argument_count; i++)
+        if (all->arguments[i].length == length && memcmp(all->arguments[i].text, text, length) == 0)
+            return all->arguments[i].column;
+
+    struct rml_expr *expr =
+        rml_reader_expr(reader, source, all->stage->visible, node, call->argument, length);
+    if (expr == NULL)
+        return RML_FIELD_ABSENT;
+    // the dot keeps the name out of reach of expressions
+    char name[2 * RML_NAME_MAX + 2];
+    snprintf(name, sizeof name, "%s.%s", all->stage->name, node->key->text);
+    column = rml_reader_add_mapped(reader, all->draft, all->stage, name, expr, node->place);
+    if (column != RML_FIELD_ABSENT) {
+        all->arguments[all->argument_count].text = text;
+        all->arguments[all->argument_count].length = length;
+        all->arguments[all->argument_count++].column = column;
+    }
+    return column;
+}
+
+static bool argument_fits(enum rml_function_argument wanted, enum rml_type type)
+{
+    return wanted == RML_ARGUMENT_BOOL ? type == RML_BOOL : rml_type_is_number(type);
+}
+
+static bool read_argument(struct aggregates *all, const struct rml_yaml_node *node,
+                          const struct call *call, const struct rml_function *function,
+                          struct rml_plan_aggregate *aggregate)
+{
+    struct rml_report *report = all->reader->report;
+    const char *what = all->draft->values.what;
+    struct rml_place place = rml_yaml_part(node, call->argument, call->argument_length);
+    enum rml_type type = RML_U64;
+    aggregate->column = RML_FIELD_ABSENT;
+    if (function->argument == RML_ARGUMENT_NONE) {
+        if (call->argument_length > 0) {
+            rml_report_add(report, place, "count_if(condition) counts some of the records",
+                           "%s: %s takes nothing between its parentheses", what, function->name);
+            return false;
+        }
+    } else {
+        if (call->argument_length == 0) {
+            rml_report_add(report, node->place, function->sentence,
+                           "%s: %s needs a column or an expression between its parentheses", what,
+                           function->name);
+            return false;
+        }
+        if (!all->columns_known)
+            return false;
+        aggregate->column = argument_column(all, node, call);
+        if (aggregate->column == RML_FIELD_ABSENT)
+            return false;
+        const struct rml_frame *frame = &all->reader->plan->sources[all->draft->source].frame;
+        type = frame->columns[aggregate->column].type;
+        if (!argument_fits(function->argument, type)) {
+            rml_report_add(report, place, function->sentence, "%s: %s takes a %s, this is a %s",
+                           what, function->name,
+                           function->argument == RML_ARGUMENT_BOOL ? "bool" : "number",
+                           rml_type_info[type].name);
+            return false;
+        }
+    }
+    aggregate->type = function->type(type);
+    aggregate->nullable = function->nullable;
+    return true;
+}
+
+static bool name_is_free(const struct aggregates *all, const struct rml_yaml_node *node)
+{
+    const struct rml_reader *reader = all->reader;
+    const char *name = node->key->text;
+    bool taken = rml_reader_is_reserved(name);
+    for (uint32_t k = 0; k < all->stage->key_count && !taken; k++) {
+        taken = strcmp(reader->plan->sources[all->draft->source]
+                           .frame.columns[all->stage->key_columns[k]]
+                           .name,
+                       name)
+                == 0;
+    }
+    if (taken)
+        rml_report_add(reader->report, node->key->place, "choose another name",
+                       "%s: its results have a column %s already", all->draft->values.what, name);
+    return !taken;
+}
+
+static void read_aggregate(struct aggregates *all, const struct rml_yaml_node *node)
+{
+    struct rml_reader *reader = all->reader;
+    bool good = rml_reader_name(reader, node->key, "result column") && name_is_free(all, node);
+    struct call call;
+    if (node->kind != RML_YAML_SCALAR || !take_call_apart(node, &call)) {
+        if (node->kind != RML_YAML_BROKEN) {
+            rml_report_add(reader->report,
+                           node->kind == RML_YAML_SCALAR && node->text_length > 0
+                               ? node->place
+                               : node->key->place,
+                           "such as count() or sum(tokens)",
+                           "%s: an aggregate is a function and its argument in parentheses",
+                           all->draft->values.what);
+        }
+        return;
+    }
+    uint32_t f = find_function(all, node, &call);
+    if (f == UINT32_MAX)
+        return;
+    struct rml_plan_aggregate aggregate = {.function = f};
+    good &= read_argument(all, node, &call, &reader->functions->list[f], &aggregate);
+    if (!good)
+        return;
+    snprintf(aggregate.name, sizeof aggregate.name, "%s", node->key->text);
+    all->stage->aggregates[all->stage->aggregate_count++] = aggregate;
+}
+
+void rml_read_aggregates(struct rml_reader *reader, const struct rml_reader_stage *draft,
+                         struct rml_plan_stage *stage, bool columns_known)
+{
+    if (draft->values.at[RML_SET_STAGE_AGGREGATE] == NULL)
+        rml_report_add(reader->report, draft->values.place, "such as  aggregate: {calls: count()}",
+                       "%s: a window needs aggregates", draft->values.what);
+    const struct rml_yaml_node *node =
+        rml_reader_mapping(reader, &draft->values, RML_SET_STAGE_AGGREGATE, RML_AGGREGATES_MAX);
+    if (node == NULL)
+        return;
+    stage->aggregates = rml_arena_give(reader->arena, node->count, sizeof *stage->aggregates);
+    struct aggregates all = {
+        .reader = reader, .draft = draft, .stage = stage, .columns_known = columns_known};
+    for (const struct rml_yaml_node *n = node->first; n != NULL; n = n->next)
+        read_aggregate(&all, n);
+}
