@@ -121,7 +121,7 @@ static bool engine_answers(const struct demo *demo)
     struct rml_err err = {0};
     struct ucred peer = {0};
     socklen_t bytes = sizeof peer;
-    int fd = rml_wire_connect(demo->pipeline, &err);
+    int fd = rml_wire_connect(demo->pipeline, SECOND, &err);
     if (fd < 0)
         return false;
     bool ours = getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &bytes) == 0
