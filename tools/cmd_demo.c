@@ -132,8 +132,8 @@ static bool engine_answers(const struct demo *demo)
 
 static bool rows_are_seen(const struct demo *demo)
 {
-    // acquire: llm.there
-    return atomic_load_explicit(&demo->tally->rows.is_there, memory_order_acquire) != 0;
+    // relaxed: the engine has let it in, and this word carries nothing else
+    return atomic_load_explicit(&demo->tally->rows.is_there, memory_order_relaxed) != 0;
 }
 
 /* Starting */
@@ -249,18 +249,13 @@ static int by_size(const void *left, const void *right)
     return (a > b) - (a < b);
 }
 
-static void print_latency(const struct llm_tally *tally)
+static void print_latency(struct llm_tally_rows *rows)
 {
-    static int64_t samples[LLM_SAMPLES_MAX];
-    // relaxed: all of this was written by processes that have ended
-    uint32_t count = atomic_load_explicit(&tally->rows.sample_count, memory_order_relaxed);
+    int64_t *samples = rows->sample_ns;
+    uint32_t count = rows->sample_count;
     if (count == 0) {
         printf("latency  no second closed while records came\n");
         return;
-    }
-    for (uint32_t i = 0; i < count; i++) {
-        // relaxed: as above
-        samples[i] = atomic_load_explicit(&tally->rows.sample_ns[i], memory_order_relaxed);
     }
     qsort(samples, count, sizeof samples[0], by_size);
     printf(
@@ -272,7 +267,7 @@ static void print_latency(const struct llm_tally *tally)
 }
 
 struct sums {
-    uint64_t written, gone, counted, missed;
+    uint64_t written, gone;
     int64_t first_ns, last_ns;
 };
 
@@ -281,38 +276,29 @@ static struct sums add_up(const struct llm_tally *tally)
     struct sums sums = {.first_ns = INT64_MAX};
     for (uint32_t i = 0; i < tally->producer_count; i++) {
         const struct llm_tally_producer *producer = &tally->producers[i];
-        // relaxed: all of this was written by processes that have ended
-        int64_t first = atomic_load_explicit(&producer->first_ns, memory_order_relaxed);
-        // relaxed: as above
-        int64_t last = atomic_load_explicit(&producer->last_ns, memory_order_relaxed);
-        // relaxed: as above
-        sums.written += atomic_load_explicit(&producer->written, memory_order_relaxed);
-        // relaxed: as above
-        sums.gone += atomic_load_explicit(&producer->gone, memory_order_relaxed);
-        sums.first_ns = first < sums.first_ns ? first : sums.first_ns;
-        sums.last_ns = last > sums.last_ns ? last : sums.last_ns;
+        sums.written += producer->written;
+        sums.gone += producer->gone;
+        sums.first_ns = producer->first_ns < sums.first_ns ? producer->first_ns : sums.first_ns;
+        sums.last_ns = producer->last_ns > sums.last_ns ? producer->last_ns : sums.last_ns;
     }
-    // relaxed: as above
-    sums.counted = atomic_load_explicit(&tally->rows.counted, memory_order_relaxed);
-    // relaxed: as above
-    sums.missed = atomic_load_explicit(&tally->rows.missed, memory_order_relaxed);
     return sums;
 }
 
 static bool sum_up(const struct demo *demo)
 {
-    struct sums sums = add_up(demo->tally);
+    const struct sums sums = add_up(demo->tally);
+    struct llm_tally_rows *rows = &demo->tally->rows;
     double seconds = (double)(sums.last_ns - sums.first_ns) * 1e-9;
-    bool holds = sums.missed == 0 && sums.written == sums.counted + sums.gone;
+    bool holds = rows->missed == 0 && sums.written == rows->counted + sums.gone;
     printf("\nrate     %.0f records/s: %" PRIu64 " in %.2f s, from %" PRIu64 " process%s\n",
            (double)sums.written / seconds, sums.written, seconds, demo->producers,
            demo->producers == 1 ? "" : "es");
-    print_latency(demo->tally);
+    print_latency(rows);
     printf("balance  %" PRIu64 " written %s %" PRIu64 " counted in the subscriber's rows + %" PRIu64
            " filtered out",
-           sums.written, holds ? "=" : "IS NOT", sums.counted, sums.gone);
-    if (sums.missed > 0)
-        printf("; the subscriber missed %" PRIu64 " rows", sums.missed);
+           sums.written, holds ? "=" : "IS NOT", rows->counted, sums.gone);
+    if (rows->missed > 0)
+        printf("; the subscriber missed %" PRIu64 " rows", rows->missed);
     printf("\n");
     return holds;
 }

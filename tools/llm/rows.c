@@ -37,7 +37,7 @@ struct watch {
     struct llm_tally *tally;
     struct second seconds[WINDOWS_KEPT];
     struct second *open;  // has rows and is not shown yet; NULL: none
-    uint64_t rows, corrections, counted;
+    uint64_t counted;
     uint32_t samples;
 };
 
@@ -100,9 +100,9 @@ static int64_t latency_of(const struct watch *watch, const struct per_second_row
         return -1;
     int window = llm_tally_window(watch->tally, row->window_end);
     for (uint32_t i = 0; window >= 0 && i < watch->tally->producer_count; i++) {
-        // acquire: llm.closed
-        int64_t closed = atomic_load_explicit(&watch->tally->producers[i].closed_ns[window],
-                                              memory_order_acquire);
+        _Atomic int64_t *word = &watch->tally->producers[i].closed_ns[window];
+        // relaxed: written before the record that let this row come to be was published
+        int64_t closed = atomic_load_explicit(word, memory_order_relaxed);
         if (closed == 0)  // it has not come so far: something else than a record closed the window
             return -1;
         last = closed > last ? closed : last;
@@ -114,9 +114,7 @@ static void keep_sample(struct watch *watch, int64_t latency_ns)
 {
     if (latency_ns < 0 || watch->samples == LLM_SAMPLES_MAX)
         return;
-    // relaxed: read once this process has ended
-    atomic_store_explicit(&watch->tally->rows.sample_ns[watch->samples++], latency_ns,
-                          memory_order_relaxed);
+    watch->tally->rows.sample_ns[watch->samples++] = latency_ns;
 }
 
 static void sum_up(const struct watch *watch)
@@ -124,17 +122,9 @@ static void sum_up(const struct watch *watch)
     if (watch->tally == NULL)
         return;
     struct llm_tally_rows *account = &watch->tally->rows;
-    // relaxed: read once this process has ended
-    atomic_store_explicit(&account->rows, watch->rows, memory_order_relaxed);
-    // relaxed: as above
-    atomic_store_explicit(&account->corrections, watch->corrections, memory_order_relaxed);
-    // relaxed: as above
-    atomic_store_explicit(&account->counted, watch->counted, memory_order_relaxed);
-    // relaxed: as above
-    atomic_store_explicit(&account->missed, rml_subscriber_missed(watch->subscriber),
-                          memory_order_relaxed);
-    // relaxed: as above
-    atomic_store_explicit(&account->sample_count, watch->samples, memory_order_relaxed);
+    account->counted = watch->counted;
+    account->missed = rml_subscriber_missed(watch->subscriber);
+    account->sample_count = watch->samples;
 }
 
 /* Taking rows */
@@ -168,8 +158,6 @@ static void take(struct watch *watch, const struct per_second_row *row)
         second->models++;
         second->rows[i].calls = 0;
     }
-    watch->rows++;
-    watch->corrections += row->revision > 0;
     watch->counted += row->calls - second->rows[i].calls;  // what a correction adds
     second->rows[i] = *row;
     keep_sample(watch, latency);
@@ -216,8 +204,8 @@ int main(int argc, char **argv)
         return 1;
     }
     if (watch.tally != NULL) {
-        // release: llm.there
-        atomic_store_explicit(&watch.tally->rows.is_there, 1, memory_order_release);
+        // relaxed: the engine has let us in, and this word carries nothing else
+        atomic_store_explicit(&watch.tally->rows.is_there, 1, memory_order_relaxed);
     }
     rc = follow(&watch);
     sum_up(&watch);

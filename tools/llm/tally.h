@@ -16,23 +16,25 @@
 #define LLM_WINDOWS_MAX   4096   // beyond which the latency of windows is not measured
 #define LLM_SAMPLES_MAX   65536  // of latency
 
-/* A producer's account of itself. Times are of the monotonic clock, 0: not yet. */
+/* A producer's account of itself. But for closed_ns it is there once the process has ended. Times are of
+ * the monotonic clock. */
 struct llm_tally_producer {
-    _Alignas(64) _Atomic uint64_t written;  // records that the lane took
-    _Atomic uint64_t gone;  // of them, with status 0, which the pipeline filters out
-    _Atomic int64_t first_ns, last_ns;
-    /* When it began to put its first record that lets window i close, for all that it can tell. */
+    _Alignas(64) uint64_t written;  // records that the lane took
+    uint64_t gone;                  // of them, with status 0, which the pipeline filters out
+    int64_t first_ns, last_ns;
+    /* When it began to put its first record that lets window i close, for all that it can tell; 0: not
+     * yet. Read by who sees the window's rows, and so after it was written: the record carries it. */
     _Atomic int64_t closed_ns[LLM_WINDOWS_MAX];
 };
 
-/* The subscriber's account. */
+/* The subscriber's account. But for is_there it is there once the process has ended. */
 struct llm_tally_rows {
     _Alignas(64) _Atomic uint32_t is_there;  // it will see all rows from now on
-    _Atomic uint64_t rows, corrections, missed;
-    _Atomic uint64_t counted;  // calls, of the newest revision of every row
-    _Atomic uint32_t sample_count;
+    uint64_t missed;                         // rows
+    uint64_t counted;                        // calls, of the newest revision of every row
+    uint32_t sample_count;
     /* For a row on time: from the last producer's closed_ns of its window until it was read. */
-    _Atomic int64_t sample_ns[LLM_SAMPLES_MAX];
+    int64_t sample_ns[LLM_SAMPLES_MAX];
 };
 
 struct llm_tally {
