@@ -304,7 +304,8 @@ void rml_lane_in_sleep_end(struct rml_lane_in *in, uint32_t worker)
     uint64_t rings;
     struct iovec into = {.iov_base = &rings, .iov_len = sizeof rings};
     // Whether it was rung does not matter; that this call cannot wait does (layout.h, TRUST).
-    (void)preadv2(in->fds.wake[worker], &into, 1, -1, RWF_NOWAIT);
+    ssize_t got = preadv2(in->fds.wake[worker], &into, 1, -1, RWF_NOWAIT);
+    (void)got;
 }
 
 void rml_lane_in_detach(struct rml_lane_in *in, uint32_t code, const char *text)
