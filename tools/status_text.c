@@ -1,0 +1,156 @@
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "runtime/plan/units.h"
+#include "runtime/time/time.h"
+#include "tools/about.h"
+#include "tools/ctl.h"
+#include "tools/explain.h"
+#include "tools/status.h"
+#include "tools/table.h"
+
+static void print_head(const struct rml_status *status)
+{
+    const struct rml_board_head *head = status->board->head;
+    char since[40], up[32];
+    rml_ctl_second(head->start_ns, since);
+    rml_about_duration(rml_time_sub(status->wall_ns, head->start_ns), up);
+    printf("pipeline    %s\n", status->pipeline);
+    printf("state       %s\n", rml_ctl_state(status->board));
+    printf("file        %s\n", head->path);
+    printf("process     %" PRIu32 ", user %" PRIu32 "\n", head->pid, head->uid);
+    printf("up          %s, since %s\n", up, since);
+    printf("partitions  %" PRIu32 "\n", head->partitions);
+    printf("lanes       %" PRIu32 " of %" PRIu32 "\n", rml_ctl_lanes(status->board),
+           head->lanes_max);
+}
+
+static int print_workers(const struct rml_status *status)
+{
+    const struct rml_board *board = status->board;
+    static const char *const columns[] = {">WORKER", ">CPU",    ">STEPS",  ">RECORDS",
+                                          ">ASLEEP", ">SLEEPS", ">WAITED", ">LONGEST STEP"};
+    struct rml_table table;
+    rml_table_begin(&table, columns, sizeof columns / sizeof columns[0]);
+    for (uint32_t w = 0; w < board->head->workers; w++) {
+        const uint64_t *counts = status->look.totals.worker[w];
+        char asleep[32], waited[32], longest[32];
+        rml_about_duration((int64_t)status->look.asleep_ns[w], asleep);
+        rml_about_duration((int64_t)counts[RML_WORKER_backpressure_ns], waited);
+        int cpu = rml_board_cpu(board, w);
+        rml_table_row(&table);
+        rml_table_number(&table, w);
+        rml_table_cell(&table, cpu >= 0 ? "%d" : "any", cpu);
+        rml_table_number(&table, counts[RML_WORKER_steps]);
+        rml_table_number(&table, counts[RML_WORKER_records]);
+        rml_table_cell(&table, "%s", asleep);
+        rml_table_number(&table, counts[RML_WORKER_sleeps]);
+        rml_table_cell(&table, "%s", waited);
+        snprintf(longest, sizeof longest, "%.3fms", (double)counts[RML_WORKER_step_ns_max] / 1e6);
+        rml_table_cell(&table, "%s", longest);
+    }
+    return rml_table_end(&table, stdout);
+}
+
+static int print_sources(const struct rml_status *status)
+{
+    const struct rml_board *board = status->board;
+    static const char *const columns[] = {"SOURCE",     ">LANES",    ">PUBLISHED",
+                                          ">TAKEN",     ">BACKLOG",  ">DROPPED",
+                                          ">MALFORMED", "WATERMARK", ">BEHIND NOW"};
+    struct rml_table table;
+    rml_table_begin(&table, columns, sizeof columns / sizeof columns[0]);
+    for (uint32_t s = 0; s < board->head->sources; s++) {
+        const uint64_t *counts = status->look.totals.source[s];
+        char time[40] = "-", lag[32] = "-";
+        int64_t watermark;
+        if (rml_status_watermark(status, s, &watermark)) {
+            rml_time_print_rfc3339(watermark, time);
+            rml_about_duration(rml_time_sub(status->wall_ns, watermark), lag);
+        }
+        rml_table_row(&table);
+        rml_table_cell(&table, "%s", board->sources[s].name);
+        rml_table_number(&table, rml_status_lanes(status, s));
+        rml_table_number(&table, status->look.totals.published[s]);
+        rml_table_number(&table, counts[RML_SOURCE_taken]);
+        rml_table_number(&table, rml_status_backlog(status, s));
+        rml_table_number(&table, status->look.totals.dropped[s]);
+        rml_table_number(&table, counts[RML_SOURCE_malformed]);
+        rml_table_cell(&table, "%s", time);
+        rml_table_cell(&table, "%s", lag);
+    }
+    return rml_table_end(&table, stdout);
+}
+
+static int print_stages(const struct rml_status *status)
+{
+    const struct rml_board *board = status->board;
+    static const char *const columns[] = {"STAGE", "KIND",  "FROM",  ">IN",
+                                          ">OUT",  ">LATE", ">KEYS", ">STATE"};
+    struct rml_table table;
+    rml_table_begin(&table, columns, sizeof columns / sizeof columns[0]);
+    for (uint32_t s = 0; s < board->head->stages; s++) {
+        const struct rml_board_stage *stage = &board->stages[s];
+        const uint64_t *counts = status->look.totals.stage[s];
+        char from[RML_STATUS_NAME], state[32];
+        rml_status_from(board, s, from);
+        rml_size_print_about(counts[RML_STAGE_state_bytes], state);
+        rml_table_row(&table);
+        rml_table_cell(&table, "%s", stage->name);
+        rml_table_cell(&table, "%s",
+                       stage->kind == RML_STAGE_WINDOW ? rml_explain_window_kinds[stage->window]
+                                                       : rml_explain_stage_kinds[stage->kind]);
+        rml_table_cell(&table, "%s", from);
+        rml_table_number(&table, counts[RML_STAGE_in]);
+        rml_table_number(&table, rml_look_out(&status->look, board, s));
+        rml_table_number(&table, counts[RML_STAGE_late]);
+        rml_table_number(&table, counts[RML_STAGE_keys]);
+        rml_table_cell(&table, "%s", state);
+    }
+    return rml_table_end(&table, stdout);
+}
+
+static int print_sinks(const struct rml_status *status)
+{
+    const struct rml_board *board = status->board;
+    static const char *const columns[] = {"SINK",   "TYPE",  "FROM", ">ROWS",
+                                          ">BYTES", ">LOST", "FILE"};
+    struct rml_table table;
+    rml_table_begin(&table, columns, sizeof columns / sizeof columns[0]);
+    for (uint32_t s = 0; s < board->head->sinks; s++) {
+        const struct rml_board_sink *sink = &board->sinks[s];
+        const uint64_t *counts = status->look.totals.sink[s];
+        char from[256] = "", one[RML_STATUS_NAME];
+        size_t used = 0;
+        for (uint32_t i = 0; i < sink->from_count && used < sizeof from; i++) {
+            rml_status_output(board, sink->from[i], one);
+            used +=
+                (size_t)snprintf(from + used, sizeof from - used, "%s%s", i > 0 ? ", " : "", one);
+        }
+        bool is_ring = sink->kind == RML_SINK_RING;
+        rml_table_row(&table);
+        rml_table_cell(&table, "%s", sink->name);
+        rml_table_cell(&table, "%s", rml_explain_sink_kinds[sink->kind]);
+        rml_table_cell(&table, "%s", from);
+        // rows of a ring are written by the stage itself and counted there
+        rml_table_cell(&table, is_ring ? "-" : "%" PRIu64, counts[RML_SINK_rows]);
+        rml_table_cell(&table, is_ring ? "-" : "%" PRIu64, counts[RML_SINK_bytes]);
+        rml_table_cell(&table, is_ring ? "-" : "%" PRIu64, counts[RML_SINK_lost]);
+        rml_table_cell(&table, "%s", sink->path);
+    }
+    return rml_table_end(&table, stdout);
+}
+
+int rml_status_text(const struct rml_status *status)
+{
+    int (*const parts[])(const struct rml_status *) = {print_workers, print_sources, print_stages,
+                                                       print_sinks};
+    print_head(status);
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        printf("\n");
+        int rc = parts[i](status);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
