@@ -133,6 +133,29 @@ class Looking(Ctl):
         self.assertIn(f"in {RECORDS} = passed {RECORDS // 2} + filtered {RECORDS // 2}", said)
         self.assertIn("every record left by one door", said)
 
+    def test_every_member_is_in_the_manual(self):
+        manual = (harness.SOURCE / "docs" / "ringctl.md").read_text()
+
+        def members(value):
+            if isinstance(value, dict):
+                for name, inner in value.items():
+                    yield name
+                    yield from members(inner)
+            elif isinstance(value, list):
+                for inner in value:
+                    yield from members(inner)
+
+        looks = [json.loads(self.ringctl("ls", "--json").stdout)]
+        looks += [self.running.look(c) for c in ("status", "lanes", "balance")]
+        looks += [self.running.look("stat", "--count", "1", "--every", "10ms")]
+        looks += [self.running.look("drain")]
+        counters = {c for s in looks[1]["stages"] for c in s}
+        for look in looks:
+            self.assertEqual(look["schema"].split("/")[1], "1")
+            for name in members(look):
+                if name not in counters:  # a table has those, and they come and go by themselves
+                    self.assertIn(f"`{name}`", manual)
+
     def test_people_get_tables(self):
         said = self.running.ctl("status").stdout
         for word in ("state       running", "WORKER", "SOURCE", "STAGE", "SINK", "counts.csv"):
