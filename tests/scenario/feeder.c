@@ -3,13 +3,20 @@
  * (stream.py), and a word in a file that says how far it got, for when it is killed.
  *
  *     feeder PLACE SCHEMA_HASH SEED COUNT [keys N] [step NS] [disorder NS] [batch N] [pause US]
- *            [progress FILE] [hold]
+ *            [every N] [wait NS] [progress FILE] [die NS] [in-place] [gate] [hold]
  *
- * With `hold` it stays attached, with nothing more to say, until its standard input ends.
+ * It publishes after each `batch` records, and has the library publish after each `every` by itself.
+ * `wait` is how long a full lane may hold it up, -1 for ever. With `die` it kills itself with SIGKILL
+ * so long after its first publish, or `early`, before it attaches. `in-place` fills claimed cells
+ * instead of having records copied. With `gate` it feeds once its standard input says something; with
+ * `hold` it stays attached, with nothing more to say, until its standard input ends.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,9 +34,15 @@ struct event {
 };
 
 struct settings {
-    uint64_t seed, count, keys, step, disorder, batch, pause_us;
+    uint64_t seed, count, keys, step, disorder, batch, pause_us, every, wait_ns, die_ns;
     const char *progress_path;
-    int hold;
+    bool in_place, gate, early, hold;
+};
+
+/* What outlives this process, however it ends. Records below `published` are visible to the engine for
+ * certain; those from `begun` on are not, for certain. */
+struct progress {
+    _Atomic uint64_t begun, published;
 };
 
 /* splitmix64: G. L. Steele, D. Lea, C. H. Flood, "Fast splittable pseudorandom number generators",
@@ -59,15 +72,19 @@ static void read_settings(struct settings *s, int argc, char **argv)
     const struct {
         const char *name;
         uint64_t *value;
-    } numbers[] = {{"keys", &s->keys},
-                   {"step", &s->step},
-                   {"disorder", &s->disorder},
-                   {"batch", &s->batch},
-                   {"pause", &s->pause_us}};
+    } numbers[] = {{"keys", &s->keys},      {"step", &s->step},   {"disorder", &s->disorder},
+                   {"batch", &s->batch},    {"every", &s->every}, {"wait", &s->wait_ns},
+                   {"pause", &s->pause_us}, {"die", &s->die_ns}};
+
+    const struct {
+        const char *name;
+        bool *flag;
+    } flags[] = {
+        {"in-place", &s->in_place}, {"gate", &s->gate}, {"early", &s->early}, {"hold", &s->hold}};
 
     for (int i = 5; i < argc; i++) {
-        if (strcmp(argv[i], "hold") == 0)
-            s->hold = 1;
+        for (size_t n = 0; n < sizeof flags / sizeof flags[0]; n++)
+            *flags[n].flag = *flags[n].flag || strcmp(argv[i], flags[n].name) == 0;
         if (i + 1 >= argc)
             continue;
         if (strcmp(argv[i], "progress") == 0)
@@ -79,24 +96,54 @@ static void read_settings(struct settings *s, int argc, char **argv)
     }
 }
 
-/* A word that outlives this process, however it ends. */
-static volatile uint64_t *open_progress(const char *path)
+static struct progress *open_progress(const char *path)
 {
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (fd < 0 || ftruncate(fd, sizeof(uint64_t)) < 0)
+    if (fd < 0 || ftruncate(fd, sizeof(struct progress)) < 0)
         return NULL;
-    void *word = mmap(NULL, sizeof(uint64_t), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    void *memory = mmap(NULL, sizeof(struct progress), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     close(fd);
-    return word == MAP_FAILED ? NULL : word;
+    return memory == MAP_FAILED ? NULL : memory;
 }
 
-static int feed(struct rml_producer *producer, const struct settings *s,
-                volatile uint64_t *progress)
+/* Have the kernel kill us at a moment that nothing in the program can know of. */
+static void die_in(uint64_t ns)
+{
+    timer_t timer;
+    struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGKILL};
+    struct itimerspec when = {.it_value = {(time_t)(ns / 1000000000), (long)(ns % 1000000000)}};
+    if (timer_create(CLOCK_MONOTONIC, &event, &timer) < 0
+        || timer_settime(timer, 0, &when, NULL) < 0) {
+        perror("feeder: timer");
+        exit(1);
+    }
+}
+
+/* One record: 1, 0 when it was dropped, or an error. */
+static int give(struct rml_producer *producer, const struct settings *s, const struct event *event)
+{
+    if (!s->in_place)
+        return rml_producer_put(producer, event);
+    uint32_t partition = rml_producer_route(producer, event);
+    void *cell;
+    int32_t got = rml_producer_claim(producer, partition, 1, &cell);
+    if (got < 0)
+        return got;
+    if (got == 0)
+        return rml_producer_drop(producer, 1);
+    memcpy(cell, event, sizeof *event);
+    int rc = rml_producer_commit(producer, partition, 1);
+    return rc < 0 ? rc : 1;
+}
+
+static int feed(struct rml_producer *producer, const struct settings *s, struct progress *progress)
 {
     uint64_t pending = 0;
     for (uint64_t i = 0; i < s->count; i++) {
         struct event event = make_event(s, i);
-        int rc = rml_producer_put(producer, &event);
+        // before: a full lane has the library publish what it has
+        atomic_store(&progress->begun, i + 1);
+        int rc = give(producer, s, &event);
         if (rc < 0)
             return rc;
         if (++pending < s->batch && i + 1 < s->count)
@@ -105,8 +152,8 @@ static int feed(struct rml_producer *producer, const struct settings *s,
         rc = rml_producer_publish(producer);
         if (rc < 0)
             return rc;
-        if (progress != NULL)
-            *progress = i + 1;
+        if (atomic_exchange(&progress->published, i + 1) == 0 && s->die_ns > 0 && !s->early)
+            die_in(s->die_ns);
         if (s->pause_us > 0)
             nanosleep(&(struct timespec){.tv_nsec = (long)s->pause_us * 1000}, NULL);
     }
@@ -119,25 +166,28 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: feeder PLACE SCHEMA_HASH SEED COUNT ...\n");
         return 2;
     }
+    // put never publishes by itself unless told to, so that a batch becomes visible as the scenario says
     struct settings s = {.seed = strtoull(argv[3], NULL, 10),
                          .count = strtoull(argv[4], NULL, 10),
                          .keys = 4,
                          .step = 1000000,
-                         .batch = 64};
+                         .batch = 64,
+                         .every = UINT32_MAX};
     read_settings(&s, argc, argv);
-    volatile uint64_t *progress = NULL;
-    if (s.progress_path != NULL) {
+    struct progress unseen = {0}, *progress = &unseen;
+    if (s.progress_path != NULL)
         progress = open_progress(s.progress_path);
-        if (progress == NULL) {
-            fprintf(stderr, "feeder: %s: %s\n", s.progress_path, strerror(errno));
-            return 1;
-        }
+    if (progress == NULL) {
+        fprintf(stderr, "feeder: %s: %s\n", s.progress_path, strerror(errno));
+        return 1;
     }
+    if (s.early)
+        die_in(s.die_ns);
 
     struct rml_producer *producer;
     char error[RML_PRODUCER_ERROR_BYTES];
-    /* put never publishes by itself here, so that a batch becomes visible as the scenario says. */
-    const struct rml_producer_options options = {.publish_every = UINT32_MAX};
+    const struct rml_producer_options options = {.publish_every = (uint32_t)s.every,
+                                                 .wait_ns = (int64_t)s.wait_ns};
     int rc = rml_producer_open(&producer, argv[1], strtoull(argv[2], NULL, 0), sizeof(struct event),
                                &options, error, sizeof error);
     if (rc < 0) {
@@ -146,6 +196,8 @@ int main(int argc, char **argv)
     }
     printf("attached\n");
     fflush(stdout);
+    if (s.gate)
+        getchar();
     rc = feed(producer, &s, progress);
     if (rc < 0) {
         char reason[200];

@@ -1,0 +1,118 @@
+"""Scenarios in which feeders write into a pipeline that runs, and what came of it is counted."""
+import os
+import re
+import struct
+import subprocess
+
+import harness
+import stream
+
+# Every record by itself, and all of them in windows. Nothing is ever late or idle, in whatever order
+# feeders come.
+PIPELINE = """
+version: 1
+pipeline: p
+schema: {event: %(schema)s}
+runtime: {partitions: 3, workers: 2%(runtime)s}
+sources:
+  events: {schema: event, event_time: ts, partition_by: [key], out_of_order: 1h, idle_after: 1h%(source)s}
+stages:
+  all: {from: events, filter: true}
+  sums: {from: events, key: key, window: {type: tumbling, size: 1s}, aggregate: %(aggregates)s}
+sinks:
+  records: {from: all, type: csv, path: %(records)s}
+  windows: {from: sums, type: csv, path: windows.csv}
+"""
+
+
+class Feeding(harness.Scenario):
+    def start(self, runtime="", source="", records="records.csv", **more):
+        text = PIPELINE % {"schema": stream.SCHEMA, "aggregates": stream.AGGREGATES,
+                           "runtime": runtime, "source": source, "records": records}
+        return self.start_text(text, **more)
+
+    def start_text(self, text, **more):
+        self.pipeline = self.run_pipeline(text, **more)
+        header = self.ringmill("gen", "header", self.dir / "p.yaml").stdout
+        self.hash = re.search(r"EVENT_SCHEMA_HASH UINT64_C\((\w+)\)", header)[1]
+        self.fds_at_start = self.fds()
+        return self.pipeline
+
+    def feeder(self, seed, count, *more, hash=None, program=harness.FEEDER, **popen):
+        """A feeder that leaves a word on how far it came in a file of its own."""
+        feeder = self.spawn(program, "p/events", hash or self.hash, seed, count, "progress",
+                            self.dir / f"progress-{seed}", *more, stdin=subprocess.PIPE, **popen)
+        feeder.seed = seed
+        return feeder
+
+    def attached(self, *feeders):
+        for feeder in feeders:
+            self.assertEqual(feeder.stdout.readline(), "attached\n")
+
+    def go(self, *feeders):
+        """Open the gates of feeders."""
+        for feeder in feeders:
+            feeder.stdin.write("\n")
+            feeder.stdin.flush()
+
+    def written(self, feeder):
+        """Wait for its end of feeding: how many records it wrote, and how many it dropped."""
+        line = feeder.stdout.readline()
+        found = re.fullmatch(r"written (\d+) dropped (\d+)\n", line)
+        self.assertIsNotNone(found, (line, feeder.poll()))
+        return tuple(int(n) for n in found.groups())
+
+    def progress(self, feeder):
+        """How many records it has begun to write, and how many of them are published for certain."""
+        path = self.dir / f"progress-{feeder.seed}"
+        data = path.read_bytes() if path.exists() else b""
+        return struct.unpack("=QQ", data) if len(data) == 16 else (0, 0)
+
+    def ends(self, feeder, want=0):
+        """Let a feeder that holds go, and wait for it. What it said as it ended."""
+        _, err = feeder.communicate("", timeout=harness.PATIENCE)
+        self.assertEqual(feeder.returncode, want, err)
+        return err
+
+    def fds(self):
+        return len(os.listdir(f"/proc/{self.pipeline.process.pid}/fd"))
+
+    def until_free(self):
+        """Wait until the engine is as it was before anybody came."""
+        harness.until("all lanes to be freed", lambda: self.pipeline.look("status")["lanes"] == 0)
+        harness.until("all descriptors to be closed", lambda: self.fds() == self.fds_at_start)
+
+    def until_taken(self, count):
+        def taken():
+            source, = self.pipeline.look("status")["sources"]
+            return source["taken"] == count == source["published"]
+
+        harness.until(f"{count} records to be taken", taken)
+
+    def until_asleep(self, feeder):
+        """Wait until the feeder waits for room: asleep, and not a record further than it was."""
+        stat = f"/proc/{feeder.pid}/stat"
+
+        def asleep():
+            before = self.progress(feeder)
+            with open(stat) as file:
+                state = file.read().rpartition(")")[2].split()[0]
+            with open(f"/proc/{feeder.pid}/syscall") as file:
+                call = file.read().split()[0]
+            return state == "S" and call == SYS_PPOLL and before[0] > 0
+
+        harness.until("the feeder to wait for room", asleep)
+
+    def records(self, path="records.csv"):
+        """The records that came through, in the order of their ids."""
+        rows = harness.rows_of_csv((self.dir / path).read_text())
+        return sorted(({n: int(v) for n, v in r.items()} for r in rows), key=lambda r: r["id"])
+
+    def check_windows(self, records):
+        """The windows are what the oracle makes of the records."""
+        wanted, _ = stream.windows(records, size=10**9, every=10**9, out_of_order=float("inf"))
+        rows = harness.rows_of_csv((self.dir / "windows.csv").read_text())
+        self.assertEqual(stream.ordered([stream.typed(r) for r in rows]), stream.ordered(wanted))
+
+
+SYS_PPOLL = {"x86_64": "271", "aarch64": "73"}[os.uname().machine]
