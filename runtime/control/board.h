@@ -169,8 +169,8 @@ int rml_board_rows(const struct rml_board *board, uint32_t stage, bool late,
 
 /* Counters as plain numbers, partitions added up. */
 struct rml_board_totals {
-    /* Of all lanes that ever fed a source: what producers published, and what they dropped because a
-     * lane was full, by their own account. */
+    /* Of all lanes that ever fed a source: what producers published before they were cut off, and what
+     * they dropped because a lane was full, by their own account. */
     uint64_t published[RML_SOURCES_MAX], dropped[RML_SOURCES_MAX];
     uint64_t source[RML_SOURCES_MAX][RML_SOURCE_COUNTERS];
     uint64_t stage[RML_STAGES_MAX][RML_STAGE_COUNTERS];

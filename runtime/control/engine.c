@@ -22,6 +22,7 @@ struct engine_lane {
     uint32_t source;
     uint32_t workers_left;
     bool finishing;
+    uint64_t published;  // as far as it was to be taken; of the workers that are done with it
     struct rml_board_lane row;
 };
 
@@ -180,10 +181,11 @@ void rml_engine_cut_off(struct rml_engine *engine, uint32_t index, int code, con
     show_lane(engine, index);
 }
 
-static void lane_done(struct rml_engine *engine, uint32_t index)
+static void lane_done(struct rml_engine *engine, uint32_t index, uint64_t published)
 {
     static const struct rml_board_lane nothing = {.state = RML_BOARD_LANE_FREE};
     struct engine_lane *lane = &engine->lanes[index];
+    lane->published += published;
     if (--lane->workers_left > 0)
         return;
     struct rml_lane_counts counts;
@@ -191,7 +193,7 @@ static void lane_done(struct rml_engine *engine, uint32_t index)
     struct rml_board_source *source = &engine->board.sources[lane->source];
     rml_board_lane_write(&engine->board, index, &nothing);
     rml_count(&source->lanes_gone, 1);
-    rml_count(&source->published_gone, counts.published);
+    rml_count(&source->published_gone, lane->published);
     rml_count(&source->dropped_gone, counts.dropped);
     rml_lane_in_close(lane->in);
     lane->in = NULL;
@@ -242,7 +244,7 @@ void rml_engine_poll(struct rml_engine *engine)
         while (rml_worker_hear(engine->workers[i], &news)) {
             switch ((enum rml_worker_report_kind)news.kind) {
             case RML_WORKER_LANE_DONE:
-                lane_done(engine, news.index);
+                lane_done(engine, news.index, news.published);
                 break;
             case RML_WORKER_LANE_FAULTY:
                 lane_faulty(engine, news.index);

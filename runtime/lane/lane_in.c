@@ -313,8 +313,8 @@ void rml_lane_in_detach(struct rml_lane_in *in, uint32_t code, const char *text)
     struct rml_lane_return_head *head = rml_lane_return_head(in->returns.memory);
     head->code = code;
     snprintf(head->text, sizeof head->text, "%s", text);
-    // release: lane.state
-    atomic_store_explicit(&head->state, RML_LANE_DETACHED, memory_order_release);
+    // total order: before a look at `publishes`; a publish that this look misses sees the state
+    atomic_store_explicit(&head->state, RML_LANE_DETACHED, memory_order_seq_cst);
     knock(in);
 }
 

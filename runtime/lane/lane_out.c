@@ -237,8 +237,8 @@ static struct part *part_of(struct rml_lane_out *out, uint32_t partition)
 
 static void see_state(struct rml_lane_out *out)
 {
-    // acquire: lane.state
-    if (atomic_load_explicit(&out->head->state, memory_order_acquire) != RML_LANE_ATTACHED)
+    // total order: after `publishes` was stored, so that what is published and not seen is known of
+    if (atomic_load_explicit(&out->head->state, memory_order_seq_cst) != RML_LANE_ATTACHED)
         out->detached = true;
 }
 
@@ -508,8 +508,8 @@ void rml_lane_out_drop(struct rml_lane_out *out, uint64_t records)
 
 int rml_lane_out_state(const struct rml_lane_out *out, uint32_t *ret_code, char *text)
 {
-    // acquire: lane.state
-    if (atomic_load_explicit(&out->head->state, memory_order_acquire) == RML_LANE_ATTACHED)
+    // total order: likewise
+    if (atomic_load_explicit(&out->head->state, memory_order_seq_cst) == RML_LANE_ATTACHED)
         return 0;
     if (ret_code != NULL)
         *ret_code = out->head->code;

@@ -19,12 +19,18 @@
  *
  *     lane.marks    publish -> peek     the contents of the marks below the count
  *     lane.time     publish -> peek     the positions published before the lane's time was stored
- *     lane.state    detach -> state     why the lane was detached
  *
  * and the rings' own two. lane.time is what lets a partition without records of its own go on: the
  * engine reads the lane's time first and the partition's position after it, so that every record
  * committed before that time was stored lies below that position; once they are taken, all later
  * records of the lane come after the time in the order of commits.
+ *
+ * CUTTING OFF
+ *
+ * The engine may end a lane while its producer writes: it stores the state, then looks at `publishes`
+ * and takes what is published by then; the producer stores `publishes`, then looks at the state. In
+ * the total order of these four either the engine sees the publish and takes it, or the producer sees
+ * that it was cut off. So what a producer publishes without being told is taken.
  *
  * SLEEP
  *

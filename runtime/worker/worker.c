@@ -170,12 +170,26 @@ static void step_all(struct rml_worker *w, const struct rml_step *step)
         take_step(w, &w->own[i], step, NULL);
 }
 
+static void give_report(struct rml_worker *w, struct rml_worker_report news)
+{
+    news.worker = w->options.index;
+    RML_CHECK(rml_queue_give(&w->reports, &news));  // holds two for each lane
+    rml_bell_ring(w->options.reports_bell);
+}
+
 static void report(struct rml_worker *w, enum rml_worker_report_kind kind, uint32_t source,
                    uint32_t index)
 {
-    const struct rml_worker_report news = {kind, w->options.index, source, index};
-    RML_CHECK(rml_queue_give(&w->reports, &news));  // holds two for each lane
-    rml_bell_ring(w->options.reports_bell);
+    give_report(w, (struct rml_worker_report){.kind = kind, .source = source, .index = index});
+}
+
+static void report_done(struct rml_worker *w, const struct rml_worker_lane *lane)
+{
+    struct rml_worker_report news = {
+        .kind = RML_WORKER_LANE_DONE, .source = lane->source, .index = lane->number};
+    for (uint32_t i = 0; i < w->own_count; i++)
+        news.published += lane->parts[i].final;
+    give_report(w, news);
 }
 
 // The partition is done with the lane. Once all are, an ending lane is forgotten and reported.
@@ -190,8 +204,13 @@ static void part_done(struct rml_worker *w, struct rml_worker_lane *lane, uint32
 static void lane_is_faulty(struct rml_worker *w, struct rml_worker_lane *lane)
 {
     for (uint32_t i = 0; i < w->own_count; i++) {
-        if (!lane->parts[i].done)
-            part_done(w, lane, i);
+        if (lane->parts[i].done)
+            continue;
+        // what it says to have published beyond cannot be believed
+        struct rml_lane_counts counts;
+        rml_lane_in_partition_counts(lane->in, w->own[i].index, &counts);
+        lane->parts[i].final = counts.taken;
+        part_done(w, lane, i);
     }
     report(w, RML_WORKER_LANE_FAULTY, lane->source, lane->number);
 }
@@ -252,9 +271,8 @@ static bool round_of_lane(struct rml_worker *w, struct rml_worker_lane *lane)
             any |= take_from(w, lane, i);
     }
     if (lane->ending && lane->parts_left == 0) {
-        uint32_t number = lane->number, source = lane->source;
         rml_worker_lanes_remove(&w->lanes, lane);
-        report(w, RML_WORKER_LANE_DONE, source, number);
+        report_done(w, lane);
         any = true;
     }
     return any;
@@ -277,7 +295,11 @@ static void lane_ends(struct rml_worker *w, uint32_t number)
     struct rml_worker_lane *lane = &w->lanes.lanes[number];
     RML_CHECK(lane->in != NULL && !lane->ending);
     lane->ending = true;
+    // A producer that was cut off and still publishes: either it is seen here, or it sees that it was.
+    (void)rml_lane_in_publishes(lane->in);
     for (uint32_t i = 0; i < w->own_count; i++) {
+        if (lane->parts[i].done)
+            continue;
         struct rml_lane_counts counts;
         rml_lane_in_partition_counts(lane->in, w->own[i].index, &counts);
         lane->parts[i].final = counts.published;

@@ -68,6 +68,7 @@ struct rml_worker_report {
     uint32_t worker;
     uint32_t source;
     uint32_t index;
+    uint64_t published;  // LANE_DONE: in this worker's partitions, of what was to be taken
 };
 
 struct rml_worker_options {

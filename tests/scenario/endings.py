@@ -1,0 +1,122 @@
+"""How a running pipeline ends: by signals, by death, and what those around it see of that."""
+import os
+import signal
+import time
+
+import feeding
+import harness
+import stream
+
+COUNT = 5000
+ENDLESS = 1 << 31
+
+
+class Draining(feeding.Feeding):
+    def drained_by(self, with_signal):
+        self.start()
+        feeder = self.feeder(1, COUNT, "hold")
+        self.attached(feeder)
+        self.assertEqual(self.written(feeder), (COUNT, 0))
+        _, err = self.pipeline.end(with_signal)
+        self.assertIn("draining: signalled", err)
+        self.assertIn("every record left by one door", err)
+        self.ends(feeder)
+        wanted = stream.events(1, COUNT)
+        self.assertEqual(self.records(), wanted)
+        self.check_windows(wanted)
+
+    def test_sigterm_fires_all_windows_and_completes_the_files(self):
+        self.drained_by(signal.SIGTERM)
+
+    def test_sigint_fires_all_windows_and_completes_the_files(self):
+        self.drained_by(signal.SIGINT)
+
+    def test_a_drain_in_mid_stream_takes_what_was_published_and_tells_the_producers(self):
+        for round_number in range(5):
+            with self.subTest(round=round_number):
+                self.start()
+                feeders = [self.feeder(seed, ENDLESS, "keys", 5, "batch", batch, "every", every,
+                                       "pause", 1, "wait", -1)
+                           for seed, batch, every in ((1, 1, 64), (2, 100, 7), (3, 64, 1 << 31))]
+                self.attached(*feeders)
+                for feeder in feeders:
+                    harness.until("records to flow", lambda f=feeder: self.progress(f)[1] > 300)
+                _, err = self.pipeline.end()
+                self.assertIn("every record left by one door", err)
+                came = self.records()
+                for feeder in feeders:
+                    self.assertIn("the pipeline drains", self.ends(feeder, want=1))
+                    begun, published = self.progress(feeder)
+                    made = {r["id"]: r for r in stream.events(feeder.seed, begun, 5)}
+                    mine = [r for r in came if r["id"] >> 32 == feeder.seed]
+                    self.assertEqual([made[r["id"]] for r in mine], mine)
+                    ids = {r["id"] for r in mine}
+                    self.assertEqual(len(ids), len(mine))
+                    missing = [i for i in range(published) if (feeder.seed << 32) + i not in ids]
+                    self.assertEqual(missing, [])
+                self.check_windows(came)
+
+
+class Names(feeding.Feeding):
+    def test_a_second_run_of_the_name_is_refused_and_names_the_process(self):
+        self.start()
+        done = self.ringmill("run", self.dir / "p.yaml", want=1)
+        self.assertIn(f"pipeline p is running already, as process {self.pipeline.process.pid}",
+                      done.stderr)
+        feeder = self.feeder(1, COUNT)  # the first has not been disturbed
+        self.attached(feeder)
+        self.written(feeder)
+        self.ends(feeder)
+        self.pipeline.end()
+        self.assertEqual(self.records(), stream.events(1, COUNT))
+
+    def test_a_run_after_a_death_clears_what_the_dead_one_left(self):
+        for with_files in (True, False):
+            self.start()
+            feeder = self.feeder(1, COUNT, "hold")
+            self.attached(feeder)
+            self.written(feeder)
+            self.pipeline.process.kill()
+            self.pipeline.process.wait()
+            self.assertNotEqual(self.left_behind(), [])
+            self.ends(feeder)
+            if not with_files:  # as after a reboot with a run directory that was half cleared
+                (self.rundir / "p" / "lock").unlink()
+        self.start()
+        feeder = self.feeder(2, COUNT)
+        self.attached(feeder)
+        self.written(feeder)
+        self.ends(feeder)
+        self.pipeline.end()
+        self.assertEqual(self.records(), stream.events(2, COUNT))
+
+
+class Dying(feeding.Feeding):
+    def kill(self, *feeders):
+        """Kill the engine; how long the feeders took to notice."""
+        self.pipeline.process.kill()
+        since = time.monotonic()
+        for feeder in feeders:
+            self.assertIn("Broken pipe", self.ends(feeder, want=1))
+        return time.monotonic() - since
+
+    def test_a_producer_is_told_when_its_engine_is_killed(self):
+        self.start()
+        feeders = [self.feeder(seed, ENDLESS, "batch", 10, "pause", 50, "wait", -1) for seed in (1, 2)]
+        self.attached(*feeders)
+        for feeder in feeders:
+            harness.until("records to flow", lambda f=feeder: self.progress(f)[1] > 100)
+        self.assertLess(self.kill(*feeders), 10)
+
+    def test_a_producer_that_waits_for_room_is_told_when_its_engine_is_killed(self):
+        self.start(source=", cells: 64")
+        feeder = self.feeder(1, ENDLESS, "gate", "wait", -1)
+        self.attached(feeder)
+        self.pipeline.process.send_signal(signal.SIGSTOP)
+        self.go(feeder)
+        self.until_asleep(feeder)
+        self.assertLess(self.kill(feeder), 10)
+
+
+if __name__ == "__main__":
+    harness.main()
