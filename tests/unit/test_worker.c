@@ -124,7 +124,7 @@ static void tell(enum rml_worker_message_kind kind, uint32_t index)
     assert_true(rml_worker_tell(f.worker, &message));
 }
 
-static void await_report(enum rml_worker_report_kind kind)
+static struct rml_worker_report await_report(enum rml_worker_report_kind kind)
 {
     struct rml_worker_report report;
     while (!rml_worker_hear(f.worker, &report)) {
@@ -136,6 +136,7 @@ static void await_report(enum rml_worker_report_kind kind)
         rml_bell_wait(&f.bell, -1);
     }
     assert_int_equal(report.kind, kind);
+    return report;
 }
 
 static void close_worker(bool started)
@@ -230,7 +231,7 @@ static void a_lane_that_ends_is_taken_to_what_it_had_published_and_no_further(vo
     rml_lane_out_publish(f.out[0]);
     while (rml_worker_round(f.worker))
         ;
-    await_report(RML_WORKER_LANE_DONE);
+    assert_int_equal(await_report(RML_WORKER_LANE_DONE).published, 100);
     assert_int_equal(taken(), 100);
     close_worker(false);
 }
@@ -258,7 +259,7 @@ static void a_lane_that_lies_is_reported_and_spares_the_others(void **state)
     tell(RML_WORKER_FINISH, 0);
     while (rml_worker_round(f.worker))
         ;
-    await_report(RML_WORKER_LANE_DONE);
+    assert_int_equal(await_report(RML_WORKER_LANE_DONE).published, 0);
     put(1, 2, 2, 1);
     rml_lane_out_publish(f.out[1]);
     while (rml_worker_round(f.worker))
