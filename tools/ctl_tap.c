@@ -2,10 +2,10 @@
 #include <inttypes.h>
 #include <poll.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "runtime/base/check.h"
 #include "runtime/base/err.h"
 #include "runtime/base/suggest.h"
 #include "runtime/client/subscribe.h"
@@ -21,14 +21,15 @@ static bool as_csv, from_oldest, rfc3339;
 static const char *count_text;
 static uint32_t count_count;
 
+#define TEXT_MAX 32768u  // a row of any schema fits
+
 struct tap {
     const struct rml_ctl *ctl;
     struct rml_view *view;
     struct rml_subscriber *subscriber;
     struct rml_schema schema;
-    unsigned char *record;
-    char *text;
-    uint32_t room;  // bytes of it
+    uint64_t record[RML_RECORD_MAX / 8];
+    char text[TEXT_MAX];
     uint64_t rows_left;
     uint64_t missed;  // rows, that has been said
 };
@@ -66,11 +67,7 @@ static int open_tap(struct tap *tap, struct rml_err *err)
         rc = rml_board_rows(&tap->view->board, stage, late, &tap->schema, err);
     if (rc < 0)
         return rc;
-    tap->room = rml_text_row_bytes_max(&tap->schema);
-    tap->record = malloc(tap->schema.record_bytes);
-    tap->text = malloc(tap->room);
-    if (tap->record == NULL || tap->text == NULL)
-        return RML_FAIL(err, -ENOMEM, "no memory for rows");
+    RML_CHECK(rml_text_row_bytes_max(&tap->schema) <= TEXT_MAX);
     char place[2 * RML_WIRE_NAME + 1], error[RML_SUBSCRIBER_ERROR_BYTES];
     snprintf(place, sizeof place, "%s/%s", tap->view->pipeline, tap->ctl->stage);
     const struct rml_subscriber_options options = {.from_oldest = from_oldest,
@@ -81,36 +78,31 @@ static int open_tap(struct tap *tap, struct rml_err *err)
     return rc < 0 ? RML_FAIL(err, rc == -ENOENT ? -ENODATA : rc, "%s", error) : 0;
 }
 
-static void close_tap(struct tap *tap)
-{
-    rml_subscriber_close(tap->subscriber);
-    free(tap->record);
-    free(tap->text);
-}
-
 /* Rows */
 
 static void print_row(struct tap *tap, const struct rml_row_info *info)
 {
     const struct rml_text_options options = {.rfc3339 = rfc3339};
     uint32_t used =
-        as_csv ? rml_text_row_csv(&tap->schema, tap->record, &options, tap->text, tap->room)
-               : rml_text_row_json(&tap->schema, tap->record, &options, tap->text, tap->room);
-    if (tap->ctl->as_json)
+        as_csv ? rml_text_row_csv(&tap->schema, tap->record, &options, tap->text, TEXT_MAX)
+               : rml_text_row_json(&tap->schema, tap->record, &options, tap->text, TEXT_MAX);
+    if (tap->ctl->as_json) {
         printf("{\"schema\":\"ringctl.tap/1\",\"partition\":%" PRIu32 ",\"seq\":%" PRIu64
                ",\"fire_ns\":%" PRId64 ",\"row\":%.*s}\n",
                info->partition, info->seq, info->fire_ns, (int)(used - 1), tap->text);
-    else
+    } else {
         fwrite(tap->text, 1, used, stdout);
+    }
 }
 
 static void say_missed(struct tap *tap)
 {
     uint64_t missed = rml_subscriber_missed(tap->subscriber);
-    if (missed > tap->missed)
+    if (missed > tap->missed) {
         fprintf(stderr,
                 "ringctl: missed %" PRIu64 " rows: they were overwritten before they were read\n",
                 missed - tap->missed);
+    }
     tap->missed = missed;
 }
 
@@ -155,8 +147,11 @@ static int show(const struct rml_ctl *ctl, struct rml_view *view)
     int64_t count = INT64_MAX;
     if (!rml_ctl_count("--count", count_count > 0 ? count_text : NULL, &count))
         return RML_EXIT_USAGE;
+    if (as_csv && ctl->as_json)
+        return rml_ctl_fail(-EINVAL, "--csv and --json: a row cannot be both");
     struct rml_err err = {0};
-    struct tap tap = {.ctl = ctl, .view = view, .rows_left = (uint64_t)count};
+    static struct tap tap;  // too large for a stack
+    tap = (struct tap){.ctl = ctl, .view = view, .rows_left = (uint64_t)count};
     int signals = -1, code = RML_EXIT_OK;
     int rc = open_tap(&tap, &err);
     if (rc == 0) {
@@ -166,13 +161,13 @@ static int show(const struct rml_ctl *ctl, struct rml_view *view)
         code = rml_ctl_fail(rc, err.text);
     } else {
         if (as_csv)
-            fwrite(tap.text, 1, rml_text_header_csv(&tap.schema, tap.text, tap.room), stdout);
+            fwrite(tap.text, 1, rml_text_header_csv(&tap.schema, tap.text, TEXT_MAX), stdout);
         fflush(stdout);
         if (follow(&tap, signals) < 0)
             code = rml_ctl_ended(view);
         close(signals);
     }
-    close_tap(&tap);
+    rml_subscriber_close(tap.subscriber);
     return code;
 }
 

@@ -145,12 +145,12 @@ static int end(const struct rml_ctl *ctl, struct rml_view *view)
     return rml_ctl_fail(rc, err.text);
 }
 
-int rml_ending_run(const struct rml_ending *this_one, const struct rml_args *args, int argc,
+int rml_ending_run(const struct rml_ending *command, const struct rml_args *args, int argc,
                    char **argv)
 {
     struct rml_ctl ctl = {.timeout_sentence =
                               "Wait at most so long for the end; then exit 5, while it goes on "
                               "ending. Without it: wait."};
-    ending = this_one;
+    ending = command;
     return rml_ctl_run(&ctl, args, argc, argv, end);
 }

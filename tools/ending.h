@@ -12,7 +12,7 @@ struct rml_ending {
 };
 
 /* The whole of the command; the exit code. */
-int rml_ending_run(const struct rml_ending *ending, const struct rml_args *args, int argc,
+int rml_ending_run(const struct rml_ending *command, const struct rml_args *args, int argc,
                    char **argv);
 
 #endif

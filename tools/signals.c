@@ -13,7 +13,7 @@ int rml_signals_open(struct rml_err *err)
     sigemptyset(&set);
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGTERM);
-    sigprocmask(SIG_BLOCK, &set, NULL);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
     int fd = signalfd(-1, &set, SFD_CLOEXEC);
     return fd < 0 ? RML_FAIL(err, -errno, "cannot watch signals: %s", strerrordesc_np(errno)) : fd;
 }

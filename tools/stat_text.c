@@ -27,13 +27,14 @@ static uint32_t kind_count(const struct rml_board *board, int kind)
 static void column_name(const struct rml_board *board, int kind, uint32_t i,
                         char text[RML_BOARD_NAME])
 {
-    if (kind == KIND_BUSY || kind == KIND_SLEEPS)
+    if (kind == KIND_BUSY || kind == KIND_SLEEPS) {
         snprintf(text, RML_BOARD_NAME, "%" PRIu32, i);
-    else
+    } else {
         snprintf(text, RML_BOARD_NAME, "%s",
                  kind == KIND_SOURCE  ? board->sources[i].name
                  : kind == KIND_STAGE ? board->stages[i].name
                                       : board->sinks[i].name);
+    }
 }
 
 static int column_width(const struct rml_board *board, int kind, uint32_t i)

@@ -44,12 +44,12 @@ static void put_name(const char *name, bool late, char text[RML_STATUS_NAME])
     snprintf(text, RML_STATUS_NAME, "%s%s", name, late ? ".late" : "");
 }
 
-void rml_status_from(const struct rml_board *board, uint32_t index, char text[RML_STATUS_NAME])
+void rml_status_from(const struct rml_board *board, uint32_t stage, char text[RML_STATUS_NAME])
 {
-    const struct rml_board_stage *stage = &board->stages[index];
-    put_name(stage->from == RML_NO_STAGE ? board->sources[stage->source].name
-                                         : board->stages[stage->from].name,
-             stage->from_late != 0, text);
+    const struct rml_board_stage *taker = &board->stages[stage];
+    put_name(taker->from == RML_NO_STAGE ? board->sources[taker->source].name
+                                         : board->stages[taker->from].name,
+             taker->from_late != 0, text);
 }
 
 void rml_status_output(const struct rml_board *board, uint32_t output, char text[RML_STATUS_NAME])

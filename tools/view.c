@@ -114,10 +114,11 @@ int rml_view_open(struct rml_view *view, const char *pipeline, int64_t timeout_n
     return rc == -EPIPE ? why_nobody(pipeline, err) : RML_WRAP(err, rc, "pipeline %s", pipeline);
 }
 
-int rml_view_ask(struct rml_view *view, const char *text, int64_t timeout_ns, struct rml_err *err)
+int rml_view_ask(struct rml_view *view, const char *request, int64_t timeout_ns,
+                 struct rml_err *err)
 {
-    struct request request;
-    int rc = rml_wire_send(view->socket, make_request(&request, text), NULL, 0);
+    struct request message;
+    int rc = rml_wire_send(view->socket, make_request(&message, request), NULL, 0);
     if (rc < 0)
         return RML_FAIL(err, rc == -ECONNRESET ? -EPIPE : rc, "pipeline %s: cannot ask: %s",
                         view->pipeline, strerrordesc_np(-rc));

@@ -221,10 +221,12 @@ static int check_head(const struct rml_board_head *head, uint64_t bytes, struct 
         return RML_FAIL(err, -EPROTO, "what the pipeline shows is no board");
     if (head->version != RML_BOARD_VERSION || head->stage_counters != RML_STAGE_COUNTERS
         || head->source_counters != RML_SOURCE_COUNTERS
-        || head->worker_counters != RML_WORKER_COUNTERS || head->sink_counters != RML_SINK_COUNTERS)
+        || head->worker_counters != RML_WORKER_COUNTERS
+        || head->sink_counters != RML_SINK_COUNTERS) {
         return RML_FAIL(err, -EPROTONOSUPPORT,
                         "the pipeline runs with another version of ringmill (board %u, ours %d)",
                         head->version, RML_BOARD_VERSION);
+    }
     if (head->sources > RML_SOURCES_MAX || head->stages > RML_STAGES_MAX
         || head->sinks > RML_SINKS_MAX || head->workers > RML_WORKERS_MAX
         || head->partitions > RML_PARTITIONS_MAX || head->partitions == 0

@@ -21,7 +21,7 @@ static int make_folder(const char *path, struct rml_err *err)
 {
     if (mkdir(path, 0700) == 0 || errno == EEXIST)
         return 0;
-    return RML_FAIL(err, -errno, "cannot make folder %s: %s", path, strerror(errno));
+    return RML_FAIL(err, -errno, "cannot make folder %s: %s", path, strerrordesc_np(errno));
 }
 
 // Is the file that we hold open still the one of that name? Its last holder may have removed it.
@@ -54,7 +54,7 @@ static int open_lock(struct rml_claim *claim, const char *pipeline, struct rml_e
 {
     claim->lock_fd = open(claim->lock, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (claim->lock_fd < 0)
-        return RML_FAIL(err, -errno, "cannot open %s: %s", claim->lock, strerror(errno));
+        return RML_FAIL(err, -errno, "cannot open %s: %s", claim->lock, strerrordesc_np(errno));
     struct flock lock;
     int rc = lock_file(claim->lock_fd, F_OFD_SETLK, &lock);
     if (rc == 0)
@@ -65,7 +65,7 @@ static int open_lock(struct rml_claim *claim, const char *pipeline, struct rml_e
     close(claim->lock_fd);
     claim->lock_fd = -1;
     if (rc != -EAGAIN && rc != -EACCES)
-        return RML_FAIL(err, rc, "cannot lock %s: %s", claim->lock, strerror(-rc));
+        return RML_FAIL(err, rc, "cannot lock %s: %s", claim->lock, strerrordesc_np(-rc));
     return RML_FAIL(err, -EBUSY, "pipeline %s is running already, as process %s", pipeline,
                     holder[0] != '\0' ? holder : "?");
 }
@@ -122,11 +122,12 @@ int rml_claim_listen(struct rml_claim *claim, struct rml_err *err)
     unlink(claim->socket);  // a dead engine's; the lock says that no living one has it
     claim->listen_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (claim->listen_fd < 0)
-        return RML_FAIL(err, -errno, "no socket: %s", strerror(errno));
+        return RML_FAIL(err, -errno, "no socket: %s", strerrordesc_np(errno));
     const struct sockaddr *to = (const void *)&address;
     if (bind(claim->listen_fd, to, sizeof address) < 0 || chmod(claim->socket, 0600) < 0
         || listen(claim->listen_fd, BACKLOG) < 0)
-        return RML_FAIL(err, -errno, "cannot listen on %s: %s", claim->socket, strerror(errno));
+        return RML_FAIL(err, -errno, "cannot listen on %s: %s", claim->socket,
+                        strerrordesc_np(errno));
     return 0;
 }
 

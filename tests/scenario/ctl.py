@@ -348,6 +348,8 @@ class Tapping(Ctl):
         self.assertIn("did you mean counts?", running.ctl("tap", "count", want=2).stderr)
         self.assertIn("no sink of type ring takes the rows of even",
                       running.ctl("tap", "even", want=1).stderr)
+        self.assertIn("a row cannot be both",
+                      running.ctl("tap", "counts", "--csv", "--json", want=2).stderr)
         self.assertIn("needs more words", self.ringctl("tap", want=2).stderr)
         self.assertIn("pipeline q is not running", self.ringctl("tap", "q", "counts", want=3).stderr)
 
