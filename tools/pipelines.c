@@ -45,6 +45,7 @@ int rml_pipelines_open(struct rml_pipelines *pipelines, struct rml_err *err)
     }
     rc = 0;
     const struct dirent *entry;
+    // NOLINTNEXTLINE(concurrency-mt-unsafe): nobody else reads this stream
     while (rc == 0 && (entry = readdir(dir)) != NULL) {
         if (rml_wire_is_name(entry->d_name, RML_WIRE_NAME))
             rc = add(pipelines, entry->d_name, err);

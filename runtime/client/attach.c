@@ -91,12 +91,13 @@ static int await(int socket, int64_t wait_ns, struct rml_err *err)
     int64_t end_ns = rml_attach_now_ns() + wait_ns;
     for (;;) {
         int64_t left_ns = end_ns - rml_attach_now_ns();
-        if (left_ns <= 0)
+        if (left_ns <= 0) {
             return RML_FAIL(
                 err, -ETIMEDOUT,
                 "the engine has not answered within %lld ms: is its process stopped, or the "
                 "machine too busy?",
                 (long long)(wait_ns / 1000000));
+        }
         struct timespec left = {.tv_sec = left_ns / 1000000000, .tv_nsec = left_ns % 1000000000};
         struct pollfd answer = {.fd = socket, .events = POLLIN};
         int rc = ppoll(&answer, 1, &left, NULL);
