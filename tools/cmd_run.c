@@ -111,7 +111,8 @@ int rml_cmd_run(int argc, char **argv)
         .sentence =
             "Run a pipeline until SIGINT, SIGTERM, `ringctl drain` or `ringctl stop`. The "
             "first signal drains: what producers published is taken, windows fire, files are "
-            "complete. A second one ends at once. Files of sinks are written anew.",
+            "complete. A second one stops at once, with what has fired so far; a further one does not "
+            "wait for files either. Files of sinks are written anew.",
         .options = options,
         .option_count = sizeof options / sizeof options[0],
         .words_least = 1,

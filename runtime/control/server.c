@@ -17,6 +17,7 @@
 
 #include "runtime/base/err.h"
 #include "runtime/control/claim.h"
+#include "runtime/control/leave.h"
 #include "runtime/control/subscribers.h"
 #include "runtime/lane/wire.h"
 
@@ -49,7 +50,7 @@ struct rml_server {
     int spare_fd;  // kept for the day when there is no other
     uint32_t conn_max;
     struct conn *conns;
-    bool draining, over;
+    bool draining, over, signalled;
     _Alignas(8) unsigned char message[RML_WIRE_BYTES_MAX];
 };
 
@@ -313,8 +314,8 @@ static void read_signals(struct rml_server *s)
 {
     struct signalfd_siginfo info;
     while (read(s->signals, &info, sizeof info) == (ssize_t)sizeof info) {
-        if (s->draining)
-            s->over = true;
+        s->over = s->over || s->signalled;
+        s->signalled = true;
         begin_drain(s, "signalled; once more stops at once");
     }
 }
@@ -463,6 +464,7 @@ int rml_server_run(struct rml_server *s, struct rml_engine *engine, bool *ret_dr
     say(s, "running: %s, process %ld, socket %s", s->options.plan->name, (long)getpid(),
         s->claim.socket);
     serve(s);
+    rml_leave_on_signal(&s->claim, s->signalled);
     *ret_drained = rml_engine_is_drained(engine);
     return 0;
 }
@@ -471,6 +473,7 @@ void rml_server_close(struct rml_server *s)
 {
     if (s == NULL)
         return;
+    rml_leave_off();
     rml_claim_close(&s->claim);  // first: who waits for our hanging up finds nothing left
     for (uint32_t i = 0; s->conns != NULL && i < s->conn_max; i++) {
         if (s->conns[i].socket < 0)

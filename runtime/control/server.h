@@ -48,8 +48,9 @@ void rml_server_hook(struct rml_server *server, struct rml_engine_options *optio
 /*
  * Start the engine, listen, and serve until SIGINT, SIGTERM or a request ends it. The first signal (or
  * `drain`) drains: nobody attaches any more, what is published is taken, windows fire. A second one
- * (or `stop`) ends at once; *ret_drained says which it was. 0; or a negative errno and a sentence when
- * it could not start.
+ * (or `stop`) ends at once; *ret_drained says which it was. From its return to rml_server_close a further
+ * signal ends the process, whatever files may still be waited for (leave.h). 0; or a negative errno and
+ * a sentence when it could not start.
  */
 int rml_server_run(struct rml_server *server, struct rml_engine *engine, bool *ret_drained,
                    struct rml_err *err);

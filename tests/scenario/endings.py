@@ -1,5 +1,6 @@
 """How a running pipeline ends: by signals, by death, and what those around it see of that."""
 import os
+import pathlib
 import signal
 import time
 
@@ -55,6 +56,58 @@ class Draining(feeding.Feeding):
                     missing = [i for i in range(published) if (feeder.seed << 32) + i not in ids]
                     self.assertEqual(missing, [])
                 self.check_windows(came)
+
+    def stuck(self):
+        """A pipeline that waits for a sink which nobody empties."""
+        pipe = self.dir / "pipe"
+        os.mkfifo(pipe)
+        self.reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+        self.addCleanup(os.close, self.reader)
+        self.start(records="pipe")
+        feeder = self.feeder(1, ENDLESS, "wait", -1)
+        self.attached(feeder)
+        tasks = pathlib.Path(f"/proc/{self.pipeline.process.pid}/task")
+
+        def writes():
+            calls = [call.read_text().split()[0] for call in tasks.glob("*/syscall")]
+            return feeding.SYS_WRITE in calls
+
+        harness.until("the writer to wait for the sink", writes)
+        return feeder
+
+    def test_who_signals_again_does_not_wait_for_a_sink_that_takes_nothing(self):
+        for first in (signal.SIGTERM, signal.SIGINT):
+            with self.subTest(first=first):
+                feeder = self.stuck()
+                process = self.pipeline.process
+                process.send_signal(first)
+                said = ""
+                while "draining" not in said:
+                    said = process.stderr.readline()
+                    self.assertNotEqual(said, "")
+
+                def gone():
+                    process.send_signal(signal.SIGTERM)
+                    return process.poll() is not None
+
+                harness.until("it to end", gone)
+                _, err = self.pipeline.end(want=1)
+                self.assertIn("leaving, although not all results are written", err)
+                self.ends(feeder, want=1)
+                (self.dir / "pipe").unlink()
+
+    def test_a_signal_to_what_drains_already_changes_nothing(self):
+        feeder = self.stuck()
+        drain = self.spawn(harness.RINGCTL, "drain", "p")
+        self.assertIn("draining", drain.stderr.readline())
+        self.pipeline.process.send_signal(signal.SIGTERM)
+        self.ends(feeder, want=1)
+        with open(self.reader, closefd=False) as pipe:
+            os.set_blocking(self.reader, True)
+            rows = harness.rows_of_csv(pipe.read())
+        self.pipeline.end()
+        self.assertEqual(drain.wait(timeout=harness.PATIENCE), 0, drain.stderr.read())
+        self.assertGreaterEqual(len(rows), self.progress(feeder)[1])
 
 
 class Names(feeding.Feeding):
