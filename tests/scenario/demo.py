@@ -82,6 +82,19 @@ class Demo(harness.Scenario):
         self.assertIn("the engine", err)
         self.assertIn("was ended by signal 9", err)
 
+    def test_a_demo_that_is_drained_from_another_terminal_sums_up(self):
+        demo = self.start("--seconds", "600", *CALM)
+        self.ringctl("drain", "llm")
+        out, err = self.end(demo)
+        self.assertIn("a process has ended before its time", out)
+        self.assertIn("every record left by one door", err)
+        written, counted, filtered, late = map(int, re.search(
+            r"\nbalance +(\d+) written = (\d+) counted .* \+ (\d+) filtered out \+ (\d+) that came when",
+            out).groups())
+        self.assertEqual(written, counted + filtered + late)
+        self.assertGreater(counted, 0)
+        self.assertEqual(self.left_behind(), [])
+
     @staticmethod
     def log(demo):
         """What the engine said first: that it runs, and as which process."""

@@ -110,7 +110,7 @@ static int run(struct calls *calls)
     return rc;
 }
 
-static void sum_up(const struct calls *calls, int64_t began)
+static void sum_up(const struct calls *calls, int64_t began, bool was_drained)
 {
     struct llm_tally_producer *account = calls->account;
     if (account == NULL)
@@ -119,6 +119,7 @@ static void sum_up(const struct calls *calls, int64_t began)
     account->gone = calls->gone;
     account->first_ns = began;
     account->last_ns = llm_monotonic_ns();
+    account->was_drained = was_drained;
 }
 
 static bool read_words(struct calls *calls, int argc, char **argv)
@@ -160,12 +161,15 @@ int main(int argc, char **argv)
     }
     int64_t began = llm_monotonic_ns();
     rc = run(&calls);
+    if (rc == 0)
+        rc = rml_producer_publish(calls.producer);  // it may have been drained a moment ago
+    bool was_drained = false;
     if (rc < 0) {
-        rml_producer_reason(calls.producer, error, sizeof error);
+        was_drained = rml_producer_reason(calls.producer, error, sizeof error) == ESHUTDOWN;
         fprintf(stderr, "ringmill-llm-calls: %s: %s\n", argv[1],
                 error[0] != '\0' ? error : strerror(-rc));
     }
     rml_producer_close(calls.producer);
-    sum_up(&calls, began);
-    return rc < 0;
+    sum_up(&calls, began, was_drained);
+    return rc < 0 && !was_drained;
 }

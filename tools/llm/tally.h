@@ -22,6 +22,8 @@ struct llm_tally_producer {
     _Alignas(64) uint64_t written;  // records that the lane took
     uint64_t gone;                  // of them, with status 0, which the pipeline filters out
     int64_t first_ns, last_ns;
+    uint32_t
+        was_drained;  // the pipeline did not take all that was written: somebody had it drained
     /* When it began to put its first record that lets window i close, for all that it can tell; 0: not
      * yet. Read by who sees the window's rows, and so after it was written: the record carries it. */
     _Atomic int64_t closed_ns[LLM_WINDOWS_MAX];
