@@ -3,35 +3,50 @@
 #include <math.h>
 #include <string.h>
 
+#include "operators/fold_own.h"
 #include "runtime/base/check.h"
 #include "runtime/base/int128.h"
+#include "runtime/stats/decay.h"
+#include "runtime/stats/ends.h"
+#include "runtime/stats/moments.h"
 
-#define FOLD_TRUE RML_FOLD_TRUE
-#define FOLD_SUM  RML_FOLD_SUM
-#define FOLD_MIN  RML_FOLD_MIN
-#define FOLD_MAX  RML_FOLD_MAX
+#define FOLD_TRUE      RML_FOLD_TRUE
+#define FOLD_SUM       RML_FOLD_SUM
+#define FOLD_MIN       RML_FOLD_MIN
+#define FOLD_MAX       RML_FOLD_MAX
+#define FOLD_MOMENTS   RML_FOLD_MOMENTS
+#define FOLD_FIRST     RML_FOLD_FIRST
+#define FOLD_LAST      RML_FOLD_LAST
+#define FOLD_DECAY     RML_FOLD_DECAY
+#define FOLD_HISTOGRAM RML_FOLD_HISTOGRAM
 
 enum function {
 
-#define RML_AGGREGATE(NAME, name, argument, needs, nullable, sentence) FUNCTION_##NAME,
+#define RML_AGGREGATE(NAME, name, argument, parameters, type, needs, nullable, sentence) \
+ FUNCTION_##NAME,
 #include "operators/aggregate.def"
 #undef RML_AGGREGATE
     FUNCTIONS
 };
 
-static enum rml_type type_COUNT(enum rml_type argument)
+static enum rml_type type_count(enum rml_type argument)
 {
     (void)argument;
     return RML_U64;
 }
 
-static enum rml_type type_COUNT_IF(enum rml_type argument)
+static enum rml_type type_float(enum rml_type argument)
 {
     (void)argument;
-    return RML_U64;
+    return RML_F64;
 }
 
-static enum rml_type type_SUM(enum rml_type argument)
+static enum rml_type type_argument(enum rml_type argument)
+{
+    return argument;
+}
+
+static enum rml_type type_sum(enum rml_type argument)
 {
     switch (rml_type_info[argument].kind) {
     case RML_KIND_FLOAT:
@@ -47,31 +62,21 @@ static enum rml_type type_SUM(enum rml_type argument)
     return RML_I64;
 }
 
-static enum rml_type type_AVG(enum rml_type argument)
+// A range of integers is never negative, and can be twice what their type holds.
+static enum rml_type type_range(enum rml_type argument)
 {
-    (void)argument;
-    return RML_F64;
-}
-
-static enum rml_type type_MIN(enum rml_type argument)
-{
-    return argument;
-}
-
-static enum rml_type type_MAX(enum rml_type argument)
-{
-    return argument;
+    return rml_type_info[argument].kind == RML_KIND_FLOAT ? RML_F64 : RML_U64;
 }
 
 static const struct rml_function functions[FUNCTIONS] = {
-#define RML_AGGREGATE(NAME, name, argument, needs, nullable, sentence) \
- {#name, RML_ARGUMENT_##argument, nullable, sentence, type_##NAME},
+#define RML_AGGREGATE(NAME, name, argument, parameters, type, needs, nullable, sentence) \
+ {#name, RML_ARGUMENT_##argument, RML_PARAMETERS_##parameters, nullable, sentence, type_##type},
 #include "operators/aggregate.def"
 #undef RML_AGGREGATE
 };
 
 static const unsigned function_needs[FUNCTIONS] = {
-#define RML_AGGREGATE(NAME, name, argument, needs, nullable, sentence) needs,
+#define RML_AGGREGATE(NAME, name, argument, parameters, type, needs, nullable, sentence) needs,
 #include "operators/aggregate.def"
 #undef RML_AGGREGATE
 };
@@ -85,45 +90,70 @@ const struct rml_functions rml_aggregate_functions = {FUNCTIONS, functions};
 #define AT_GREATEST(n) (AT_LEAST(n) + ((n)&FOLD_MIN ? WORD : 0))
 #define FOLD_BYTES(n)  (AT_GREATEST(n) + ((n)&FOLD_MAX ? WORD : 0))
 
-static uint32_t fold_bytes(unsigned needs)
+static bool is_own(const struct rml_fold *fold)
 {
-    return needs & FOLD_TRUE ? 2 * WORD : FOLD_BYTES(needs);
+    return fold->needs > FOLD_TRUE;
 }
 
-static uint32_t fold_of(struct rml_aggregator *aggregator, uint32_t column, enum rml_kind kind,
-                        unsigned needs)
+static uint32_t fold_bytes(const struct rml_fold *fold)
+{
+    if (is_own(fold))
+        return rml_fold_own_bytes(fold);
+    return fold->needs & FOLD_TRUE ? 2 * WORD : FOLD_BYTES(fold->needs);
+}
+
+// Can one fold serve two aggregates?
+static bool share(const struct rml_fold *a, const struct rml_fold *b)
+{
+    if (a->column != b->column || (!is_own(a) != !is_own(b)))
+        return false;
+    return !is_own(a)
+           || (a->needs == b->needs && a->parameter_count == b->parameter_count
+               && (a->parameter_count == 0
+                   || memcmp(a->parameters, b->parameters,
+                             a->parameter_count * sizeof a->parameters[0])
+                          == 0));
+}
+
+static uint32_t fold_of(struct rml_aggregator *aggregator, const struct rml_fold *wanted)
 {
     for (uint32_t i = 0; i < aggregator->fold_count; i++) {
-        if (aggregator->folds[i].column == column) {
-            aggregator->folds[i].needs |= needs;
+        if (share(&aggregator->folds[i], wanted)) {
+            aggregator->folds[i].needs |= wanted->needs;
             return i;
         }
     }
-    aggregator->folds[aggregator->fold_count] =
-        (struct rml_fold){.column = column, .kind = kind, .needs = needs};
+    aggregator->folds[aggregator->fold_count] = *wanted;
     return aggregator->fold_count++;
 }
 
 void rml_aggregator_init(struct rml_aggregator *aggregator, const struct rml_plan_stage *stage,
-                         const struct rml_frame *frame)
+                         const struct rml_plan_source *source)
 {
-    *aggregator = (struct rml_aggregator){.result_count = stage->aggregate_count};
+    *aggregator = (struct rml_aggregator){.result_count = stage->aggregate_count,
+                                          .time_column = source->time_field};
     for (uint32_t i = 0; i < stage->aggregate_count; i++) {
         const struct rml_plan_aggregate *aggregate = &stage->aggregates[i];
         RML_CHECK(aggregate->function < FUNCTIONS);
         aggregator->results[i].function = aggregate->function;
+        aggregator->results[i].part = aggregate->part;
         aggregator->results[i].type = aggregate->type;
         aggregator->results[i].fold = UINT32_MAX;
         if (functions[aggregate->function].argument == RML_ARGUMENT_NONE)
             continue;
-        enum rml_type type = frame->columns[aggregate->column].type;
-        aggregator->results[i].fold =
-            fold_of(aggregator, aggregate->column, rml_type_info[type].kind,
-                    function_needs[aggregate->function]);
+        enum rml_type type = source->frame.columns[aggregate->column].type;
+        const struct rml_fold wanted = {
+            .column = aggregate->column,
+            .kind = rml_type_info[type].kind,
+            .needs = function_needs[aggregate->function],
+            .parameter_count = aggregate->parameter_count,
+            .parameters = aggregate->parameters,
+        };
+        aggregator->results[i].fold = fold_of(aggregator, &wanted);
     }
     for (uint32_t i = 0; i < aggregator->fold_count; i++) {
         aggregator->folds[i].offset = aggregator->state_bytes;
-        aggregator->state_bytes += fold_bytes(aggregator->folds[i].needs);
+        aggregator->state_bytes += fold_bytes(&aggregator->folds[i]);
     }
 }
 
@@ -136,8 +166,8 @@ void rml_aggregator_init(struct rml_aggregator *aggregator, const struct rml_pla
 static void reset_fold(const struct rml_fold *fold, unsigned char *at)
 {
     unsigned needs = fold->needs;
-    memset(at, 0, fold_bytes(needs));
-    if (needs & FOLD_TRUE)
+    memset(at, 0, fold_bytes(fold));
+    if (needs >= FOLD_TRUE)
         return;
     const int64_t int_ends[2] = {INT64_MAX, INT64_MIN};
     const uint64_t uint_ends[2] = {UINT64_MAX, 0};
@@ -298,6 +328,19 @@ static fold_loop *loop_of(const struct rml_fold *fold)
     return fold->kind == RML_KIND_UINT ? uint_loops[fold->needs] : int_loops[fold->needs];
 }
 
+static uint64_t add_own(const struct rml_aggregator *aggregator, const struct rml_fold *fold,
+                        const struct rml_column *columns, void *const *states, const uint16_t *rows,
+                        uint32_t count)
+{
+    const struct rml_fold_walk walk = {.data = columns[fold->column].data,
+                                       .null = columns[fold->column].null,
+                                       .time = columns[aggregator->time_column].data,
+                                       .states = states,
+                                       .rows = rows,
+                                       .count = count};
+    return rml_fold_own_add(fold, &walk);
+}
+
 uint64_t rml_aggregator_fold(const struct rml_aggregator *aggregator,
                              const struct rml_column *columns, void *const *states,
                              const uint16_t *rows, uint32_t count)
@@ -305,6 +348,10 @@ uint64_t rml_aggregator_fold(const struct rml_aggregator *aggregator,
     uint64_t skipped = 0;
     for (uint32_t i = 0; i < aggregator->fold_count; i++) {
         const struct rml_fold *fold = &aggregator->folds[i];
+        if (is_own(fold)) {
+            skipped += add_own(aggregator, fold, columns, states, rows, count);
+            continue;
+        }
         const struct walk walk = {columns[fold->column].data,
                                   columns[fold->column].null,
                                   states,
@@ -349,6 +396,10 @@ static void merge_sum(enum rml_kind kind, unsigned char *into, const unsigned ch
 
 static void merge_fold(const struct rml_fold *fold, unsigned char *into, const unsigned char *from)
 {
+    if (is_own(fold)) {
+        rml_fold_own_merge(fold, into, from);
+        return;
+    }
     GET(uint64_t, values, into);
     GET(uint64_t, more, from);
     values += more;
@@ -402,23 +453,95 @@ static bool sum_result(const struct rml_fold *fold, const unsigned char *at, voi
     return true;
 }
 
-static bool avg_result(const struct rml_fold *fold, const unsigned char *at, uint64_t values,
-                       void *cell)
+static double sum_as_double(const struct rml_fold *fold, const unsigned char *at)
 {
-    double sum;
+    if (fold->kind == RML_KIND_FLOAT)
+        return float_sum(at);
+    GET(rml_int128, exact, at);
+    return (double)exact;
+}
+
+static bool store_number(double value, void *cell)
+{
+    memcpy(cell, &value, sizeof value);
+    return !isnan(value);
+}
+
+static bool range_result(const struct rml_fold *fold, const unsigned char *at, void *cell)
+{
+    const unsigned char *least_at = at + AT_LEAST(fold->needs);
+    const unsigned char *greatest_at = at + AT_GREATEST(fold->needs);
     if (fold->kind == RML_KIND_FLOAT) {
-        sum = float_sum(at);
-    } else {
-        GET(rml_int128, exact, at);
-        sum = (double)exact;
+        GET(double, least, least_at);
+        GET(double, greatest, greatest_at);
+        return store_number(greatest - least, cell);
     }
-    double avg = sum / (double)values;
-    memcpy(cell, &avg, sizeof avg);
-    return !isnan(avg);
+    GET(uint64_t, least, least_at);
+    GET(uint64_t, greatest, greatest_at);
+    uint64_t range = greatest - least;
+    memcpy(cell, &range, sizeof range);
+    return true;
+}
+
+static bool end_result(const unsigned char *at, void *cell)
+{
+    const struct rml_end *end = rml_fold_own_words(at);
+    memcpy(cell, &end->cell, sizeof end->cell);
+    return true;
+}
+
+static bool rate_result(const struct rml_fold *fold, const unsigned char *at, int64_t length_ns,
+                        void *cell)
+{
+    return length_ns > 0 && store_number(sum_as_double(fold, at) / ((double)length_ns / 1e9), cell);
+}
+
+// Of a state in which there is a value.
+static bool result_of_some(enum function function, const struct rml_fold *fold,
+                           const unsigned char *at, uint64_t values, int64_t length_ns, void *cell)
+{
+    double number;
+    switch (function) {
+    case FUNCTION_SUM:
+        return sum_result(fold, at + AT_SUM, cell);
+    case FUNCTION_AVG:
+        return store_number(sum_as_double(fold, at + AT_SUM) / (double)values, cell);
+    case FUNCTION_RATE:
+        return rate_result(fold, at + AT_SUM, length_ns, cell);
+    case FUNCTION_MIN:
+        memcpy(cell, at + AT_LEAST(fold->needs), WORD);
+        return true;
+    case FUNCTION_MAX:
+        memcpy(cell, at + AT_GREATEST(fold->needs), WORD);
+        return true;
+    case FUNCTION_RANGE:
+        return range_result(fold, at, cell);
+    case FUNCTION_VAR_POP:
+        return rml_moments_var_pop(rml_fold_own_words(at), &number) && store_number(number, cell);
+    case FUNCTION_VAR_SAMP:
+        return rml_moments_var_samp(rml_fold_own_words(at), &number) && store_number(number, cell);
+    case FUNCTION_STDDEV_POP:
+        return rml_moments_stddev_pop(rml_fold_own_words(at), &number)
+               && store_number(number, cell);
+    case FUNCTION_STDDEV_SAMP:
+        return rml_moments_stddev_samp(rml_fold_own_words(at), &number)
+               && store_number(number, cell);
+    case FUNCTION_FIRST:
+    case FUNCTION_LAST:
+        return end_result(at, cell);
+    case FUNCTION_EWMA:
+        return rml_decay_mean(rml_fold_own_words(at), &number) && store_number(number, cell);
+    case FUNCTION_COUNT:
+    case FUNCTION_COUNT_IF:
+    case FUNCTION_HISTOGRAM:
+    case FUNCTIONS:
+        break;
+    }
+    RML_UNREACHABLE("every function has a result");
 }
 
 bool rml_aggregator_result(const struct rml_aggregator *aggregator, uint32_t index,
-                           const void *state, uint64_t records, void *cell)
+                           const void *state, uint64_t records, int64_t length_ns, void *cell)
 {
     enum function function = (enum function)aggregator->results[index].function;
     if (function == FUNCTION_COUNT) {
@@ -427,28 +550,10 @@ bool rml_aggregator_result(const struct rml_aggregator *aggregator, uint32_t ind
     }
     const struct rml_fold *fold = &aggregator->folds[aggregator->results[index].fold];
     const unsigned char *at = (const unsigned char *)state + fold->offset;
-    if (function == FUNCTION_COUNT_IF) {
-        memcpy(cell, at + WORD, WORD);
+    if (function == FUNCTION_COUNT_IF || function == FUNCTION_HISTOGRAM) {
+        memcpy(cell, at + WORD + (size_t)aggregator->results[index].part * WORD, WORD);
         return true;
     }
     GET(uint64_t, values, at);
-    if (values == 0)
-        return false;
-    switch (function) {
-    case FUNCTION_SUM:
-        return sum_result(fold, at + AT_SUM, cell);
-    case FUNCTION_AVG:
-        return avg_result(fold, at + AT_SUM, values, cell);
-    case FUNCTION_MIN:
-        memcpy(cell, at + AT_LEAST(fold->needs), WORD);
-        return true;
-    case FUNCTION_MAX:
-        memcpy(cell, at + AT_GREATEST(fold->needs), WORD);
-        return true;
-    case FUNCTION_COUNT:
-    case FUNCTION_COUNT_IF:
-    case FUNCTIONS:
-        break;
-    }
-    RML_UNREACHABLE("every function has a result");
+    return values > 0 && result_of_some(function, fold, at, values, length_ns, cell);
 }

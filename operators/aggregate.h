@@ -26,12 +26,21 @@
 #define RML_FOLD_ALL  7u
 #define RML_FOLD_TRUE 8u
 
+/* Folds that share words with no other (operators/fold_own.h): one bit each, alone. */
+#define RML_FOLD_MOMENTS   16u
+#define RML_FOLD_FIRST     32u
+#define RML_FOLD_LAST      64u
+#define RML_FOLD_DECAY     128u
+#define RML_FOLD_HISTOGRAM 256u
+
 /* One argument's words in the state. */
 struct rml_fold {
     uint32_t column;
     enum rml_kind kind;
     unsigned needs;   // RML_FOLD_ bits
     uint32_t offset;  // bytes from the state's start
+    uint32_t parameter_count;
+    const double *parameters;  // the plan's
 };
 
 struct rml_aggregator {
@@ -39,9 +48,11 @@ struct rml_aggregator {
     struct rml_fold folds[RML_AGGREGATES_MAX];
     uint32_t state_bytes;  // a multiple of 8
     uint32_t result_count;
+    uint32_t time_column;  // of event times
 
     struct {
         uint32_t function;
+        uint32_t part;  // struct rml_plan_aggregate's
         uint32_t fold;  // UINT32_MAX: count(), which the caller knows
         enum rml_type type;
     } results[RML_AGGREGATES_MAX];
@@ -49,9 +60,9 @@ struct rml_aggregator {
 
 extern const struct rml_functions rml_aggregate_functions;
 
-/* Lay out the state of a window stage's aggregates. */
+/* Lay out the state of a window stage's aggregates. The plan must outlive it. */
 void rml_aggregator_init(struct rml_aggregator *aggregator, const struct rml_plan_stage *stage,
-                         const struct rml_frame *frame);
+                         const struct rml_plan_source *source);
 
 /* The state of no records. `state` is 8-byte aligned. */
 void rml_aggregator_reset(const struct rml_aggregator *aggregator, void *state);
@@ -68,10 +79,10 @@ uint64_t rml_aggregator_fold(const struct rml_aggregator *aggregator,
 void rml_aggregator_merge(const struct rml_aggregator *aggregator, void *into, const void *from);
 
 /*
- * Result `index` of a state over `records` records, as a cell of its type's column; false: null.
- * `cell` has 8 bytes.
+ * Result `index` of a state over `records` records of a window of `length_ns`, as a cell of its
+ * type's column; false: null. `cell` has 8 bytes.
  */
 bool rml_aggregator_result(const struct rml_aggregator *aggregator, uint32_t index,
-                           const void *state, uint64_t records, void *cell);
+                           const void *state, uint64_t records, int64_t length_ns, void *cell);
 
 #endif

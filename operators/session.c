@@ -569,7 +569,7 @@ static int session_open(struct rml_operator **ret_operator, const struct rml_ope
     w->env = *env;
     w->spec = stage->window;
     w->fresh = NONE + 1;
-    rml_aggregator_init(&w->aggregator, stage, &env->plan->sources[stage->source].frame);
+    rml_aggregator_init(&w->aggregator, stage, &env->plan->sources[stage->source]);
     w->head_shape = rml_rows_shape(sizeof(uint32_t));
     w->heap_shape = rml_rows_shape(sizeof(struct due));
     w->session_shape = rml_rows_shape((uint32_t)sizeof(struct session) + w->aggregator.state_bytes);

@@ -171,10 +171,12 @@ static void store_result(struct window *w, unsigned char *record, uint32_t field
                          const void *cell)
 {
     const struct rml_schema *schema = &w->stage->output;
-    if (there) {
-        rml_cell_store(schema->fields[field].type, cell, record + schema->fields[field].offset);
+    // A null lies over a 0, so that a row's bytes say nothing but the row.
+    static const uint64_t nothing = 0;
+    rml_cell_store(schema->fields[field].type, there ? cell : &nothing,
+                   record + schema->fields[field].offset);
+    if (there)
         return;
-    }
     uint64_t nulls;
     memcpy(&nulls, record, sizeof nulls);
     nulls |= UINT64_C(1) << field;
@@ -209,8 +211,8 @@ static void emit(struct window *w, const struct result *result)
     store_result(w, record, field++, true, &revision);
     for (uint32_t i = 0; i < w->aggregator.result_count; i++) {
         uint64_t cell = 0;
-        bool there =
-            rml_aggregator_result(&w->aggregator, i, result->state, result->records, &cell);
+        bool there = rml_aggregator_result(&w->aggregator, i, result->state, result->records,
+                                           w->spec.size_ns, &cell);
         store_result(w, record, field++, there, &cell);
     }
 }
@@ -721,7 +723,7 @@ static int window_open(struct rml_operator **ret_operator, const struct rml_oper
     w->fired = RML_TIME_NONE;
     for (uint32_t i = 0; i < RML_BATCH_ROWS; i++)
         w->every_row[i] = (uint16_t)i;
-    rml_aggregator_init(&w->aggregator, w->stage, &env->plan->sources[w->stage->source].frame);
+    rml_aggregator_init(&w->aggregator, w->stage, &env->plan->sources[w->stage->source]);
     int rc = reserve(w);
     if (rc < 0) {
         rml_err_set(err, rc, "no memory for panes");
@@ -734,10 +736,13 @@ static int window_open(struct rml_operator **ret_operator, const struct rml_oper
         if (rc < 0)
             goto fail;
         w->keyed = true;
-        if (env->plan->keys_max > rml_rows_max(w->row_shape)) {
+        uint64_t rows_max = rml_rows_max(w->row_shape);
+        // Within state_limit there is no room for so many rows anyway, unless it is very large.
+        if (env->plan->keys_max > rows_max && env->plan->state_bytes_max <= RML_ROWS_BYTES_MAX) {
+            w->keys.keys_max = (uint32_t)rows_max;
+        } else if (env->plan->keys_max > rows_max) {
             rc = RML_FAIL(err, -EINVAL, "max_keys %u: states of %u bytes allow %llu",
-                          env->plan->keys_max, row_bytes,
-                          (unsigned long long)rml_rows_max(w->row_shape));
+                          env->plan->keys_max, row_bytes, (unsigned long long)rows_max);
             goto fail;
         }
     }

@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "runtime/time/time.h"
+
 static void store(const struct rml_schema *schema, unsigned char *record, uint32_t field,
                   const void *cell)
 {
@@ -46,7 +48,8 @@ void rml_window_row_emit(const struct rml_operator_env *env, const struct rml_ke
     for (uint32_t i = 0; i < aggregator->result_count; i++, field++) {
         uint64_t cell = 0;
         if (row->state != NULL
-            && rml_aggregator_result(aggregator, i, row->state, row->records, &cell))
+            && rml_aggregator_result(aggregator, i, row->state, row->records,
+                                     rml_time_sub(row->end, row->start), &cell))
             store(schema, record, field, &cell);
         else
             store_null(schema, record, field);

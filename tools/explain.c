@@ -34,8 +34,8 @@ uint64_t rml_explain_pane_bytes(const struct rml_plan_stage *stage)
     return 8 + 24 * (uint64_t)stage->aggregate_count;
 }
 
-void rml_explain_argument(const struct rml_plan *plan, const struct rml_plan_stage *stage,
-                          const struct rml_plan_aggregate *aggregate, char *text, size_t bytes)
+static void argument(const struct rml_plan *plan, const struct rml_plan_stage *stage,
+                     const struct rml_plan_aggregate *aggregate, char *text, size_t bytes)
 {
     text[0] = '\0';
     if (aggregate->column == RML_FIELD_ABSENT)
@@ -47,6 +47,15 @@ void rml_explain_argument(const struct rml_plan *plan, const struct rml_plan_sta
         }
     }
     snprintf(text, bytes, "%s", plan->sources[stage->source].frame.columns[aggregate->column].name);
+}
+
+void rml_explain_argument(const struct rml_plan *plan, const struct rml_plan_stage *stage,
+                          const struct rml_plan_aggregate *aggregate, char *text, size_t bytes)
+{
+    argument(plan, stage, aggregate, text, bytes);
+    size_t length = strlen(text);
+    if (aggregate->parameters_text != NULL)
+        snprintf(text + length, bytes - length, ", %s", aggregate->parameters_text);
 }
 
 void rml_explain_output(const struct rml_plan *plan, struct rml_plan_output output, char *text,

@@ -13,11 +13,22 @@ enum rml_function_argument {
     RML_ARGUMENT_NONE,    // count()
     RML_ARGUMENT_NUMBER,  // sum(x)
     RML_ARGUMENT_BOOL,    // count_if(failed)
+    RML_ARGUMENT_WORD,    // first(x): all but strings
 };
+
+/* What follows the argument, behind a comma. */
+enum rml_function_parameters {
+    RML_PARAMETERS_NONE,
+    RML_PARAMETERS_SPAN,    // ewma(x, 10s): the duration in nanoseconds
+    RML_PARAMETERS_BOUNDS,  // histogram(x, 10, 100): numbers that rise; a column for each interval
+};
+
+#define RML_PARAMETERS_MAX 31
 
 struct rml_function {
     const char *name;
     enum rml_function_argument argument;
+    enum rml_function_parameters parameters;
     bool nullable;         // an aggregate of nothing is null
     const char *sentence;  // for help and `explain`
     /* The type of the result, given the type of the argument (ignored where there is none). */

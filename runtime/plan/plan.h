@@ -68,6 +68,10 @@ struct rml_plan_aggregate {
     uint32_t column;              // frame column of the argument; RML_FIELD_ABSENT: none (count())
     enum rml_type type;           // of the result
     bool nullable;
+    uint32_t part;  // of a function with several result columns, from 0
+    uint32_t parameter_count;
+    const double *parameters;     // as enum rml_function_parameters says
+    const char *parameters_text;  // as written; NULL: none
 };
 
 struct rml_plan_mapped {

@@ -34,6 +34,16 @@ static bool take_call_apart(const struct rml_yaml_node *node, struct call *ret_c
     return name_length > 0;
 }
 
+// The argument alone, where parameters may stand behind it.
+static void cut_argument(const struct rml_yaml_node *node, struct call *call)
+{
+    uint32_t from = call->argument;
+    uint32_t end = rml_reader_part_end(node->text, from, from + call->argument_length);
+    while (end > from && is_blank(node->text[end - 1]))
+        end--;
+    call->argument_length = end - from;
+}
+
 /* The aggregates of one stage while they are read. */
 struct aggregates {
     struct rml_reader *reader;
@@ -101,8 +111,17 @@ static uint32_t argument_column(struct aggregates *all, const struct rml_yaml_no
 
 static bool argument_fits(enum rml_function_argument wanted, enum rml_type type)
 {
+    if (wanted == RML_ARGUMENT_WORD)
+        return rml_type_info[type].kind != RML_KIND_STR;
     return wanted == RML_ARGUMENT_BOOL ? type == RML_BOOL : rml_type_is_number(type);
 }
+
+static const char *const argument_words[] = {
+    [RML_ARGUMENT_NONE] = "nothing",
+    [RML_ARGUMENT_NUMBER] = "a number",
+    [RML_ARGUMENT_BOOL] = "a bool",
+    [RML_ARGUMENT_WORD] = "anything but a string",
+};
 
 static bool read_argument(struct aggregates *all, const struct rml_yaml_node *node,
                           const struct call *call, const struct rml_function *function,
@@ -134,9 +153,8 @@ static bool read_argument(struct aggregates *all, const struct rml_yaml_node *no
         const struct rml_frame *frame = &all->reader->plan->sources[all->draft->source].frame;
         type = frame->columns[aggregate->column].type;
         if (!argument_fits(function->argument, type)) {
-            rml_report_add(report, place, function->sentence, "%s: %s takes a %s, this is a %s",
-                           what, function->name,
-                           function->argument == RML_ARGUMENT_BOOL ? "bool" : "number",
+            rml_report_add(report, place, function->sentence, "%s: %s takes %s, this is a %s", what,
+                           function->name, argument_words[function->argument],
                            rml_type_info[type].name);
             return false;
         }
@@ -146,28 +164,78 @@ static bool read_argument(struct aggregates *all, const struct rml_yaml_node *no
     return true;
 }
 
-static bool name_is_free(const struct aggregates *all, const struct rml_yaml_node *node)
+static bool has_column(const struct aggregates *all, const char *name)
 {
-    const struct rml_reader *reader = all->reader;
-    const char *name = node->key->text;
-    bool taken = rml_reader_is_reserved(name);
-    for (uint32_t k = 0; k < all->stage->key_count && !taken; k++) {
-        taken = strcmp(reader->plan->sources[all->draft->source]
-                           .frame.columns[all->stage->key_columns[k]]
-                           .name,
-                       name)
-                == 0;
+    const struct rml_plan_stage *stage = all->stage;
+    const struct rml_frame *frame = &all->reader->plan->sources[all->draft->source].frame;
+    for (uint32_t k = 0; k < stage->key_count; k++) {
+        if (strcmp(frame->columns[stage->key_columns[k]].name, name) == 0)
+            return true;
     }
-    if (taken)
-        rml_report_add(reader->report, node->key->place, "choose another name",
-                       "%s: its results have a column %s already", all->draft->values.what, name);
-    return !taken;
+    for (uint32_t a = 0; a < stage->aggregate_count; a++) {
+        if (strcmp(stage->aggregates[a].name, name) == 0)
+            return true;
+    }
+    return rml_reader_is_reserved(name);
+}
+
+// Add a result column, if its name is free and there is room.
+static bool add_column(struct aggregates *all, const struct rml_yaml_node *node,
+                       const struct rml_plan_aggregate *aggregate)
+{
+    struct rml_report *report = all->reader->report;
+    const char *what = all->draft->values.what;
+    struct rml_plan_stage *stage = all->stage;
+    if (has_column(all, aggregate->name)) {
+        rml_report_add(report, node->key->place, "choose another name",
+                       "%s: its results have a column %s already", what, aggregate->name);
+        return false;
+    }
+    if (stage->aggregate_count == RML_AGGREGATES_MAX) {
+        rml_report_add(report, node->place, "make a second stage of some",
+                       "%s: its aggregates have more than %d result columns", what,
+                       RML_AGGREGATES_MAX);
+        return false;
+    }
+    stage->aggregates[stage->aggregate_count++] = *aggregate;
+    return true;
+}
+
+// A column for each interval: NAME_0 lies below the first bound.
+static void add_intervals(struct aggregates *all, const struct rml_yaml_node *node,
+                          struct rml_plan_aggregate *aggregate)
+{
+    bool good = true;
+    for (uint32_t i = 0; i <= aggregate->parameter_count && good; i++) {
+        aggregate->part = i;
+        int length = snprintf(aggregate->name, sizeof aggregate->name, "%s_%u", node->key->text, i);
+        good = length < (int)sizeof aggregate->name;
+        if (good)
+            good = add_column(all, node, aggregate);
+        else
+            rml_report_add(all->reader->report, node->key->place, "choose a shorter one",
+                           "%s: with a number behind it, the name %s is too long",
+                           all->draft->values.what, node->key->text);
+    }
+}
+
+// Between braces a comma ends the scalar: `n: ewma(x, 10s)` is n: "ewma(x" and a key "10s)".
+static bool is_cut(const struct rml_yaml_node *node)
+{
+    return node->kind == RML_YAML_SCALAR && strchr(node->text, '(') != NULL
+           && strchr(node->text, ')') == NULL;
+}
+
+static const char *hint_for_no_call(const struct rml_yaml_node *node)
+{
+    return is_cut(node) ? "between braces, what has a comma in it needs quotes: 'ewma(x, 10s)'"
+                        : "such as count() or sum(tokens)";
 }
 
 static void read_aggregate(struct aggregates *all, const struct rml_yaml_node *node)
 {
     struct rml_reader *reader = all->reader;
-    bool good = rml_reader_name(reader, node->key, "result column") && name_is_free(all, node);
+    bool good = rml_reader_name(reader, node->key, "result column");
     struct call call;
     if (node->kind != RML_YAML_SCALAR || !take_call_apart(node, &call)) {
         if (node->kind != RML_YAML_BROKEN) {
@@ -175,7 +243,7 @@ static void read_aggregate(struct aggregates *all, const struct rml_yaml_node *n
                            node->kind == RML_YAML_SCALAR && node->text_length > 0
                                ? node->place
                                : node->key->place,
-                           "such as count() or sum(tokens)",
+                           hint_for_no_call(node),
                            "%s: an aggregate is a function and its argument in parentheses",
                            all->draft->values.what);
         }
@@ -184,12 +252,22 @@ static void read_aggregate(struct aggregates *all, const struct rml_yaml_node *n
     uint32_t f = find_function(all, node, &call);
     if (f == UINT32_MAX)
         return;
+    const struct rml_function *function = &reader->functions->list[f];
     struct rml_plan_aggregate aggregate = {.function = f};
-    good &= read_argument(all, node, &call, &reader->functions->list[f], &aggregate);
+    uint32_t end = call.argument + call.argument_length;
+    if (function->parameters != RML_PARAMETERS_NONE)
+        cut_argument(node, &call);
+    uint32_t argument_end = rml_reader_part_end(node->text, call.argument, end);
+    good &= read_argument(all, node, &call, function, &aggregate);
+    good &= rml_read_parameters(reader, all->draft->values.what, node, argument_end, end, function,
+                                &aggregate);
     if (!good)
         return;
     snprintf(aggregate.name, sizeof aggregate.name, "%s", node->key->text);
-    all->stage->aggregates[all->stage->aggregate_count++] = aggregate;
+    if (function->parameters == RML_PARAMETERS_BOUNDS)
+        add_intervals(all, node, &aggregate);
+    else
+        (void)add_column(all, node, &aggregate);
 }
 
 void rml_read_aggregates(struct rml_reader *reader, const struct rml_reader_stage *draft,
@@ -202,9 +280,14 @@ void rml_read_aggregates(struct rml_reader *reader, const struct rml_reader_stag
         rml_reader_mapping(reader, &draft->values, RML_SET_STAGE_AGGREGATE, RML_AGGREGATES_MAX);
     if (node == NULL)
         return;
-    stage->aggregates = rml_arena_give(reader->arena, node->count, sizeof *stage->aggregates);
+    stage->aggregates =
+        rml_arena_give(reader->arena, RML_AGGREGATES_MAX, sizeof *stage->aggregates);
     struct aggregates all = {
         .reader = reader, .draft = draft, .stage = stage, .columns_known = columns_known};
-    for (const struct rml_yaml_node *n = node->first; n != NULL; n = n->next)
+    for (const struct rml_yaml_node *n = node->first; n != NULL; n = n->next) {
         read_aggregate(&all, n);
+        // The other pieces of a cut call are no mistakes of their own.
+        for (bool cut = is_cut(n); cut && n->next != NULL; n = n->next)
+            cut = strchr(n->next->key->text, ')') == NULL;
+    }
 }

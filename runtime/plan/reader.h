@@ -168,6 +168,17 @@ void rml_read_window(struct rml_reader *reader, const struct rml_reader_stage *d
 void rml_read_aggregates(struct rml_reader *reader, const struct rml_reader_stage *draft,
                          struct rml_plan_stage *stage, bool columns_known);
 
+/*
+ * What stands behind an aggregate's argument, from the comma at `from`, if there is one, up to `to` of the
+ * scalar's text. False: something is wrong with it, which is reported.
+ */
+bool rml_read_parameters(struct rml_reader *reader, const char *what,
+                         const struct rml_yaml_node *node, uint32_t from, uint32_t to,
+                         const struct rml_function *function, struct rml_plan_aggregate *aggregate);
+
+/* Where the first of text[from..to) ends, outside of parentheses and quotes: at a comma, or at `to`. */
+uint32_t rml_reader_part_end(const char *text, uint32_t from, uint32_t to);
+
 /* Is that a column of every window stage's rows? */
 bool rml_reader_is_reserved(const char *name);
 

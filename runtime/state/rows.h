@@ -12,6 +12,7 @@
 #define RML_ROWS_ROOT       64u
 #define RML_ROWS_LEAVES     (RML_PAGE_BYTES / (uint32_t)sizeof(uint32_t))  // of one directory
 #define RML_ROWS_LEAVES_LOG 12u
+#define RML_ROWS_BYTES_MAX  ((uint64_t)RML_ROWS_ROOT * RML_ROWS_LEAVES * RML_PAGE_BYTES)
 
 /* How rows of some size lie in leaves; shared by all arrays of such rows. */
 struct rml_rows_shape {

@@ -31,7 +31,8 @@ LIMITS = {
     "RML_SOURCES_MAX": "sources",
     "RML_STAGES_MAX": "stages",
     "RML_SINKS_MAX": "sinks",
-    "RML_AGGREGATES_MAX": "aggregates of a stage",
+    "RML_AGGREGATES_MAX": "aggregates of a stage, a `histogram` counting as many as it has columns",
+    "RML_PARAMETERS_MAX": "bounds of a `histogram`",
     "RML_KEY_FIELDS_MAX": "columns of a `key`, fields of a `partition_by`",
     "RML_KEY_BYTES_MAX": "bytes of a key; a string counts whole, every other column 8, a `bool` 1",
     "RML_WORKERS_MAX": "workers",
@@ -100,14 +101,19 @@ def types():
 def aggregates():
     text = pathlib.Path("operators/aggregate.def").read_text()
     rows = []
-    for name, argument, nullable, sentence in re.findall(
-            r'^RML_AGGREGATE\(\w+, (\w+), (\w+), [^,]+, (\w+),\s*"((?:[^"\\]|\\.|"\s+")*)"\)', text, re.M):
-        takes = {"NONE": "nothing", "BOOL": "a bool", "NUMBER": "a number"}[argument]
-        rows.append([f"`{name}`", takes, "yes" if nullable == "true" else "no",
+    for name, argument, parameters, type_, nullable, sentence in re.findall(
+            r'^RML_AGGREGATE\(\w+, (\w+), (\w+), (\w+), (\w+), [^,]+, (\w+),\s*"((?:[^"\\]|\\.|"\s+")*)"\)', text,
+            re.M):
+        takes = {"NONE": "nothing", "BOOL": "a bool", "NUMBER": "a number", "WORD": "anything but a string"}[argument]
+        takes += {"NONE": "", "SPAN": ", a duration", "BOUNDS": ", bounds that rise"}[parameters]
+        gives = {"count": "`u64`", "float": "`f64`", "argument": "its argument's",
+                 "sum": "`f64` of floats, `u64` of `u64`, else `i64`",
+                 "range": "`f64` of floats, else `u64`"}[type_]
+        rows.append([f"`{name}`", takes, gives, "yes" if nullable == "true" else "no",
                      re.sub(r'"\s+"', "", sentence)])
     if len(rows) != len(re.findall(r"^RML_AGGREGATE\(", text, re.M)):
         faults.append("operators/aggregate.def: a line that tables.py cannot read")
-    return table(["function", "takes", "null of nothing", "meaning"], rows)
+    return table(["function", "takes", "type", "null of nothing", "meaning"], rows)
 
 
 def limits():

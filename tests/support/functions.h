@@ -22,10 +22,14 @@ static enum rml_type plan_type_f64(enum rml_type argument)
 static inline const struct rml_functions *plan_functions(void)
 {
     static const struct rml_function list[] = {
-        {"count", RML_ARGUMENT_NONE, false, "Records.", plan_type_u64},
-        {"count_if", RML_ARGUMENT_BOOL, false, "Records for which it is true.", plan_type_u64},
-        {"sum", RML_ARGUMENT_NUMBER, true, "The sum.", plan_type_f64},
-        {"avg", RML_ARGUMENT_NUMBER, true, "The mean.", plan_type_f64},
+        {"count", RML_ARGUMENT_NONE, RML_PARAMETERS_NONE, false, "Records.", plan_type_u64},
+        {"count_if", RML_ARGUMENT_BOOL, RML_PARAMETERS_NONE, false, "Records for which it is true.",
+         plan_type_u64},
+        {"sum", RML_ARGUMENT_NUMBER, RML_PARAMETERS_NONE, true, "The sum.", plan_type_f64},
+        {"avg", RML_ARGUMENT_NUMBER, RML_PARAMETERS_NONE, true, "The mean.", plan_type_f64},
+        {"first", RML_ARGUMENT_WORD, RML_PARAMETERS_NONE, true, "The first.", plan_type_f64},
+        {"ewma", RML_ARGUMENT_NUMBER, RML_PARAMETERS_SPAN, true, "It fades.", plan_type_f64},
+        {"histogram", RML_ARGUMENT_NUMBER, RML_PARAMETERS_BOUNDS, false, "Counts.", plan_type_u64},
     };
     static const struct rml_functions functions = {sizeof list / sizeof list[0], list};
     return &functions;

@@ -2,6 +2,8 @@
  * Random pipelines over random disorder, cut into random batches and partitions, against an oracle
  * that takes one record at a time and keeps every window as a list of records.
  */
+#include <math.h>
+
 #include "tests/support/partition_rig.h"
 
 #define RECORDS    RIG_RECORDS
@@ -22,6 +24,9 @@ struct result {
     int64_t sum_n, min_n;
     double sum_x, max_x;
     uint64_t odd;
+    int64_t first_n, last_n;
+    uint64_t range_n, below[4];
+    double var_x, stddev_n, rate_n, ewma_x;
 };
 
 struct results {
@@ -49,6 +54,63 @@ static int64_t floor_to(int64_t value, int64_t step)
     return value - (rest < 0 ? rest + step : rest);
 }
 
+#define SPAN_NS   7
+#define SPAN_TEXT "7ns"
+
+static const int64_t bounds[3] = {-100, 0, 250};
+
+// Does the oracle's window have this record?
+static bool is_in(const struct rig_record *rec, const struct result *r)
+{
+    return rec->key == r->key && rec->ts >= r->start && rec->ts < r->end;
+}
+
+// What needs a mean first, or the latest time.
+static void oracle_spread(const struct rig_record *records, uint32_t upto, const bool *taken,
+                          struct result *r)
+{
+    long double mean_x = (long double)r->sum_x / (long double)r->values;
+    long double mean_n = (long double)r->sum_n / (long double)r->count;
+    long double squares_x = 0, squares_n = 0, weights = 0, weighted = 0;
+    for (uint32_t i = 0; i < upto; i++) {
+        const struct rig_record *rec = &records[i];
+        if (!taken[i] || !is_in(rec, r))
+            continue;
+        squares_n += ((long double)rec->n - mean_n) * ((long double)rec->n - mean_n);
+        if (rec->x != rec->x)
+            continue;
+        long double weight = expl((long double)(rec->ts - r->start) / SPAN_NS);
+        squares_x += ((long double)rec->x - mean_x) * ((long double)rec->x - mean_x);
+        weights += weight;
+        weighted += weight * (long double)rec->x;
+    }
+    r->var_x = (double)(squares_x / (long double)r->values);
+    r->stddev_n = r->count > 1 ? (double)sqrtl(squares_n / (long double)(r->count - 1)) : 0;
+    r->ewma_x = (double)(weighted / weights);
+    r->rate_n = (double)r->sum_n / ((double)(r->end - r->start) / 1e9);
+}
+
+static void oracle_ends(const struct rig_record *records, uint32_t upto, const bool *taken,
+                        struct result *r)
+{
+    int64_t first = INT64_MAX, last = INT64_MIN, max_n = INT64_MIN;
+    for (uint32_t i = 0; i < upto; i++) {
+        const struct rig_record *rec = &records[i];
+        if (!taken[i] || !is_in(rec, r))
+            continue;
+        r->first_n = rec->ts < first ? rec->n : r->first_n;
+        first = rec->ts < first ? rec->ts : first;
+        r->last_n = rec->ts >= last ? rec->n : r->last_n;
+        last = rec->ts >= last ? rec->ts : last;
+        max_n = rec->n > max_n ? rec->n : max_n;
+        uint32_t bucket = 3;
+        while (bucket > 0 && rec->n < bounds[bucket - 1])
+            bucket--;
+        r->below[bucket]++;
+    }
+    r->range_n = r->count > 0 ? (uint64_t)(max_n - r->min_n) : 0;
+}
+
 static void oracle_result(const struct rig_record *records, uint32_t upto, const bool *taken,
                           struct result *r)
 {
@@ -61,7 +123,7 @@ static void oracle_result(const struct rig_record *records, uint32_t upto, const
                          .max_x = -1e300};
     for (uint32_t i = 0; i < upto; i++) {
         const struct rig_record *rec = &records[i];
-        if (!taken[i] || rec->key != r->key || rec->ts < r->start || rec->ts >= r->end)
+        if (!taken[i] || !is_in(rec, r))
             continue;
         r->count++;
         r->sum_n += rec->n;
@@ -73,6 +135,10 @@ static void oracle_result(const struct rig_record *records, uint32_t upto, const
             r->max_x = rec->x > r->max_x ? rec->x : r->max_x;
         }
     }
+    if (r->count == 0)
+        return;
+    oracle_ends(records, upto, taken, r);
+    oracle_spread(records, upto, taken, r);
 }
 
 // Fire every window of every key that ends in (before, now].
@@ -164,6 +230,17 @@ static void collect(void *context, const struct rml_schema *schema,
     rig_read_field(schema, row->record, "sum_x", &r->sum_x, 8);
     rig_read_field(schema, row->record, "max_x", &r->max_x, 8);
     rig_read_field(schema, row->record, "odd", &r->odd, 8);
+    rig_read_field(schema, row->record, "first_n", &r->first_n, 8);
+    rig_read_field(schema, row->record, "last_n", &r->last_n, 8);
+    rig_read_field(schema, row->record, "range_n", &r->range_n, 8);
+    rig_read_field(schema, row->record, "below_0", &r->below[0], 8);
+    rig_read_field(schema, row->record, "below_1", &r->below[1], 8);
+    rig_read_field(schema, row->record, "below_2", &r->below[2], 8);
+    rig_read_field(schema, row->record, "below_3", &r->below[3], 8);
+    rig_read_field(schema, row->record, "var_x", &r->var_x, 8);
+    rig_read_field(schema, row->record, "stddev_n", &r->stddev_n, 8);
+    rig_read_field(schema, row->record, "rate_n", &r->rate_n, 8);
+    rig_read_field(schema, row->record, "ewma_x", &r->ewma_x, 8);
 }
 
 static uint32_t engine(const struct rig_record *records, const struct settings *s,
@@ -181,7 +258,11 @@ static uint32_t engine(const struct rig_record *records, const struct settings *
              "    window: {type: sliding, size: %lldns, every: %lldns, offset: %lldns, late: "
              "%lldns}\n"
              "    aggregate: {count_: count(), sum_n: sum(n), min_n: min(n), sum_x: sum(x), max_x: "
-             "max(x), odd: count_if(n %% 2 != 0)}\n"
+             "max(x), odd: count_if(n %% 2 != 0),\n"
+             "      first_n: first(n), last_n: last(n), range_n: range(n), "
+             "below: 'histogram(n, -100, 0, 250)',\n"
+             "      var_x: var_pop(x), stddev_n: stddev_samp(n), "
+             "rate_n: rate(n), ewma_x: 'ewma(x, " SPAN_TEXT ")'}\n"
              "sinks: {out: {from: w, type: ring}}\n",
              rig_schema, s->partitions, (long long)s->out_of_order, (long long)s->size,
              (long long)s->every, (long long)s->offset, (long long)s->late);
@@ -205,15 +286,33 @@ static void draw_case(struct settings *s, struct rig_record *records)
     rig_draw_records(records);
 }
 
+static bool near(double a, double b, double scale)
+{
+    return fabs(a - b) <= 1e-10 * scale;
+}
+
+// Values of x lie between -128 and 128, those of n between -500 and 499.
+static bool same_more(const struct result *got, const struct result *expected)
+{
+    bool x =
+        expected->values == 0
+        || (near(got->var_x, expected->var_x, 16384) && near(got->ewma_x, expected->ewma_x, 128));
+    return x && got->first_n == expected->first_n && got->last_n == expected->last_n
+           && got->range_n == expected->range_n
+           && memcmp(got->below, expected->below, sizeof got->below) == 0
+           && near(got->stddev_n, expected->stddev_n, 500)
+           && near(got->rate_n, expected->rate_n, fabs(expected->rate_n));
+}
+
 static bool same(const struct result *engine_row, const struct result *oracle_row)
 {
     bool x = oracle_row->values == 0
              || (engine_row->sum_x == oracle_row->sum_x && engine_row->max_x == oracle_row->max_x);
-    return x && engine_row->fire == oracle_row->fire && engine_row->start == oracle_row->start
-           && engine_row->end == oracle_row->end && engine_row->key == oracle_row->key
-           && engine_row->revision == oracle_row->revision && engine_row->count == oracle_row->count
-           && engine_row->sum_n == oracle_row->sum_n && engine_row->min_n == oracle_row->min_n
-           && engine_row->odd == oracle_row->odd;
+    return x && same_more(engine_row, oracle_row) && engine_row->fire == oracle_row->fire
+           && engine_row->start == oracle_row->start && engine_row->end == oracle_row->end
+           && engine_row->key == oracle_row->key && engine_row->revision == oracle_row->revision
+           && engine_row->count == oracle_row->count && engine_row->sum_n == oracle_row->sum_n
+           && engine_row->min_n == oracle_row->min_n && engine_row->odd == oracle_row->odd;
 }
 
 static void compare(const struct results *got, const struct results *expected)

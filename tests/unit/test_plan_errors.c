@@ -9,6 +9,7 @@
 #include "tests/support/test.h"
 
 #define STAGES PLAN_HEAD "stages:\n"
+#define W      STAGES "  w:\n    from: calls\n    key: model\n    " WINDOW "\n    aggregate:\n      n: "
 #define OK     STAGES "  ok: {from: calls, filter: tokens > 0}\n"
 #define WINDOW "window: {type: tumbling, size: 1s}"
 #define BY     STAGES "  by: {from: calls, key: model, " WINDOW ", aggregate: {n: count()}}\n"
@@ -178,6 +179,21 @@ static const struct bad {
      "sum takes a number, this is a str16", ""},
     {STAGES "  w: {from: calls, key: model, " WINDOW ", aggregate: {n: count_if(tokens)}}\n", 6, 92,
      6, "count_if takes a bool, this is a u32", ""},
+    {W "ewma(tokens, 10)\n", 11, 23, 2, "stage w: ewma: 10 is no duration",
+     "ewma(latency_ms, 10s)"},
+    {W "ewma(tokens, 0s)\n", 11, 23, 2, "0s is no time at all", "10s"},
+    {W "ewma(tokens, 1s, 2s)\n", 11, 27, 2, "2s is one parameter too many", "10s"},
+    {W "ewma(tokens)\n", 11, 10, 12, "ewma needs a duration behind its argument", "10s"},
+    {W "ewma(tokens,)\n", 11, 10, 13, "ewma: nothing is no duration", "10s"},
+    {W "ewma(min(tokns, 3), 1s)\n", 11, 19, 5, "tokns", "tokens"},
+    {W "histogram(tokens, 1, 2x)\n", 11, 31, 2, "histogram: 2x is no number", "10, 100"},
+    {W "histogram(tokens, 1, inf)\n", 11, 31, 3, "inf is no number", "10, 100"},
+    {W "histogram(tokens, 5, 5)\n", 11, 31, 1, "5 is not above the bound before it", "10, 100"},
+    {W "histogram(tokens, 1)\n      n_1: count()\n", 12, 7, 3, "have a column n_1 already",
+     "another name"},
+    {W "first(model)\n", 11, 16, 5, "first takes anything but a string, this is a str16", ""},
+    {STAGES "  w: {from: calls, key: model, " WINDOW ", aggregate: {n: ewma(tokens, 10s)}}\n", 6,
+     83, 11, "an aggregate is a function and its argument", "needs quotes"},
     {STAGES "  w: {from: calls, key: model, " WINDOW ", aggregate: {model: count()}}\n", 6, 80, 5,
      "its results have a column model already", "another name"},
     {STAGES "  w: {from: calls, key: model, " WINDOW ", aggregate: {window_end: count()}}\n", 6, 80,
