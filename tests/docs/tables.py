@@ -7,7 +7,8 @@
 A table of the page stands between `<!-- NAME, written by tests/docs/tables.py -->` and `<!-- end -->`. Keys
 come from `ringmill explain --keys`, which prints runtime/plan/settings.def; types and aggregates from their
 .def files; limits from the headers. Functions and operators of expressions are explained by hand: of these it
-is only compared that all of them are there, and no others.
+is only compared that all of them are there, and no others. Likewise docs/semantics.md has a section for each
+type of window, a row for each aggregate, and one for each door.
 """
 import pathlib
 import re
@@ -15,6 +16,7 @@ import subprocess
 import sys
 
 PAGE = pathlib.Path("docs/pipeline-file.md")
+SEMANTICS = pathlib.Path("docs/semantics.md")
 
 # Every RML_..._MAX of the folders that read a pipeline file: what it limits, or None where no writer of a
 # file can meet it.
@@ -135,25 +137,49 @@ def limits():
     return table(["at most", "of"], rows)
 
 
-def same(what, in_code, in_page):
+def same(page, what, in_code, in_page):
     for name in sorted(in_code - in_page):
-        faults.append(f"{PAGE}: {what} `{name}` is in the code and not in the page")
+        faults.append(f"{page}: {what} `{name}` is in the code and not in the page")
     for name in sorted(in_page - in_code):
-        faults.append(f"{PAGE}: {what} `{name}` is in the page and not in the code")
+        faults.append(f"{page}: {what} `{name}` is in the page and not in the code")
+
+
+def section(page, title):
+    """What stands between this heading and the next of its rank or a higher one."""
+    rank = title.split()[0]
+    start = page.index(f"\n{title}\n") + len(title) + 2
+    end = re.search(rf"^#{{1,{len(rank)}}} ", page[start:], re.M)
+    return page[start:start + end.start()] if end else page[start:]
+
+
+def first_cells(text):
+    """The words in `code` in the first cells of all tables."""
+    cells = re.findall(r"^\| (`[^|]*`) \|", text, re.M)
+    return {name for entry in cells for name in re.findall(r"`([^`]+)`", entry)}
+
+
+def check_semantics():
+    page = SEMANTICS.read_text()
+    settings = pathlib.Path("runtime/plan/settings.def").read_text()
+    types_of_windows = re.search(r'^RML_SETTING\(WINDOW, TYPE, .*?"([a-z_|]+)"', settings, re.M | re.S)[1]
+    kinds = {name.lower() for name in re.findall(r"^### (.*)$", section(page, "## Kinds of windows"), re.M)}
+    same(SEMANTICS, "window", set(types_of_windows.split("|")), kinds)
+    functions = re.findall(r"^RML_AGGREGATE\(\w+, (\w+),", pathlib.Path("operators/aggregate.def").read_text(), re.M)
+    told = {name.split("(")[0] for name in first_cells(section(page, "## Aggregates")) if "(" in name}
+    same(SEMANTICS, "aggregate", set(functions), told)
+    doors = re.findall(r"^RML_STAGE_DOOR\((\w+),", pathlib.Path("runtime/observe/counters.def").read_text(), re.M)
+    same(SEMANTICS, "door", set(doors), first_cells(section(page, "## Every record leaves by one door")))
 
 
 def check_expressions(page):
     calls = pathlib.Path("runtime/record/expr_call.c").read_text()
     forms = re.findall(r'^    \{"\w+", \w+, \w+, \w+, \w+, "([^"]+)"\},', calls, re.M)
-    expressions = page[page.index("## Expressions"):]
-    expressions = expressions[:expressions.index("\n## ", 1)]
-    first = re.findall(r"^\| (`[^|]*`) \|", expressions, re.M)
-    shown = {name for entry in first for name in re.findall(r"`([^`]+)`", entry)}
-    same("function", set(forms), {name for name in shown if "(" in name})
+    shown = first_cells(section(page, "## Expressions"))
+    same(PAGE, "function", set(forms), {name for name in shown if "(" in name})
     operations = pathlib.Path("runtime/record/expr_op.def").read_text()
     signs = {sign for sign in re.findall(r'^RML_EXPR_\w+\(\w+, \w+, "([^"]*)"', operations, re.M)
              if sign and (not sign.isalpha() or sign == "not")}
-    same("operator", signs | {"and", "or"}, {name for name in shown if "(" not in name})
+    same(PAGE, "operator", signs | {"and", "or"}, {name for name in shown if "(" not in name})
 
 
 def main(ringmill, *options):
@@ -174,6 +200,7 @@ def main(ringmill, *options):
     for name in wanted.keys() - seen:
         faults.append(f"{PAGE}: the table {name} is missing")
     check_expressions(page)
+    check_semantics()
     if "--write" in options:
         PAGE.write_text(new)
     elif new != page:
