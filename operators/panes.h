@@ -4,7 +4,10 @@
  * A window is cut into panes whose length divides both its size and its period, so that one record
  * touches one pane however many windows overlap (J. Li, D. Maier, K. Tufte, V. Papadimos, P. Tucker,
  * "No Pane, No Gain: Efficient Evaluation of Sliding-Window Aggregates over Data Streams", 2005).
- * Pane p covers [offset + p * length, offset + (p + 1) * length). Ends beyond int64 saturate.
+ * Pane p covers [p * length + offset, (p + 1) * length + offset), the offset taken modulo the length, so
+ * that every time has a pane whose number is an int64. Near the ends of int64 a window may
+ * begin before all times or end after them: where it lies is computed wide, what is shown of it is
+ * clamped, and an end beyond all times is reached when time ends.
  */
 #ifndef RML_OPERATORS_PANES_H
 #define RML_OPERATORS_PANES_H
@@ -20,19 +23,43 @@ static inline int64_t rml_pane_clamp(rml_int128 value)
 
 static inline int64_t rml_pane_of(const struct rml_plan_window *w, int64_t time)
 {
-    return rml_time_floor_div(rml_time_sub(time, w->offset_ns), w->pane_ns);
+    int64_t shifted;
+    if (!__builtin_sub_overflow(time, w->pane_offset_ns, &shifted))
+        return rml_time_floor_div(shifted, w->pane_ns);
+    rml_int128 wide = (rml_int128)time - w->pane_offset_ns;
+    return (int64_t)(wide / w->pane_ns - (wide % w->pane_ns < 0));
+}
+
+/* The panes of the window that ends at `end`: some may lie outside of all times. */
+static inline rml_int128 rml_pane_last(const struct rml_plan_window *w, rml_int128 end)
+{
+    return (end - w->pane_offset_ns) / w->pane_ns - 1;
+}
+
+static inline rml_int128 rml_pane_first(const struct rml_plan_window *w, rml_int128 end)
+{
+    return (end - w->size_ns - w->pane_offset_ns) / w->pane_ns;
+}
+
+/* After every end there is. */
+#define RML_PANE_NO_END ((rml_int128)1 << 100)
+
+/* Window ends up to here are reached by a watermark; RML_TIME_END reaches them all. */
+static inline rml_int128 rml_pane_reach(int64_t watermark)
+{
+    return watermark == RML_TIME_END ? RML_PANE_NO_END : watermark;
 }
 
 /* The greatest window end <= time, as a wide number: it may lie before the beginning of time. */
-static inline rml_int128 rml_pane_end_up_to(const struct rml_plan_window *w, int64_t time)
+static inline rml_int128 rml_pane_end_up_to(const struct rml_plan_window *w, rml_int128 time)
 {
-    rml_int128 from_first = (rml_int128)time - w->offset_ns - w->size_ns;
+    rml_int128 from_first = time - w->offset_ns - w->size_ns;
     rml_int128 periods = from_first / w->every_ns - (from_first % w->every_ns < 0);
     return periods * w->every_ns + w->offset_ns + w->size_ns;
 }
 
 /* The least window end > time. */
-static inline rml_int128 rml_pane_end_after(const struct rml_plan_window *w, int64_t time)
+static inline rml_int128 rml_pane_end_after(const struct rml_plan_window *w, rml_int128 time)
 {
     return rml_pane_end_up_to(w, time) + w->every_ns;
 }
@@ -40,7 +67,7 @@ static inline rml_int128 rml_pane_end_after(const struct rml_plan_window *w, int
 /* Ends of the first and the last window that contain pane p. */
 static inline rml_int128 rml_pane_first_end(const struct rml_plan_window *w, int64_t pane)
 {
-    rml_int128 start = (rml_int128)pane * w->pane_ns;  // offset left out
+    rml_int128 start = (rml_int128)pane * w->pane_ns + w->pane_offset_ns - w->offset_ns;
     rml_int128 need = start + w->pane_ns - w->size_ns;
     rml_int128 periods = need / w->every_ns + (need % w->every_ns > 0);
     return periods * w->every_ns + w->offset_ns + w->size_ns;
@@ -48,7 +75,7 @@ static inline rml_int128 rml_pane_first_end(const struct rml_plan_window *w, int
 
 static inline rml_int128 rml_pane_last_end(const struct rml_plan_window *w, int64_t pane)
 {
-    rml_int128 start = (rml_int128)pane * w->pane_ns;
+    rml_int128 start = (rml_int128)pane * w->pane_ns + w->pane_offset_ns - w->offset_ns;
     rml_int128 periods = start / w->every_ns - (start % w->every_ns < 0);
     return periods * w->every_ns + w->offset_ns + w->size_ns;
 }

@@ -185,7 +185,7 @@ static void store_result(struct window *w, unsigned char *record, uint32_t field
 
 struct result {
     uint32_t slot;
-    int64_t end;
+    rml_int128 end;
     const void *state;
     uint64_t records;
     uint32_t revision;
@@ -198,11 +198,12 @@ static void emit(struct window *w, const struct result *result)
     if (w->env.output == RML_OUTPUTS_MAX)
         return;
     unsigned char *record = w->env.row(w->env.context, w->env.output, result->fire)->record;
-    int64_t start = rml_time_sub(result->end, w->spec.size_ns);
+    int64_t start = rml_pane_clamp(result->end - w->spec.size_ns);
+    int64_t end = rml_pane_clamp(result->end);
     int64_t revision = result->revision;
     uint32_t field = 0;
     store_result(w, record, field++, true, &start);
-    store_result(w, record, field++, true, &result->end);
+    store_result(w, record, field++, true, &end);
     const unsigned char *key = w->keyed ? rml_keys_row(&w->keys, result->slot)->key : NULL;
     for (uint32_t i = 0; i < w->stage->key_count; i++) {
         store_result(w, record, field++, true, key);
@@ -218,10 +219,11 @@ static void emit(struct window *w, const struct result *result)
 }
 
 // The state of `slot` over the window that ends at `end`. Returns how many records it has.
-static uint64_t combine(struct window *w, uint32_t slot, int64_t end, const void **ret_state)
+static uint64_t combine(struct window *w, uint32_t slot, rml_int128 end, const void **ret_state)
 {
-    int64_t last = rml_pane_of(&w->spec, end - 1);
-    int64_t first = last - w->spec.size_ns / w->spec.pane_ns + 1;
+    // a window that has fired ends within time, but may begin before it
+    int64_t last = (int64_t)rml_pane_last(&w->spec, end);
+    int64_t first = rml_pane_clamp(rml_pane_first(&w->spec, end));
     uint64_t records = 0;
     *ret_state = w->combined;
     for (int64_t p = first; p <= last; p++) {
@@ -239,13 +241,14 @@ static uint64_t combine(struct window *w, uint32_t slot, int64_t end, const void
 }
 
 // Give the result of every key of the leaf that begins at slot `first`.
-static uint64_t fire_leaf(struct window *w, int64_t end, uint32_t first,
+static uint64_t fire_leaf(struct window *w, rml_int128 end, uint32_t first,
                           const struct pane *const *panes, uint32_t pane_count)
 {
     uint32_t leaf_rows = 1u << w->row_shape.leaf_log;
     uint64_t fired = 0;
     for (uint32_t slot = first; slot < first + leaf_rows && slot < slots_end(w); slot++) {
-        struct result result = {.slot = slot, .end = end, .fire = end, .state = w->combined};
+        struct result result = {
+            .slot = slot, .end = end, .fire = rml_pane_clamp(end), .state = w->combined};
         for (uint32_t i = 0; i < pane_count; i++) {
             const struct row *row =
                 rml_rows_find(&panes[i]->rows, w->env.pages, w->row_shape, slot);
@@ -268,12 +271,11 @@ static uint64_t fire_leaf(struct window *w, int64_t end, uint32_t first,
     return fired;
 }
 
-static void fire(struct window *w, int64_t end)
+static void fire(struct window *w, rml_int128 end)
 {
     const struct pane *panes[RML_PANES_MAX];
     uint32_t pane_count = 0;
-    int64_t last = rml_pane_of(&w->spec, end - 1);
-    int64_t first = last - w->spec.size_ns / w->spec.pane_ns + 1;
+    rml_int128 first = rml_pane_first(&w->spec, end), last = rml_pane_last(&w->spec, end);
     for (uint32_t i = 0; i < w->open_count; i++) {
         const struct pane *pane = &w->panes[w->open[i]];
         if (pane->index >= first && pane->index <= last)
@@ -286,30 +288,27 @@ static void fire(struct window *w, int64_t end)
 }
 
 // The least end after `after` of a window in which some pane is open; false when there is none.
-static bool next_end(const struct window *w, int64_t after, int64_t *ret_end)
+static bool next_end(const struct window *w, rml_int128 after, rml_int128 *ret_end)
 {
-    rml_int128 least = (rml_int128)INT64_MAX + 1, grid = rml_pane_end_after(&w->spec, after);
+    rml_int128 least = RML_PANE_NO_END, grid = rml_pane_end_after(&w->spec, after);
     for (uint32_t i = 0; i < w->open_count; i++) {
         int64_t index = w->panes[w->open[i]].index;
         rml_int128 end = rml_pane_first_end(&w->spec, index);
         end = end > grid ? end : grid;
-        // a window that ends beyond the end of time ends there
         if (end <= rml_pane_last_end(&w->spec, index) && end < least)
             least = end;
     }
-    if (least > INT64_MAX)
-        return false;
-    *ret_end = (int64_t)least;
-    return true;
+    *ret_end = least;
+    return least != RML_PANE_NO_END;
 }
 
 static void window_advance(struct rml_operator *op, int64_t watermark)
 {
     struct window *w = window_of(op);
-    int64_t end;
-    while (next_end(w, w->fired, &end) && end <= watermark) {
+    rml_int128 end, fired = w->fired;
+    while (next_end(w, fired, &end) && end <= rml_pane_reach(watermark)) {
         fire(w, end);
-        w->fired = end;
+        fired = end;
     }
     w->fired = watermark;
     for (uint32_t i = w->open_count; i-- > 0;) {
@@ -504,9 +503,9 @@ static void take_on_time(struct window *w, const struct rml_batch *batch, const 
 }
 
 // The next revision of the window that ends at `end`, which had a result before.
-static uint32_t next_revision(struct window *w, int64_t end, uint32_t slot)
+static uint32_t next_revision(struct window *w, rml_int128 end, uint32_t slot)
 {
-    struct pane *pane = reach_pane(w, rml_pane_of(&w->spec, end - 1));
+    struct pane *pane = reach_pane(w, (int64_t)rml_pane_last(&w->spec, end));
     struct row *row = pane != NULL ? reach_row(w, pane, slot) : NULL;
     if (row == NULL)
         return 1;
@@ -536,7 +535,7 @@ static void take_correction(struct window *w, const struct rml_batch *batch,
     int64_t fire_at = rml_pane_clamp(rml_pane_end_up_to(&w->spec, run->watermark));
     for (rml_int128 end = first > kept ? first : kept; end <= last && end <= run->watermark;
          end += w->spec.every_ns) {
-        struct result result = {.slot = slot, .end = (int64_t)end, .fire = fire_at};
+        struct result result = {.slot = slot, .end = end, .fire = fire_at};
         result.records = combine(w, slot, result.end, &result.state);
         if (result.records > 1)
             result.revision = next_revision(w, result.end, slot);
@@ -546,19 +545,19 @@ static void take_correction(struct window *w, const struct rml_batch *batch,
 
 // Panes below `gone` are beyond correction; panes below `fired` lie in a window that has fired.
 struct bounds {
-    int64_t gone, fired;
+    rml_int128 gone, fired;
 };
 
 static struct bounds bounds_at(const struct window *w, int64_t watermark)
 {
     if (watermark == RML_TIME_NONE)
         return (struct bounds){INT64_MIN, INT64_MIN};
+    if (watermark == RML_TIME_END)
+        return (struct bounds){RML_PANE_NO_END, RML_PANE_NO_END};
     // A pane is gone when the start of its last window is not after watermark - late - size.
     int64_t kept = rml_time_sub(watermark, w->spec.late_ns);
-    rml_int128 start = rml_pane_end_after(&w->spec, kept) - w->spec.size_ns - w->spec.offset_ns;
-    rml_int128 end = rml_pane_end_up_to(&w->spec, watermark) - w->spec.offset_ns;
-    return (struct bounds){rml_pane_clamp(start / w->spec.pane_ns),
-                           rml_pane_clamp(end / w->spec.pane_ns)};
+    return (struct bounds){rml_pane_first(&w->spec, rml_pane_end_after(&w->spec, kept)),
+                           rml_pane_last(&w->spec, rml_pane_end_up_to(&w->spec, watermark)) + 1};
 }
 
 // Rows in the order they came: stretches of one pane on time together, late ones alone.

@@ -56,6 +56,7 @@ struct rml_plan_window {
     /* Tumbling and sliding. */
     int64_t size_ns, every_ns, offset_ns;  // tumbling: every == size
     int64_t pane_ns;                       // gcd(size, every)
+    int64_t pane_offset_ns;                // offset modulo pane
     /* Session. */
     int64_t gap_ns;
     int64_t max_ns;          // 0: as long as its records go on

@@ -120,6 +120,7 @@ static void read_panes(struct rml_reader *reader, const struct rml_reader_stage 
     }
     window->offset_ns -= rml_time_floor_div(window->offset_ns, window->every_ns) * window->every_ns;
     window->pane_ns = rml_units_gcd(window->size_ns, window->every_ns);
+    window->pane_offset_ns = window->offset_ns % window->pane_ns;
     int64_t out_of_order_ns =
         draft->source == UINT32_MAX ? 0 : reader->plan->sources[draft->source].out_of_order_ns;
     check_panes(reader, values, window, out_of_order_ns);
