@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -199,6 +200,60 @@ static void a_feeder_that_is_open_at_the_drain_is_told_and_closes_well(void **st
     assert_int_equal(count(f, "in", "published"), 1);
 }
 
+/* A function for rows that is held up, and a feeder that goes on until the drain. */
+struct hold_up {
+    sem_t row_came, told;
+    struct rml_feeder *feeder;
+    int last_put;
+};
+
+static void hold(void *context, const void *record, uint64_t seq)
+{
+    struct hold_up *h = context;
+    (void)record;
+    if (seq > 0)
+        return;
+    sem_post(&h->row_came);
+    sem_wait(&h->told);
+    sem_post(&h->told);  // for the first row of the next partition
+}
+
+static void *feed_for_ever(void *context)
+{
+    struct hold_up *h = context;
+    for (int64_t i = 0;; i++) {
+        const struct event event = {.ts = i * 10, .key = (uint64_t)i % 7, .n = 1};
+        h->last_put = rml_feeder_put(h->feeder, &event);
+        if (h->last_put != 1)
+            break;
+    }
+    sem_post(&h->told);
+    return NULL;
+}
+
+static void a_feeder_that_waits_for_room_is_told_of_the_drain(void **state)
+{
+    struct fixture *f = *state;
+    struct hold_up h = {0};
+    pthread_t thread;
+    sem_init(&h.row_came, 0, 0);
+    sem_init(&h.told, 0, 0);
+    assert_int_equal(rml_pipeline_rows(f->pipeline, "sums", f->row_hash, sizeof(struct sums_row),
+                                       hold, &h, f->error, sizeof f->error),
+                     0);
+    assert_int_equal(start(f), 0);
+    assert_int_equal(open_feeder(f, "in", &h.feeder), 0);
+    assert_int_equal(pthread_create(&thread, NULL, feed_for_ever, &h), 0);
+    sem_wait(&h.row_came);
+    // No row is delivered until the feeder has been told, and so no room comes either.
+    assert_int_equal(rml_pipeline_drain(f->pipeline), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(h.last_put, -EPIPE);
+    rml_feeder_close(h.feeder);
+    sem_destroy(&h.row_came);
+    sem_destroy(&h.told);
+}
+
 static void lanes_of_closed_feeders_are_used_again(void **state)
 {
     struct fixture *f = *state;
@@ -311,6 +366,7 @@ static void a_file_that_cannot_be_is_told_with_all_its_errors(void **state)
 TEST_MAIN(PIPELINE_CLAIM(what_threads_feed_at_once_is_in_the_rows),
           PIPELINE_CLAIM(rows_that_nobody_wants_go_to_the_files_beside_the_pipeline_file),
           PIPELINE_CLAIM(a_feeder_that_is_open_at_the_drain_is_told_and_closes_well),
+          PIPELINE_CLAIM(a_feeder_that_waits_for_room_is_told_of_the_drain),
           PIPELINE_CLAIM(lanes_of_closed_feeders_are_used_again),
           PIPELINE_CLAIM(what_cannot_be_is_refused_with_a_sentence),
           PIPELINE_CLAIM(late_rows_are_the_records_as_they_came),
