@@ -119,6 +119,10 @@ int rml_attach_answer(int socket, enum rml_wire_type wanted, int64_t wait_ns, vo
     if (rc < 0)
         return rc;
     int type = rml_wire_receive(socket, message, room, fds, fds_max, ret_fd_count, err);
+    // An engine that hangs up without having read what we said resets the connection, and the kernel
+    // tells that once before it gives what the engine had said.
+    if (type == -ECONNRESET)
+        type = rml_wire_receive(socket, message, room, fds, fds_max, ret_fd_count, err);
     if (type == 0 || type == -ECONNRESET)
         return RML_FAIL(err, -EPIPE, "the engine hung up without an answer");
     if (type < 0)

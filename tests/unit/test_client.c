@@ -10,7 +10,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "runtime/base/err.h"
 #include "runtime/base/rundir.h"
+#include "runtime/client/attach.h"
 #include "runtime/client/client.h"
 #include "runtime/lane/lane_in.h"
 #include "runtime/lane/wire.h"
@@ -184,6 +186,26 @@ static void a_refusal_says_what_the_engine_said(void **state)
     stop_engine();
 }
 
+static void a_refusal_is_heard_from_an_engine_that_did_not_listen(void **state)
+{
+    (void)state;
+    int pair[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+    struct rml_wire_bye hello = {.head = rml_wire_head(RML_WIRE_BYE, sizeof hello)};
+    assert_int_equal(rml_wire_send(pair[0], &hello.head, NULL, 0), 0);
+    assert_int_equal(rml_wire_send_refused(pair[1], EACCES, "not you"), 0);
+    close(pair[1]);  // with what was said unread
+
+    _Alignas(8) unsigned char message[RML_WIRE_BYTES_MAX];
+    struct rml_err err = {0};
+    uint32_t fd_count;
+    assert_int_equal(rml_attach_answer(pair[0], RML_WIRE_LANE, 0, message, sizeof message, NULL, 0,
+                                       &fd_count, &err),
+                     -EACCES);
+    assert_string_equal(err.text, "not you");
+    close(pair[0]);
+}
+
 static void an_engine_that_hangs_up_or_is_silent_ends_the_attempt(void **state)
 {
     (void)state;
@@ -304,6 +326,7 @@ int main(void)
         CLAIM(what_a_producer_writes_the_engine_takes),
         CLAIM(closing_publishes_and_says_goodbye),
         CLAIM(a_refusal_says_what_the_engine_said),
+        CLAIM(a_refusal_is_heard_from_an_engine_that_did_not_listen),
         CLAIM(an_engine_that_hangs_up_or_is_silent_ends_the_attempt),
         CLAIM(nobody_to_attach_to_is_told_apart),
         CLAIM(a_full_lane_holds_a_call_up_no_longer_than_allowed),
