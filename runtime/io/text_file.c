@@ -60,9 +60,13 @@ static int write_some(struct rml_text_file *file, size_t *at)
 
 uint32_t rml_text_file_flush(struct rml_text_file *file)
 {
+    uint64_t whole_bytes = file->bytes;
     for (size_t at = 0; at < file->used && file->error == 0;)
         file->error = write_some(file, &at);
     uint32_t lost = file->error != 0 ? file->rows_held : 0;
+    // A disk that is full takes a part: the rows of this buffer are lost together, and none is torn.
+    if (lost > 0 && file->is_ours && ftruncate(file->fd, (off_t)whole_bytes) == 0)
+        file->bytes = whole_bytes;
     file->used = 0;
     file->rows_held = 0;
     return lost;
