@@ -392,6 +392,10 @@ static int watch_signals(struct rml_server *s, struct rml_err *err)
     sigemptyset(&set);
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGTERM);
+    // A pipe that nobody reads any more and a file that may not grow are errors of one write, not ends
+    // of a pipeline.
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);
     // before any thread starts, so that all of them inherit it
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     s->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
