@@ -53,9 +53,14 @@ int rml_attach_split(const char *place, const char *what, char pipeline[RML_WIRE
 void rml_attach_program(char program[RML_WIRE_NAME])
 {
     snprintf(program, RML_WIRE_NAME, "%s", program_invocation_short_name);
-    for (char *c = program; *c != '\0'; c++)
-        if ((unsigned char)*c < ' ' || *c == 0x7f)
-            *c = '?';
+    size_t length = strlen(program);
+    for (size_t i = 0, one; i < length; i += one) {
+        one = rml_wire_shown(program + i, length - i);
+        if (one == 0) {
+            program[i] = '?';  // may also be what is left of a longer name's last character
+            one = 1;
+        }
+    }
 }
 
 static int64_t limit_of(int64_t wait_ns)

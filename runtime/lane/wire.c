@@ -13,6 +13,7 @@
 #include "runtime/base/check.h"
 #include "runtime/base/err.h"
 #include "runtime/base/rundir.h"
+#include "runtime/base/utf8.h"
 #include "runtime/ring/broadcast.h"
 
 #define FDS_LIMIT 253  // SCM_MAX_FD: what the kernel passes at most
@@ -53,13 +54,23 @@ int rml_wire_is_name(const char *name, size_t room)
     return 1;
 }
 
-// A terminated text that a terminal can show: it ends up in somebody's listing.
+size_t rml_wire_shown(const char *text, size_t left)
+{
+    const unsigned char *at = (const unsigned char *)text;
+    size_t length = rml_utf8_length(at, left);
+    bool controls =
+        length == 1 ? at[0] < ' ' || at[0] == 0x7f : length == 2 && at[0] == 0xc2 && at[1] < 0xa0;
+    return controls ? 0 : length;
+}
+
 static bool is_text(const char *text, size_t room)
 {
     size_t length = strnlen(text, room);
-    for (size_t i = 0; i < length; i++)
-        if ((unsigned char)text[i] < ' ' || text[i] == 0x7f)
+    for (size_t i = 0, one; i < length; i += one) {
+        one = rml_wire_shown(text + i, length - i);
+        if (one == 0)
             return false;
+    }
     return length < room;
 }
 

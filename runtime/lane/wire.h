@@ -128,6 +128,10 @@ int rml_wire_check(const void *message, size_t bytes, struct rml_err *err);
  * and -, not empty, shorter than RML_WIRE_NAME. 1 or 0. */
 int rml_wire_is_name(const char *name, size_t room);
 
+/* Texts in messages end up in people's terminals: how many bytes the character at `text`, of `left` (> 0)
+ * bytes, takes; 0: it is none that may be shown (no UTF-8, or it steers the terminal). */
+size_t rml_wire_shown(const char *text, size_t left);
+
 /*
  * Send one message (its head says how long it is) with `fd_count` descriptors, which stay the
  * caller's. 0, or a negative errno: -EPIPE when the peer is gone (no signal is raised), -EAGAIN when

@@ -95,6 +95,10 @@ static void a_request_is_one_terminated_line(void **state)
                  {"drain", 5, -EPROTO},
                  {"dr\0in", 6, -EPROTO},
                  {"a\nb", 4, -EPROTO},
+                 {"gr\xc3\xbc\xc3\x9f", 7, RML_WIRE_HELLO_CONTROL},
+                 {"gr\xfc\xdf", 5, -EPROTO},
+                 {"cut \xc3", 6, -EPROTO},
+                 {"\xc2\x9b\x32J", 5, -EPROTO},
                  {"", 0, -EPROTO}};
 
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
