@@ -116,10 +116,10 @@ class Scenario(unittest.TestCase):
     def ringctl(self, *args, want=0):
         return self.call(RINGCTL, *args, want=want)
 
-    def run_pipeline(self, text, name="p", *args):
+    def run_pipeline(self, text, name="p", *args, **popen):
         """Start `ringmill run` and wait until it takes producers."""
         path = self.write(f"{name}.yaml", text)
-        process = self.spawn(RINGMILL, "run", path, *args)
+        process = self.spawn(RINGMILL, "run", path, *args, **popen)
         running = Running(self, name, process)
 
         def is_up():
