@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <libgen.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -202,14 +201,17 @@ static int start(struct rml_pipeline *pipeline, struct rml_err *err)
 {
     if (pipeline->engine != NULL)
         return RML_FAIL(err, -EBUSY, "pipeline %s has been started", pipeline->plan->name);
-    char path[4096];
-    snprintf(path, sizeof path, "%s", pipeline->plan->path);
+    char folder[4096];
+    snprintf(folder, sizeof folder, "%s", pipeline->plan->path);
+    char *slash = strrchr(folder, '/');
+    if (slash != NULL)
+        slash[slash == folder] = '\0';  // of "/llm.yaml" the slash is the folder
     struct rml_engine_options options = {
         .plan = pipeline->plan,
         .operators = rml_operators_table(),
         .clock = &rml_clock_system,
         .replay = pipeline->options.replay != 0,
-        .folder = dirname(path),
+        .folder = slash != NULL ? folder : NULL,
         .complain = complain,
         .complain_context = pipeline,
     };

@@ -112,15 +112,15 @@ void rml_child_signal(const struct rml_child *child, int number)
 
 static bool ended_well(const struct rml_child *child)
 {
-    if (WIFEXITED(child->status) && WEXITSTATUS(child->status) == 0)
-        return true;
-    if (WIFSIGNALED(child->status))
-        fprintf(stderr, "%s (process %d) was ended by signal %d, %s\n", child->name,
-                (int)child->pid, WTERMSIG(child->status), sigdescr_np(WTERMSIG(child->status)));
-    else
-        fprintf(stderr, "%s (process %d) ended with exit code %d\n", child->name, (int)child->pid,
-                WEXITSTATUS(child->status));
-    return false;
+    int status = child->status, pid = (int)child->pid;
+    if (WIFSIGNALED(status)) {
+        fprintf(stderr, "%s (process %d) was ended by signal %d, %s\n", child->name, pid,
+                WTERMSIG(status), sigdescr_np(WTERMSIG(status)));
+    } else if (WEXITSTATUS(status) != 0) {
+        fprintf(stderr, "%s (process %d) ended with exit code %d\n", child->name, pid,
+                WEXITSTATUS(status));
+    }
+    return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
 bool rml_child_join(struct rml_children *children, uint32_t index, int64_t wait_ns)

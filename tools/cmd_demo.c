@@ -267,13 +267,14 @@ static void print_latency(struct llm_tally_rows *rows)
         printf("latency  no second closed while records came\n");
         return;
     }
+    uint32_t half = count / 2, most = count - 1, p99 = most * 99 / 100;
     qsort(samples, count, sizeof samples[0], by_size);
     printf(
         "latency  p50 %.2f ms, p99 %.2f ms, most %.2f ms, of %u rows: from just before the record "
         "was put\n         that let the last producer's second close, to the row read by the "
         "subscriber\n",
-        (double)samples[count / 2] * 1e-6, (double)samples[(count - 1) * 99 / 100] * 1e-6,
-        (double)samples[count - 1] * 1e-6, count);
+        (double)samples[half] * 1e-6, (double)samples[p99] * 1e-6, (double)samples[most] * 1e-6,
+        count);
 }
 
 struct sums {

@@ -167,7 +167,7 @@ int main(int argc, char **argv)
     if (rc < 0) {
         was_drained = rml_producer_reason(calls.producer, error, sizeof error) == ESHUTDOWN;
         fprintf(stderr, "ringmill-llm-calls: %s: %s\n", argv[1],
-                error[0] != '\0' ? error : strerror(-rc));
+                error[0] != '\0' ? error : strerrordesc_np(-rc));
     }
     rml_producer_close(calls.producer);
     sum_up(&calls, began, was_drained);

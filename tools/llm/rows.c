@@ -143,17 +143,16 @@ static struct second *find_second(struct watch *watch, int64_t start_ns)
     return oldest;
 }
 
-static void take(struct watch *watch, const struct per_second_row *row)
+// 0, or -E2BIG when there are more models than can be added up.
+static int take(struct watch *watch, const struct per_second_row *row)
 {
     int64_t latency = latency_of(watch, row);
     struct second *second = find_second(watch, row->window_start);
     uint32_t i = 0;
     while (i < second->models && memcmp(second->rows[i].model, row->model, sizeof row->model) != 0)
         i++;
-    if (i == MODELS_MAX) {
-        fprintf(stderr, "ringmill-llm-rows: a second with more than %u models\n", MODELS_MAX);
-        exit(1);
-    }
+    if (i == MODELS_MAX)
+        return -E2BIG;
     if (i == second->models) {
         second->models++;
         second->rows[i].calls = 0;
@@ -166,18 +165,19 @@ static void take(struct watch *watch, const struct per_second_row *row)
         watch->open = second;
         second->latency_ns = latency;
     }
+    return 0;
 }
 
 static int follow(struct watch *watch)
 {
-    int rc;
-    while ((rc = rml_subscriber_wait(watch->subscriber, watch->open != NULL ? QUIET_NS : -1))
-           >= 0) {
+    int rc = 0;
+    while (rc >= 0) {
         struct per_second_row row;
+        rc = rml_subscriber_wait(watch->subscriber, watch->open != NULL ? QUIET_NS : -1);
         if (rc == 0)
             show_open(watch);
-        while (rml_subscriber_read(watch->subscriber, &row, NULL) > 0)
-            take(watch, &row);
+        while (rc >= 0 && rml_subscriber_read(watch->subscriber, &row, NULL) > 0)
+            rc = take(watch, &row);
     }
     show_open(watch);
     return rc;
@@ -210,5 +210,8 @@ int main(int argc, char **argv)
     rc = follow(&watch);
     sum_up(&watch);
     rml_subscriber_close(watch.subscriber);
-    return rc == -EPIPE ? 0 : 1;
+    if (rc == -EPIPE)  // the pipeline has ended, and all is read
+        return 0;
+    fprintf(stderr, "ringmill-llm-rows: %s: %s\n", argv[1], strerrordesc_np(-rc));
+    return 1;
 }

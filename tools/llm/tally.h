@@ -51,8 +51,8 @@ struct llm_tally {
 /* The number of the window that ends at `end_ns`, or -1 when its latency is not measured. */
 int llm_tally_window(const struct llm_tally *tally, int64_t end_ns);
 
-/* Map the tally that was inherited as descriptor `fd`, a word of the command line. NULL: there is none. */
-struct llm_tally *llm_tally_attach(const char *fd);
+/* Map the tally that was inherited as the descriptor that a word of the command line names. NULL: there is none. */
+struct llm_tally *llm_tally_attach(const char *word);
 
 int64_t llm_monotonic_ns(void);
 
