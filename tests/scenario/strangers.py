@@ -1,4 +1,4 @@
-"""What a peer that keeps to no rule can do to a running pipeline: end its own connection, and no more."""
+"""What a peer cannot do to a running pipeline, one way in at a time; bad_things.py throws noise at them."""
 import mmap
 import os
 import re
@@ -17,16 +17,15 @@ sources: {{events: {{schema: event, event_time: ts, cells: 64, idle_after: 50ms}
 stages: {{all: {{from: events, key: key, window: {{type: tumbling, size: 1s}}, aggregate: {{n: count()}}}}}}
 sinks: {{file: {{from: all, type: csv, path: all.csv}}}}
 """
-CONNECTIONS = 2 + 256 + 64  # lanes_max, subscribers, and people who look
 RECORD_BYTES = 24
 
 MAGIC, VERSION = 0x4C4D524D, 1
 PRODUCE, SUBSCRIBE, CONTROL = 1, 2, 3
-LANE, RESULTS, REPLY, REFUSED = 16, 17, 18, 19
+LANE, REPLY, REFUSED = 16, 18, 19
 
 # struct rml_lane_record_line and struct rml_lane_return_head
-PUBLISHED, MARKS, TIME, PUBLISHES = 0, 8, 16, 24
-STATE, CODE, TEXT = 8, 12, 16
+PUBLISHED, PUBLISHES = 0, 24
+STATE, TEXT = 8, 16
 
 
 def message(kind, body=b"", version=VERSION, claims=None):
@@ -83,7 +82,7 @@ class Strangers(harness.Scenario):
     def descriptors_of_the_engine(self):
         return len(os.listdir(f"/proc/{self.pipeline.process.pid}/fd"))
 
-    def test_what_is_no_message_is_refused_and_nobody_else_notices(self):
+    def test_each_message_that_cannot_be_is_refused_or_hung_up_on(self):
         for data in (b"?", b"?" * 40, message(PRODUCE), message(99), message(LANE, bytes(500)),
                      message(REPLY, bytes(8)), produce(1)[:-1], message(CONTROL, b"no end"),
                      message(PRODUCE, bytes(112), claims=4096), message(SUBSCRIBE, b"\xff" * 96)):
@@ -91,36 +90,14 @@ class Strangers(harness.Scenario):
         kind, text = self.answer(message(PRODUCE, bytes(112), version=2))
         self.assertEqual(kind, REFUSED)
         self.assertIn("version 2", text)
-        self.assertIn("has no source", self.answer(produce(int(self.hash, 16), b"nothing"))[1])
-        self.assertIn("make the header again", self.answer(produce(1))[1])
         self.assertIn("cells", self.answer(produce(int(self.hash, 16), cells=1 << 31))[1])
         self.end_with_all_of(3000)
-
-    def test_a_peer_that_says_nothing_is_hung_up_on(self):
-        self.assertEqual(self.connect().recv(1), b"")
-        self.end_with_all_of(10)
 
     def test_descriptors_that_nobody_asked_for_are_closed(self):
         before = self.descriptors_of_the_engine()
         with open("/dev/null", "rb") as null:
             self.assertIn(self.answer(control(b"refresh"), [null.fileno()] * 20)[0], (REFUSED, None))
         harness.until("the engine to close them", lambda: self.descriptors_of_the_engine() == before)
-        self.end_with_all_of(10)
-
-    def test_connections_without_number_are_turned_away_and_the_rest_goes_on(self):
-        crowd = []
-        while len(crowd) < CONNECTIONS:
-            peer = self.connect()
-            peer.send(control(b"refresh"))
-            crowd.append(peer)
-        for peer in crowd:
-            self.assertEqual(struct.unpack_from("<H", peer.recv(65536), 6)[0], REPLY)
-        one_more = self.connect()
-        said = one_more.recv(65536)
-        self.assertEqual(struct.unpack_from("<H", said, 6)[0], REFUSED)
-        self.assertIn(b"as many as there can be", said)
-        for peer in crowd:
-            peer.close()
         self.end_with_all_of(10)
 
     def test_a_lane_can_be_neither_cut_nor_written_where_the_engine_writes(self):
@@ -151,41 +128,6 @@ class Strangers(harness.Scenario):
                 self.assertEqual(theirs[TEXT:TEXT + 48].split(b"\0")[0], b"positions that cannot be true")
             peer.close()
         self.end_with_all_of(3000)
-
-    def test_records_of_any_bytes_are_records(self):
-        """What stands in cells is data: a lane whose cells are noise is taken like any other."""
-        peer, (records, _, _, wake) = self.attach()
-        with mmap.mmap(records, os.fstat(records).st_size) as ours:
-            ours[64:64 + 64 * RECORD_BYTES] = bytes((i * 7919 >> 3) & 255 for i in range(64 * RECORD_BYTES))
-            struct.pack_into("<Q", ours, PUBLISHED, 64)
-            struct.pack_into("<Q", ours, PUBLISHES, 1)
-            os.write(wake, struct.pack("<Q", 1))
-            harness.until("the records to be taken",
-                          lambda: self.pipeline.look("status")["sources"][0]["taken"] == 64)
-        peer.close()
-        self.pipeline.end()
-
-    def test_another_user_is_told_to_be_the_right_one(self):
-        if os.geteuid() != 0:
-            self.skipTest("needs root, to become another user")
-        for path in (self.dir, self.rundir, self.rundir / "p"):
-            os.chmod(path, 0o755)
-        os.chmod(self.rundir / "p" / "socket", 0o666)
-        result, hand_over = os.pipe()
-        child = os.fork()
-        if child == 0:
-            try:
-                os.setuid(65534)
-                os.write(hand_over, self.connect().recv(65536))
-            finally:
-                os._exit(0)
-        os.close(hand_over)
-        with open(result, "rb") as pipe:
-            said = pipe.read()
-        os.waitpid(child, 0)
-        self.assertEqual(struct.unpack_from("<H", said, 6)[0], REFUSED)
-        self.assertIn(b"runs as user 0", said)
-        self.end_with_all_of(10)
 
 
 if __name__ == "__main__":
