@@ -44,7 +44,7 @@ class Demo(harness.Scenario):
         self.assertRegex(out, r"\nrate +\d+ records/s: \d+ in [\d.]+ s, from 2 processes\n")
         self.assertRegex(out, r"\nlatency +(p50 [\d.]+ ms, p99 [\d.]+ ms, |no second closed)")
         written, counted, filtered = map(int, re.search(
-            r"\nbalance +(\d+) written = (\d+) counted in the subscriber's rows \+ (\d+) filtered out\n",
+            r"\nbalance +(\d+) written = (\d+) counted in rows \+ (\d+) filtered out\n",
             out).groups())
         self.assertEqual(written, counted + filtered)
         self.assertGreater(written, 0)

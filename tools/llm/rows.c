@@ -36,7 +36,7 @@ struct watch {
     struct rml_subscriber *subscriber;
     struct llm_tally *tally;
     struct second seconds[WINDOWS_KEPT];
-    struct second *open;  // has rows and is not shown yet; NULL: none
+    uint32_t waiting;  // seconds that are not shown yet
     uint64_t counted;
     uint32_t samples;
 };
@@ -64,18 +64,17 @@ static void show(struct second *second)
     time_t seconds = (time_t)(second->start_ns / 1000000000);
     struct tm utc;
     gmtime_r(&seconds, &utc);
-    printf("\n%02d:%02d:%02d  %9" PRIu64 " calls of %2u models, %.1f %% failed", utc.tm_hour,
+    printf("\n%02d:%02d:%02d  %" PRIu64 " calls of %u models, %.1f %% failed", utc.tm_hour,
            utc.tm_min, utc.tm_sec, calls, second->models, percent(errors, calls));
     if (second->latency_ns >= 0)
         printf("; here %.2f ms after it closed", (double)second->latency_ns * 1e-6);
-    printf("\n");
+    printf("\n  model               calls   failed    avg ms    max ms  M tokens\n");
     qsort(second->rows, second->models, sizeof second->rows[0], by_calls);
     for (uint32_t i = 0; i < second->models && i < SHOWN; i++) {
         const struct per_second_row *row = &second->rows[i];
-        printf("  %-14.16s %9" PRIu64 " calls  %5.1f %% failed  %7.0f ms avg  %8.0f ms max  "
-               "%7.2f M tokens\n",
-               row->model, row->calls, percent(row->errors, row->calls), row->avg_ms,
-               (double)row->max_ms, (double)row->tokens * 1e-6);
+        printf("  %-14.16s %10" PRIu64 " %6.1f %% %9.0f %9.0f %9.2f\n", row->model, row->calls,
+               percent(row->errors, row->calls), row->avg_ms, (double)row->max_ms,
+               (double)row->tokens * 1e-6);
     }
     if (second->models > SHOWN)
         printf("  and %u more\n", second->models - SHOWN);
@@ -83,11 +82,19 @@ static void show(struct second *second)
     second->shown = true;
 }
 
-static void show_open(struct watch *watch)
+/* Show what has come and is not shown yet, the oldest first. */
+static void show_all(struct watch *watch)
 {
-    if (watch->open != NULL && !watch->open->shown)
-        show(watch->open);
-    watch->open = NULL;
+    while (watch->waiting > 0) {
+        struct second *oldest = NULL;
+        for (uint32_t i = 0; i < WINDOWS_KEPT; i++) {
+            struct second *second = &watch->seconds[i];
+            if (!second->shown && (oldest == NULL || second->start_ns < oldest->start_ns))
+                oldest = second;
+        }
+        show(oldest);
+        watch->waiting--;
+    }
 }
 
 /* Measuring */
@@ -139,7 +146,10 @@ static struct second *find_second(struct watch *watch, int64_t start_ns)
         if (second->start_ns < oldest->start_ns)
             oldest = second;
     }
+    if (!oldest->shown)
+        show_all(watch);
     *oldest = (struct second){.start_ns = start_ns, .latency_ns = -1};
+    watch->waiting++;
     return oldest;
 }
 
@@ -160,11 +170,8 @@ static int take(struct watch *watch, const struct per_second_row *row)
     watch->counted += row->calls - second->rows[i].calls;  // what a correction adds
     second->rows[i] = *row;
     keep_sample(watch, latency);
-    if (second != watch->open && !second->shown) {
-        show_open(watch);
-        watch->open = second;
+    if (second->latency_ns < 0)
         second->latency_ns = latency;
-    }
     return 0;
 }
 
@@ -173,13 +180,13 @@ static int follow(struct watch *watch)
     int rc = 0;
     while (rc >= 0) {
         struct per_second_row row;
-        rc = rml_subscriber_wait(watch->subscriber, watch->open != NULL ? QUIET_NS : -1);
+        rc = rml_subscriber_wait(watch->subscriber, watch->waiting > 0 ? QUIET_NS : -1);
         if (rc == 0)
-            show_open(watch);
+            show_all(watch);
         while (rc >= 0 && rml_subscriber_read(watch->subscriber, &row, NULL) > 0)
             rc = take(watch, &row);
     }
-    show_open(watch);
+    show_all(watch);
     return rc;
 }
 
@@ -195,7 +202,7 @@ int main(int argc, char **argv)
         return 2;
     }
     for (uint32_t i = 0; i < WINDOWS_KEPT; i++)
-        watch.seconds[i].start_ns = INT64_MIN;
+        watch.seconds[i] = (struct second){.start_ns = INT64_MIN, .shown = true};
     char error[RML_SUBSCRIBER_ERROR_BYTES];
     int rc = rml_subscriber_open(&watch.subscriber, argv[1], PER_SECOND_ROW_SCHEMA_HASH,
                                  sizeof(struct per_second_row), NULL, error, sizeof error);
