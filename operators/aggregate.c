@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "operators/fold_own.h"
+#include "operators/fold_sketch.h"
 #include "runtime/base/check.h"
 #include "runtime/base/int128.h"
 #include "runtime/stats/decay.h"
@@ -19,6 +20,8 @@
 #define FOLD_LAST      RML_FOLD_LAST
 #define FOLD_DECAY     RML_FOLD_DECAY
 #define FOLD_HISTOGRAM RML_FOLD_HISTOGRAM
+#define FOLD_QUANTILE  RML_FOLD_QUANTILE
+#define FOLD_DISTINCT  RML_FOLD_DISTINCT
 
 enum function {
 
@@ -97,6 +100,8 @@ static bool is_own(const struct rml_fold *fold)
 
 static uint32_t fold_bytes(const struct rml_fold *fold)
 {
+    if (rml_fold_is_sketch(fold))
+        return rml_fold_sketch_bytes();
     if (is_own(fold))
         return rml_fold_own_bytes(fold);
     return fold->needs & FOLD_TRUE ? 2 * WORD : FOLD_BYTES(fold->needs);
@@ -127,34 +132,65 @@ static uint32_t fold_of(struct rml_aggregator *aggregator, const struct rml_fold
     return aggregator->fold_count++;
 }
 
-void rml_aggregator_init(struct rml_aggregator *aggregator, const struct rml_plan_stage *stage,
-                         const struct rml_plan_source *source)
+// median(x) is quantile(x, 0.5) at the standard accuracy.
+static const double median_parameters[] = {0.5, RML_QUANTILE_ACCURACY};
+
+static void set_result(struct rml_aggregator *aggregator, uint32_t index,
+                       const struct rml_plan_aggregate *aggregate, const struct rml_frame *frame)
+{
+    RML_CHECK(aggregate->function < FUNCTIONS);
+    aggregator->results[index].function = aggregate->function;
+    aggregator->results[index].part = aggregate->part;
+    aggregator->results[index].type = aggregate->type;
+    aggregator->results[index].fold = UINT32_MAX;
+    if (functions[aggregate->function].argument == RML_ARGUMENT_NONE)
+        return;
+    const struct rml_type_info *info = &rml_type_info[frame->columns[aggregate->column].type];
+    struct rml_fold wanted = {
+        .index = aggregator->fold_count,
+        .column = aggregate->column,
+        .kind = info->kind,
+        .cell_bytes = info->cell_bytes,
+        .needs = function_needs[aggregate->function],
+        .parameter_count = aggregate->parameter_count,
+        .parameters = aggregate->parameters,
+    };
+    if (wanted.needs == FOLD_QUANTILE) {
+        const double *given =
+            aggregate->parameter_count > 0 ? wanted.parameters : median_parameters;
+        aggregator->results[index].q = given[0];
+        wanted.parameters = &given[1];  // quantiles of one accuracy share a sketch
+        wanted.parameter_count = 1;
+    }
+    aggregator->results[index].fold = fold_of(aggregator, &wanted);
+}
+
+int rml_aggregator_open(struct rml_aggregator *aggregator, const struct rml_plan_stage *stage,
+                        const struct rml_plan_source *source, struct rml_pages *pages,
+                        struct rml_err *err)
 {
     *aggregator = (struct rml_aggregator){.result_count = stage->aggregate_count,
                                           .time_column = source->time_field};
-    for (uint32_t i = 0; i < stage->aggregate_count; i++) {
-        const struct rml_plan_aggregate *aggregate = &stage->aggregates[i];
-        RML_CHECK(aggregate->function < FUNCTIONS);
-        aggregator->results[i].function = aggregate->function;
-        aggregator->results[i].part = aggregate->part;
-        aggregator->results[i].type = aggregate->type;
-        aggregator->results[i].fold = UINT32_MAX;
-        if (functions[aggregate->function].argument == RML_ARGUMENT_NONE)
-            continue;
-        enum rml_type type = source->frame.columns[aggregate->column].type;
-        const struct rml_fold wanted = {
-            .column = aggregate->column,
-            .kind = rml_type_info[type].kind,
-            .needs = function_needs[aggregate->function],
-            .parameter_count = aggregate->parameter_count,
-            .parameters = aggregate->parameters,
-        };
-        aggregator->results[i].fold = fold_of(aggregator, &wanted);
-    }
+    for (uint32_t i = 0; i < stage->aggregate_count; i++)
+        set_result(aggregator, i, &stage->aggregates[i], &source->frame);
+    bool has_sketch = false;
     for (uint32_t i = 0; i < aggregator->fold_count; i++) {
         aggregator->folds[i].offset = aggregator->state_bytes;
         aggregator->state_bytes += fold_bytes(&aggregator->folds[i]);
+        has_sketch = has_sketch || rml_fold_is_sketch(&aggregator->folds[i]);
     }
+    return has_sketch ? rml_sketches_open(&aggregator->sketches, aggregator, pages, err) : 0;
+}
+
+void rml_aggregator_close(struct rml_aggregator *aggregator)
+{
+    rml_sketches_close(aggregator->sketches);
+    aggregator->sketches = NULL;
+}
+
+bool rml_aggregator_has_room(const struct rml_aggregator *aggregator, uint32_t count)
+{
+    return aggregator->sketches == NULL || rml_sketches_have_room(aggregator->sketches, count);
 }
 
 /* A word of a state. Every word is aligned; memcpy says that any type may lie there. */
@@ -181,11 +217,34 @@ static void reset_fold(const struct rml_fold *fold, unsigned char *at)
         memcpy(at + AT_GREATEST(needs), (const unsigned char *)ends + WORD, WORD);
 }
 
+static void reset(const struct rml_aggregator *aggregator, bool gathers, unsigned char *at)
+{
+    for (uint32_t i = 0; i < aggregator->fold_count; i++) {
+        const struct rml_fold *fold = &aggregator->folds[i];
+        if (rml_fold_is_sketch(fold))
+            rml_fold_sketch_reset(fold, aggregator->sketches, gathers, at + fold->offset);
+        else
+            reset_fold(fold, at + fold->offset);
+    }
+}
+
 void rml_aggregator_reset(const struct rml_aggregator *aggregator, void *state)
 {
+    reset(aggregator, false, state);
+}
+
+void rml_aggregator_gather(const struct rml_aggregator *aggregator, void *state)
+{
+    reset(aggregator, true, state);
+}
+
+void rml_aggregator_release(const struct rml_aggregator *aggregator, void *state)
+{
     unsigned char *at = state;
-    for (uint32_t i = 0; i < aggregator->fold_count; i++)
-        reset_fold(&aggregator->folds[i], at + aggregator->folds[i].offset);
+    for (uint32_t i = 0; aggregator->sketches != NULL && i < aggregator->fold_count; i++) {
+        if (rml_fold_is_sketch(&aggregator->folds[i]))
+            rml_fold_sketch_release(aggregator->sketches, at + aggregator->folds[i].offset);
+    }
 }
 
 /* What one fold walks. */
@@ -338,7 +397,8 @@ static uint64_t add_own(const struct rml_aggregator *aggregator, const struct rm
                                        .states = states,
                                        .rows = rows,
                                        .count = count};
-    return rml_fold_own_add(fold, &walk);
+    return rml_fold_is_sketch(fold) ? rml_fold_sketch_add(fold, aggregator->sketches, &walk)
+                                    : rml_fold_own_add(fold, &walk);
 }
 
 uint64_t rml_aggregator_fold(const struct rml_aggregator *aggregator,
@@ -425,9 +485,13 @@ void rml_aggregator_merge(const struct rml_aggregator *aggregator, void *into, c
 {
     unsigned char *a = into;
     const unsigned char *b = from;
-    for (uint32_t i = 0; i < aggregator->fold_count; i++)
-        merge_fold(&aggregator->folds[i], a + aggregator->folds[i].offset,
-                   b + aggregator->folds[i].offset);
+    for (uint32_t i = 0; i < aggregator->fold_count; i++) {
+        const struct rml_fold *fold = &aggregator->folds[i];
+        if (rml_fold_is_sketch(fold))
+            rml_fold_sketch_merge(fold, aggregator->sketches, a + fold->offset, b + fold->offset);
+        else
+            merge_fold(fold, a + fold->offset, b + fold->offset);
+    }
 }
 
 static double float_sum(const unsigned char *at)
@@ -534,10 +598,28 @@ static bool result_of_some(enum function function, const struct rml_fold *fold,
     case FUNCTION_COUNT:
     case FUNCTION_COUNT_IF:
     case FUNCTION_HISTOGRAM:
+    case FUNCTION_QUANTILE:
+    case FUNCTION_MEDIAN:
+    case FUNCTION_DISTINCT:
     case FUNCTIONS:
         break;
     }
     RML_UNREACHABLE("every function has a result");
+}
+
+static bool sketch_result(const struct rml_aggregator *aggregator, uint32_t index,
+                          const unsigned char *at, void *cell)
+{
+    const struct rml_fold *fold = &aggregator->folds[aggregator->results[index].fold];
+    if (fold->needs == FOLD_DISTINCT) {
+        uint64_t count = rml_fold_sketch_distinct(fold, aggregator->sketches, at);
+        memcpy(cell, &count, sizeof count);
+        return true;
+    }
+    double value;
+    return rml_fold_sketch_quantile(fold, aggregator->sketches, at, aggregator->results[index].q,
+                                    &value)
+           && store_number(value, cell);
 }
 
 bool rml_aggregator_result(const struct rml_aggregator *aggregator, uint32_t index,
@@ -554,6 +636,8 @@ bool rml_aggregator_result(const struct rml_aggregator *aggregator, uint32_t ind
         memcpy(cell, at + WORD + (size_t)aggregator->results[index].part * WORD, WORD);
         return true;
     }
+    if (rml_fold_is_sketch(fold))
+        return sketch_result(aggregator, index, at, cell);
     GET(uint64_t, values, at);
     return values > 0 && result_of_some(function, fold, at, values, length_ns, cell);
 }

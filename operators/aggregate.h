@@ -33,10 +33,20 @@
 #define RML_FOLD_DECAY     128u
 #define RML_FOLD_HISTOGRAM 256u
 
+/* Those whose state grows (operators/fold_sketch.h). */
+#define RML_FOLD_QUANTILE 512u
+#define RML_FOLD_DISTINCT 1024u
+
+struct rml_err;
+struct rml_pages;
+struct rml_sketches;
+
 /* One argument's words in the state. */
 struct rml_fold {
+    uint32_t index;  // of the fold
     uint32_t column;
     enum rml_kind kind;
+    uint32_t cell_bytes;
     unsigned needs;   // RML_FOLD_ bits
     uint32_t offset;  // bytes from the state's start
     uint32_t parameter_count;
@@ -48,11 +58,13 @@ struct rml_aggregator {
     struct rml_fold folds[RML_AGGREGATES_MAX];
     uint32_t state_bytes;  // a multiple of 8
     uint32_t result_count;
-    uint32_t time_column;  // of event times
+    uint32_t time_column;           // of event times
+    struct rml_sketches *sketches;  // NULL: there is none
 
     struct {
         uint32_t function;
         uint32_t part;  // struct rml_plan_aggregate's
+        double q;       // of a quantile
         uint32_t fold;  // UINT32_MAX: count(), which the caller knows
         enum rml_type type;
     } results[RML_AGGREGATES_MAX];
@@ -60,12 +72,36 @@ struct rml_aggregator {
 
 extern const struct rml_functions rml_aggregate_functions;
 
-/* Lay out the state of a window stage's aggregates. The plan must outlive it. */
-void rml_aggregator_init(struct rml_aggregator *aggregator, const struct rml_plan_stage *stage,
-                         const struct rml_plan_source *source);
+/*
+ * Lay out the state of a window stage's aggregates. The plan and the pages, which states may grow
+ * into, must outlive it. 0 or -ENOMEM.
+ */
+int rml_aggregator_open(struct rml_aggregator *aggregator, const struct rml_plan_stage *stage,
+                        const struct rml_plan_source *source, struct rml_pages *pages,
+                        struct rml_err *err);
 
-/* The state of no records. `state` is 8-byte aligned. */
+/* Pages that states still have are left to whoever closes the pages. All zeros is fine. */
+void rml_aggregator_close(struct rml_aggregator *aggregator);
+
+static inline bool rml_fold_is_sketch(const struct rml_fold *fold)
+{
+    return fold->needs >= RML_FOLD_QUANTILE;
+}
+
+/*
+ * Is there room to take `count` records more, whatever is in them? Ask before anything is made for
+ * them; where there is none, they are refused. Without sketches there is always room.
+ */
+bool rml_aggregator_has_room(const struct rml_aggregator *aggregator, uint32_t count);
+
+/* The state of no records. `state` is 8-byte aligned. What a state grew into is its own until it is
+ * released. */
 void rml_aggregator_reset(const struct rml_aggregator *aggregator, void *state);
+void rml_aggregator_release(const struct rml_aggregator *aggregator, void *state);
+
+/* The same for the one state that others are merged into to give a result: it takes no room, is not
+ * released, and is void when the next one is begun. */
+void rml_aggregator_gather(const struct rml_aggregator *aggregator, void *state);
 
 /*
  * Fold `count` rows in order: row rows[i] of the columns into states[i]. Returns how many inputs were

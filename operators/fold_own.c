@@ -27,21 +27,6 @@ uint32_t rml_fold_own_bytes(const struct rml_fold *fold)
     }
 }
 
-/* A cell of the column as a double; false: it is null or no number. */
-static inline bool number_at(const struct rml_fold *fold, const struct rml_fold_walk *walk,
-                             uint32_t row, double *ret_x)
-{
-    if (walk->null != NULL && walk->null[row])
-        return false;
-    const int64_t *ints = walk->data;
-    const uint64_t *uints = walk->data;
-    const double *floats = walk->data;
-    *ret_x = fold->kind == RML_KIND_FLOAT  ? floats[row]
-             : fold->kind == RML_KIND_UINT ? (double)uints[row]
-                                           : (double)ints[row];
-    return *ret_x == *ret_x;
-}
-
 /* Count one value more in a state; returns how many it had. */
 static inline uint64_t count_value(unsigned char *at)
 {
@@ -63,7 +48,7 @@ static uint64_t add_moments(const struct rml_fold *fold, const struct rml_fold_w
     uint64_t skipped = 0;
     for (uint32_t i = 0; i < walk->count; i++) {
         double x;
-        if (!number_at(fold, walk, walk->rows[i], &x)) {
+        if (!rml_fold_number(fold, walk, walk->rows[i], &x)) {
             skipped++;
             continue;
         }
@@ -81,7 +66,7 @@ static uint64_t add_decay(const struct rml_fold *fold, const struct rml_fold_wal
     for (uint32_t i = 0; i < walk->count; i++) {
         double x;
         uint32_t row = walk->rows[i];
-        if (!number_at(fold, walk, row, &x)) {
+        if (!rml_fold_number(fold, walk, row, &x)) {
             skipped++;
             continue;
         }
@@ -97,7 +82,7 @@ static uint64_t add_histogram(const struct rml_fold *fold, const struct rml_fold
     uint64_t skipped = 0;
     for (uint32_t i = 0; i < walk->count; i++) {
         double x;
-        if (!number_at(fold, walk, walk->rows[i], &x)) {
+        if (!rml_fold_number(fold, walk, walk->rows[i], &x)) {
             skipped++;
             continue;
         }
@@ -125,7 +110,7 @@ static uint64_t add_end(const struct rml_fold *fold, const struct rml_fold_walk 
         uint32_t row = walk->rows[i];
         double x;
         bool is_null = walk->null != NULL && walk->null[row];
-        if (is_null || (fold->kind == RML_KIND_FLOAT && !number_at(fold, walk, row, &x))) {
+        if (is_null || (fold->kind == RML_KIND_FLOAT && !rml_fold_number(fold, walk, row, &x))) {
             skipped++;
             continue;
         }

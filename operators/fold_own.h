@@ -19,6 +19,21 @@ struct rml_fold_walk {
     uint32_t count;
 };
 
+/* A cell of the column as a double; false: it is null or no number. */
+static inline bool rml_fold_number(const struct rml_fold *fold, const struct rml_fold_walk *walk,
+                                   uint32_t row, double *ret_x)
+{
+    if (walk->null != NULL && walk->null[row])
+        return false;
+    const int64_t *ints = walk->data;
+    const uint64_t *uints = walk->data;
+    const double *floats = walk->data;
+    *ret_x = fold->kind == RML_KIND_FLOAT  ? floats[row]
+             : fold->kind == RML_KIND_UINT ? (double)uints[row]
+                                           : (double)ints[row];
+    return *ret_x == *ret_x;
+}
+
 /* Bytes in the state, a multiple of 8. */
 uint32_t rml_fold_own_bytes(const struct rml_fold *fold);
 

@@ -194,6 +194,7 @@ static void link_session(struct sessions *w, uint32_t number)
 static void free_session(struct sessions *w, uint32_t number)
 {
     struct session *s = at(w, number);
+    rml_aggregator_release(&w->aggregator, s->state);
     unlink_session(w, number);
     s->stamp++;  // its entry in the heap is void
     s->next = w->free;
@@ -431,6 +432,15 @@ static void join(struct sessions *w, uint32_t number, int64_t time, int64_t now)
     bridge(w, number, now);
 }
 
+// For one record more, and for what it bridges, whose sketch grows to the largest once at most.
+static bool has_room(struct sessions *w)
+{
+    if (rml_aggregator_has_room(&w->aggregator, w->folded_count + 2))
+        return true;
+    fold(w);
+    return rml_aggregator_has_room(&w->aggregator, 2);
+}
+
 /*
  * The session of a record, made or extended, at the watermark `now`. NONE: the record is refused, for
  * want of room, or with *ret_late, because it is too late for any session.
@@ -438,7 +448,7 @@ static void join(struct sessions *w, uint32_t number, int64_t time, int64_t now)
 static uint32_t place(struct sessions *w, uint32_t slot, int64_t time, int64_t now, bool *ret_late)
 {
     *ret_late = false;
-    if (!heap_has_room(w))
+    if (!has_room(w) || !heap_has_room(w))
         return NONE;
     uint32_t count;
     uint32_t number = find_session(w, slot, time, &count);
@@ -556,6 +566,7 @@ static void session_close(struct rml_operator *op)
 {
     struct sessions *w = sessions_of(op);
     rml_keyed_close(&w->keyed);
+    rml_aggregator_close(&w->aggregator);
     free(w);
 }
 
@@ -569,11 +580,16 @@ static int session_open(struct rml_operator **ret_operator, const struct rml_ope
     w->env = *env;
     w->spec = stage->window;
     w->fresh = NONE + 1;
-    rml_aggregator_init(&w->aggregator, stage, &env->plan->sources[stage->source]);
+    int rc = rml_aggregator_open(&w->aggregator, stage, &env->plan->sources[stage->source],
+                                 env->pages, err);
+    if (rc < 0) {
+        session_close((void *)w);
+        return rc;
+    }
     w->head_shape = rml_rows_shape(sizeof(uint32_t));
     w->heap_shape = rml_rows_shape(sizeof(struct due));
     w->session_shape = rml_rows_shape((uint32_t)sizeof(struct session) + w->aggregator.state_bytes);
-    int rc = rml_keyed_open(&w->keyed, env, err);
+    rc = rml_keyed_open(&w->keyed, env, err);
     if (rc < 0) {
         session_close((void *)w);
         return rc;

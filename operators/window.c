@@ -134,9 +134,11 @@ static void free_pane(struct window *w, uint32_t at)
     for (uint32_t first = 0; first < slots_end(w); first += leaf_rows) {
         uint32_t leaf = rml_rows_leaf(&pane->rows, w->env.pages, w->row_shape, first);
         for (uint32_t i = 0; leaf != RML_NO_PAGE && i < leaf_rows; i++) {
-            const struct row *row = rml_rows_in_leaf(w->env.pages, w->row_shape, leaf, first + i);
-            if (has_state(row))
+            struct row *row = rml_rows_in_leaf(w->env.pages, w->row_shape, leaf, first + i);
+            if (has_state(row)) {
+                rml_aggregator_release(&w->aggregator, row->state);
                 forget_use(w, first + i);
+            }
         }
     }
     rml_rows_clear(&pane->rows, w->env.pages);
@@ -233,7 +235,7 @@ static uint64_t combine(struct window *w, uint32_t slot, rml_int128 end, const v
         if (row == NULL || row->records == 0)
             continue;
         if (records == 0)
-            rml_aggregator_reset(&w->aggregator, w->combined);
+            rml_aggregator_gather(&w->aggregator, w->combined);
         rml_aggregator_merge(&w->aggregator, w->combined, row->state);
         records += row->records;
     }
@@ -258,7 +260,7 @@ static uint64_t fire_leaf(struct window *w, rml_int128 end, uint32_t first,
                 result.state = row->state;
             } else {
                 if (result.records == 0)
-                    rml_aggregator_reset(&w->aggregator, w->combined);
+                    rml_aggregator_gather(&w->aggregator, w->combined);
                 rml_aggregator_merge(&w->aggregator, w->combined, row->state);
             }
             result.records += row->records;
@@ -494,9 +496,15 @@ static void take_on_time(struct window *w, const struct rml_batch *batch, const 
         rml_count(&w->env.counts[RML_STAGE_refused], count);
         return;
     }
-    for (uint32_t done = 0; done < count; done += RML_KEYS_BLOCK) {
+    for (uint32_t done = 0, block; done < count; done += block) {
         uint32_t slots[RML_KEYS_BLOCK];
-        uint32_t block = count - done < RML_KEYS_BLOCK ? count - done : RML_KEYS_BLOCK;
+        block = count - done < RML_KEYS_BLOCK ? count - done : RML_KEYS_BLOCK;
+        if (!rml_aggregator_has_room(&w->aggregator, block))
+            block = 1;
+        if (!rml_aggregator_has_room(&w->aggregator, block)) {
+            rml_count(&w->env.counts[RML_STAGE_refused], 1);
+            continue;
+        }
         find_slots(w, batch, run, rows + done, block, slots);
         take_block(w, batch, pane, slots, rows + done, block);
     }
@@ -518,6 +526,10 @@ static uint32_t next_revision(struct window *w, rml_int128 end, uint32_t slot)
 static void take_correction(struct window *w, const struct rml_batch *batch,
                             const struct rml_run *run, int64_t index, uint16_t at)
 {
+    if (!rml_aggregator_has_room(&w->aggregator, 1)) {
+        rml_count(&w->env.counts[RML_STAGE_refused], 1);
+        return;
+    }
     uint32_t slot;
     find_slots(w, batch, run, &at, 1, &slot);
     struct pane *pane = reach_pane(w, index);
@@ -677,6 +689,7 @@ static void window_close(struct rml_operator *op)
     free(w->by_index);
     free(w->block_keys);
     free(w->combined);
+    rml_aggregator_close(&w->aggregator);
     free(w);
 }
 
@@ -722,8 +735,11 @@ static int window_open(struct rml_operator **ret_operator, const struct rml_oper
     w->fired = RML_TIME_NONE;
     for (uint32_t i = 0; i < RML_BATCH_ROWS; i++)
         w->every_row[i] = (uint16_t)i;
-    rml_aggregator_init(&w->aggregator, w->stage, &env->plan->sources[w->stage->source]);
-    int rc = reserve(w);
+    int rc = rml_aggregator_open(&w->aggregator, w->stage, &env->plan->sources[w->stage->source],
+                                 env->pages, err);
+    if (rc < 0)
+        goto fail;
+    rc = reserve(w);
     if (rc < 0) {
         rml_err_set(err, rc, "no memory for panes");
         goto fail;

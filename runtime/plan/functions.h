@@ -14,16 +14,20 @@ enum rml_function_argument {
     RML_ARGUMENT_NUMBER,  // sum(x)
     RML_ARGUMENT_BOOL,    // count_if(failed)
     RML_ARGUMENT_WORD,    // first(x): all but strings
+    RML_ARGUMENT_ANY,     // distinct(x)
 };
 
 /* What follows the argument, behind a comma. */
 enum rml_function_parameters {
     RML_PARAMETERS_NONE,
-    RML_PARAMETERS_SPAN,    // ewma(x, 10s): the duration in nanoseconds
+    RML_PARAMETERS_SPAN,      // ewma(x, 10s): the duration in nanoseconds
+    RML_PARAMETERS_QUANTILE,  // quantile(x, 0.99, 0.5%): a share from 0 to 1, the relative error
     RML_PARAMETERS_BOUNDS,  // histogram(x, 10, 100): numbers that rise; a column for each interval
 };
 
 #define RML_PARAMETERS_MAX 31
+
+#define RML_QUANTILE_ACCURACY 0.01  // where no other is given; from 0.001 to 0.05
 
 struct rml_function {
     const char *name;

@@ -111,16 +111,17 @@ static uint32_t argument_column(struct aggregates *all, const struct rml_yaml_no
 
 static bool argument_fits(enum rml_function_argument wanted, enum rml_type type)
 {
+    if (wanted == RML_ARGUMENT_ANY)
+        return true;
     if (wanted == RML_ARGUMENT_WORD)
         return rml_type_info[type].kind != RML_KIND_STR;
     return wanted == RML_ARGUMENT_BOOL ? type == RML_BOOL : rml_type_is_number(type);
 }
 
 static const char *const argument_words[] = {
-    [RML_ARGUMENT_NONE] = "nothing",
-    [RML_ARGUMENT_NUMBER] = "a number",
-    [RML_ARGUMENT_BOOL] = "a bool",
-    [RML_ARGUMENT_WORD] = "anything but a string",
+    [RML_ARGUMENT_NONE] = "nothing", [RML_ARGUMENT_NUMBER] = "a number",
+    [RML_ARGUMENT_BOOL] = "a bool",  [RML_ARGUMENT_WORD] = "anything but a string",
+    [RML_ARGUMENT_ANY] = "anything",
 };
 
 static bool read_argument(struct aggregates *all, const struct rml_yaml_node *node,

@@ -28,6 +28,7 @@ static const struct {
 } wanted[] = {
     [RML_PARAMETERS_NONE] = {"nothing", ""},
     [RML_PARAMETERS_SPAN] = {"a duration", "such as ewma(latency_ms, 10s)"},
+    [RML_PARAMETERS_QUANTILE] = {"a number from 0 to 1", "such as quantile(latency_ms, 0.99)"},
     [RML_PARAMETERS_BOUNDS] = {"bounds that rise", "such as histogram(latency_ms, 10, 100, 1000)"},
 };
 
@@ -106,6 +107,30 @@ static bool read_span(struct parameters *all)
     return true;
 }
 
+// The share, and how far off the answer may be: 0.1% to 5%.
+static bool read_quantile(struct parameters *all)
+{
+    if (all->count > 2)
+        return complain(all, 2, "is one parameter too many");
+    if (!read_number(all, 0, &all->values[0]))
+        return complain(all, 0, "is no number");
+    if (all->values[0] < 0 || all->values[0] > 1)
+        return complain(all, 0, "does not lie between 0 and 1");
+    all->values[1] = RML_QUANTILE_ACCURACY;
+    if (all->count == 2) {
+        struct parameter *p = &all->list[1];
+        if (p->length == 0 || all->node->text[p->offset + p->length - 1] != '%')
+            return complain(all, 1, "is no accuracy from 0.1% to 5%");
+        p->length--;
+        bool good = read_number(all, 1, &all->values[1]);
+        p->length++;
+        all->values[1] /= 100;
+        if (!good || all->values[1] < 0.001 || all->values[1] > 0.05)
+            return complain(all, 1, "is no accuracy from 0.1% to 5%");
+    }
+    return true;
+}
+
 static bool read_bounds(struct parameters *all)
 {
     if (all->count > RML_PARAMETERS_MAX)
@@ -124,6 +149,8 @@ static bool read_values(struct parameters *all)
     switch (all->function->parameters) {
     case RML_PARAMETERS_SPAN:
         return read_span(all);
+    case RML_PARAMETERS_QUANTILE:
+        return read_quantile(all);
     case RML_PARAMETERS_BOUNDS:
         return read_bounds(all);
     case RML_PARAMETERS_NONE:
@@ -148,10 +175,11 @@ bool rml_read_parameters(struct rml_reader *reader, const char *what,
     }
     if (!read_values(&all))
         return false;
-    double *values = rml_arena_give(reader->arena, all.count, sizeof *values);
-    memcpy(values, all.values, all.count * sizeof *values);
+    uint32_t count = function->parameters == RML_PARAMETERS_QUANTILE ? 2 : all.count;
+    double *values = rml_arena_give(reader->arena, count, sizeof *values);
+    memcpy(values, all.values, count * sizeof *values);
     aggregate->parameters = values;
-    aggregate->parameter_count = all.count;
+    aggregate->parameter_count = count;
     const struct parameter *last = &all.list[all.count - 1];
     uint32_t begin = all.list[0].offset;
     aggregate->parameters_text =

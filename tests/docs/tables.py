@@ -106,8 +106,10 @@ def aggregates():
     for name, argument, parameters, type_, nullable, sentence in re.findall(
             r'^RML_AGGREGATE\(\w+, (\w+), (\w+), (\w+), (\w+), [^,]+, (\w+),\s*"((?:[^"\\]|\\.|"\s+")*)"\)', text,
             re.M):
-        takes = {"NONE": "nothing", "BOOL": "a bool", "NUMBER": "a number", "WORD": "anything but a string"}[argument]
-        takes += {"NONE": "", "SPAN": ", a duration", "BOUNDS": ", bounds that rise"}[parameters]
+        takes = {"NONE": "nothing", "BOOL": "a bool", "NUMBER": "a number", "WORD": "anything but a string",
+                 "ANY": "anything"}[argument]
+        takes += {"NONE": "", "SPAN": ", a duration", "BOUNDS": ", bounds that rise",
+                  "QUANTILE": ", a number from 0 to 1, if need be an accuracy such as `0.5%`"}[parameters]
         gives = {"count": "`u64`", "float": "`f64`", "argument": "its argument's",
                  "sum": "`f64` of floats, `u64` of `u64`, else `i64`",
                  "range": "`f64` of floats, else `u64`"}[type_]

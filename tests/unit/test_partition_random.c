@@ -27,6 +27,8 @@ struct result {
     int64_t first_n, last_n;
     uint64_t range_n, below[4];
     double var_x, stddev_n, rate_n, ewma_x;
+    double median_n, p90_x, scale_n, scale_x;
+    uint64_t distinct_n;
 };
 
 struct results {
@@ -90,6 +92,43 @@ static void oracle_spread(const struct rig_record *records, uint32_t upto, const
     r->rate_n = (double)r->sum_n / ((double)(r->end - r->start) / 1e9);
 }
 
+static int by_number(const void *left, const void *right)
+{
+    double a = *(const double *)left, b = *(const double *)right;
+    return (a > b) - (a < b);
+}
+
+// Type 7, and the larger magnitude of the two values that it lies between.
+static double oracle_quantile(double *values, uint64_t count, double q, double *ret_scale)
+{
+    if (count == 0)
+        return 0;
+    qsort(values, count, sizeof values[0], by_number);
+    double at = q * (double)(count - 1);
+    uint64_t below = (uint64_t)at, above = below + 1 < count ? below + 1 : below;
+    double a = values[below], b = values[above];
+    *ret_scale = fabs(a) > fabs(b) ? fabs(a) : fabs(b);
+    return a + (b - a) * (at - (double)below);
+}
+
+static void oracle_sketches(const struct rig_record *records, uint32_t upto, const bool *taken,
+                            struct result *r)
+{
+    double n[RECORDS], x[RECORDS];
+    uint64_t n_count = 0, x_count = 0;
+    for (uint32_t i = 0; i < upto; i++) {
+        if (!taken[i] || !is_in(&records[i], r))
+            continue;
+        n[n_count++] = (double)records[i].n;
+        x[x_count] = records[i].x;
+        x_count += records[i].x == records[i].x;
+    }
+    r->median_n = oracle_quantile(n, n_count, 0.5, &r->scale_n);
+    r->p90_x = oracle_quantile(x, x_count, 0.9, &r->scale_x);
+    for (uint64_t i = 0; i < n_count; i++)
+        r->distinct_n += i == 0 || n[i] != n[i - 1];
+}
+
 static void oracle_ends(const struct rig_record *records, uint32_t upto, const bool *taken,
                         struct result *r)
 {
@@ -139,6 +178,7 @@ static void oracle_result(const struct rig_record *records, uint32_t upto, const
         return;
     oracle_ends(records, upto, taken, r);
     oracle_spread(records, upto, taken, r);
+    oracle_sketches(records, upto, taken, r);
 }
 
 // Fire every window of every key that ends in (before, now].
@@ -241,6 +281,9 @@ static void collect(void *context, const struct rml_schema *schema,
     rig_read_field(schema, row->record, "stddev_n", &r->stddev_n, 8);
     rig_read_field(schema, row->record, "rate_n", &r->rate_n, 8);
     rig_read_field(schema, row->record, "ewma_x", &r->ewma_x, 8);
+    rig_read_field(schema, row->record, "median_n", &r->median_n, 8);
+    rig_read_field(schema, row->record, "p90_x", &r->p90_x, 8);
+    rig_read_field(schema, row->record, "distinct_n", &r->distinct_n, 8);
 }
 
 static uint32_t engine(const struct rig_record *records, const struct settings *s,
@@ -262,7 +305,8 @@ static uint32_t engine(const struct rig_record *records, const struct settings *
              "      first_n: first(n), last_n: last(n), range_n: range(n), "
              "below: 'histogram(n, -100, 0, 250)',\n"
              "      var_x: var_pop(x), stddev_n: stddev_samp(n), "
-             "rate_n: rate(n), ewma_x: 'ewma(x, " SPAN_TEXT ")'}\n"
+             "rate_n: rate(n), ewma_x: 'ewma(x, " SPAN_TEXT ")',\n"
+             "      median_n: median(n), p90_x: 'quantile(x, 0.9)', distinct_n: distinct(n)}\n"
              "sinks: {out: {from: w, type: ring}}\n",
              rig_schema, s->partitions, (long long)s->out_of_order, (long long)s->size,
              (long long)s->every, (long long)s->offset, (long long)s->late);
@@ -297,6 +341,13 @@ static bool same_more(const struct result *got, const struct result *expected)
     bool x =
         expected->values == 0
         || (near(got->var_x, expected->var_x, 16384) && near(got->ewma_x, expected->ewma_x, 128));
+    // Up to 63 values are exact.
+    double accuracy = expected->count <= 63 ? 1e-12 : 0.00776;
+    x = x
+        && (expected->values == 0
+            || fabs(got->p90_x - expected->p90_x) <= accuracy * expected->scale_x)
+        && fabs(got->median_n - expected->median_n) <= accuracy * expected->scale_n
+        && got->distinct_n == expected->distinct_n;
     return x && got->first_n == expected->first_n && got->last_n == expected->last_n
            && got->range_n == expected->range_n
            && memcmp(got->below, expected->below, sizeof got->below) == 0

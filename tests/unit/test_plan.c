@@ -328,6 +328,39 @@ static void a_file_that_is_not_there_is_one_sentence(void **state)
     rml_plan_errors_fini(&errors);
 }
 
+static void what_follows_an_argument_is_read_and_kept_as_written(void **state)
+{
+    (void)state;
+    struct rml_plan *plan = plan_of(PLAN_HEAD "stages:\n"
+                                              "  w:\n"
+                                              "    from: calls\n"
+                                              "    key: model\n"
+                                              "    window: {type: tumbling, size: 1s}\n"
+                                              "    aggregate:\n"
+                                              "      p99: quantile(max(tokens, 3), 0.99)\n"
+                                              "      fine: quantile( tokens , 1e-3 , 0.5% )\n"
+                                              "      slow: histogram(latency_ms, -1.5, 10)\n"
+                                              "      models: distinct(model)\n"
+                                              "      mean: ewma(tokens,1500ms)\n");
+    const struct rml_plan_stage *stage = &plan->stages[0];
+    const struct rml_plan_aggregate *list = stage->aggregates;
+    assert_int_equal(stage->aggregate_count, 7);
+    assert_true(list[0].parameters[0] == 0.99 && list[0].parameters[1] == 0.01);
+    assert_true(list[1].parameters[0] == 1e-3 && list[1].parameters[1] == 0.005);
+    assert_string_equal(list[1].parameters_text, "1e-3 , 0.5%");
+    assert_int_equal(list[1].column, 4);
+    for (uint32_t i = 0; i < 3; i++) {
+        const char *const names[] = {"slow_0", "slow_1", "slow_2"};
+        assert_string_equal(list[2 + i].name, names[i]);
+        assert_int_equal(list[2 + i].part, i);
+        assert_int_equal(list[2 + i].parameter_count, 2);
+        assert_true(list[2 + i].parameters[0] == -1.5 && list[2 + i].parameters[1] == 10);
+    }
+    assert_int_equal(list[5].column, 1);
+    assert_true(list[6].parameters[0] == 1.5e9);
+    rml_plan_close(plan);
+}
+
 static void a_file_beyond_the_limit_is_not_read(void **state)
 {
     (void)state;
@@ -355,4 +388,5 @@ TEST_MAIN(
     CLAIM(every_watermark_that_matters_lies_on_the_grid),
     CLAIM(without_a_window_no_watermark_matters), CLAIM(what_is_left_out_has_its_default),
     CLAIM(one_partition_needs_no_key_in_common), CLAIM(a_map_sees_the_columns_written_above_it),
-    CLAIM(a_file_that_is_not_there_is_one_sentence), CLAIM(a_file_beyond_the_limit_is_not_read))
+    CLAIM(a_file_that_is_not_there_is_one_sentence), CLAIM(a_file_beyond_the_limit_is_not_read),
+    CLAIM(what_follows_an_argument_is_read_and_kept_as_written))

@@ -1,0 +1,300 @@
+#include "operators/fold_sketch.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/base/check.h"
+#include "runtime/base/err.h"
+#include "runtime/state/chunks.h"
+#include "runtime/stats/distinct.h"
+#include "runtime/stats/quantile.h"
+
+#define ROW_BYTES 64u         // of a sketch in its row
+#define GATHERED  UINT32_MAX  // no chunk has this number
+
+_Static_assert(ROW_BYTES == RML_QUANTILE_BYTES_MIN && ROW_BYTES == RML_DISTINCT_BYTES_MIN,
+               "any sketch begins in its row");
+
+/* One value may take a chunk of each larger size, each from a page of its own, on the way to the
+ * largest, and the notes on these pages two pages more. */
+#define PAGES_PER_VALUE (RML_CHUNK_SIZES - 1 + 2)
+
+/* A record may need a key, a row, and what lists them: each a new leaf in a new directory. */
+#define PAGES_PER_RECORD 12u
+
+struct slot {
+    uint64_t values;
+    uint32_t chunk;     // where the sketch is; RML_NO_CHUNK: here; GATHERED: in the fold's own room
+    uint32_t capacity;  // bytes there
+    uint64_t row[ROW_BYTES / 8];
+};
+
+struct rml_sketches {
+    struct rml_chunks chunks;
+    uint32_t fold_count;  // with sketches
+    unsigned char *gathered[RML_AGGREGATES_MAX];
+};
+
+/* What each kind of sketch does in a region of memory. */
+struct kind {
+    void (*init)(const struct rml_fold *fold, void *region, uint32_t capacity);
+    uint32_t (*bytes_max)(const struct rml_fold *fold);
+    // Into a larger region.
+    void (*move)(const struct rml_fold *fold, void *region, uint32_t capacity, const void *from);
+    int (*merge)(void *region, uint32_t capacity, const void *from);
+};
+
+/* Quantiles: parameter 0 is the accuracy. */
+
+static void quantile_init(const struct rml_fold *fold, void *region, uint32_t capacity)
+{
+    (void)capacity;
+    rml_quantile_init(region, rml_quantile_bits(fold->parameters[0]));
+}
+
+static uint32_t quantile_bytes_max(const struct rml_fold *fold)
+{
+    return rml_quantile_bytes_max(rml_quantile_bits(fold->parameters[0]));
+}
+
+static void quantile_move(const struct rml_fold *fold, void *region, uint32_t capacity,
+                          const void *from)
+{
+    (void)fold;
+    (void)capacity;
+    memcpy(region, from, rml_quantile_bytes(from));
+}
+
+static int quantile_merge(void *region, uint32_t capacity, const void *from)
+{
+    return rml_quantile_merge(region, capacity, from);
+}
+
+/* Distinct values */
+
+static void distinct_init(const struct rml_fold *fold, void *region, uint32_t capacity)
+{
+    (void)fold;
+    rml_distinct_init(region, capacity);
+}
+
+static uint32_t distinct_bytes_max(const struct rml_fold *fold)
+{
+    (void)fold;
+    return RML_DISTINCT_BYTES_MAX;
+}
+
+static void distinct_move(const struct rml_fold *fold, void *region, uint32_t capacity,
+                          const void *from)
+{
+    (void)fold;
+    rml_distinct_init(region, capacity);
+    RML_CHECK(rml_distinct_merge(region, from) == 0);
+}
+
+static int distinct_merge(void *region, uint32_t capacity, const void *from)
+{
+    (void)capacity;
+    return rml_distinct_merge(region, from);
+}
+
+static const struct kind kinds[] = {
+    {quantile_init, quantile_bytes_max, quantile_move, quantile_merge},
+    {distinct_init, distinct_bytes_max, distinct_move, distinct_merge},
+};
+
+static const struct kind *kind_of(const struct rml_fold *fold)
+{
+    return &kinds[fold->needs == RML_FOLD_DISTINCT];
+}
+
+/* Slots and their regions */
+
+int rml_sketches_open(struct rml_sketches **ret_sketches, const struct rml_aggregator *aggregator,
+                      struct rml_pages *pages, struct rml_err *err)
+{
+    struct rml_sketches *sketches = calloc(1, sizeof *sketches);
+    if (sketches == NULL)
+        return RML_FAIL(err, -ENOMEM, "no memory for sketches");
+    rml_chunks_init(&sketches->chunks, pages);
+    for (uint32_t i = 0; i < aggregator->fold_count; i++) {
+        const struct rml_fold *fold = &aggregator->folds[i];
+        if (!rml_fold_is_sketch(fold))
+            continue;
+        sketches->fold_count++;
+        sketches->gathered[fold->index] = malloc(kind_of(fold)->bytes_max(fold));
+        if (sketches->gathered[fold->index] == NULL) {
+            rml_sketches_close(sketches);
+            return RML_FAIL(err, -ENOMEM, "no memory for sketches");
+        }
+    }
+    *ret_sketches = sketches;
+    return 0;
+}
+
+void rml_sketches_close(struct rml_sketches *sketches)
+{
+    if (sketches == NULL)
+        return;
+    for (uint32_t i = 0; i < RML_AGGREGATES_MAX; i++)
+        free(sketches->gathered[i]);
+    free(sketches);
+}
+
+bool rml_sketches_have_room(const struct rml_sketches *sketches, uint32_t count)
+{
+    const struct rml_pages *pages = sketches->chunks.pages;
+    uint64_t need = (uint64_t)count * (sketches->fold_count * PAGES_PER_VALUE + PAGES_PER_RECORD);
+    return pages->limit - 1 - pages->in_use >= need;
+}
+
+uint32_t rml_fold_sketch_bytes(void)
+{
+    return (uint32_t)sizeof(struct slot);
+}
+
+static const void *region_of(const struct rml_fold *fold, const struct rml_sketches *sketches,
+                             const struct slot *slot)
+{
+    if (slot->chunk == RML_NO_CHUNK)
+        return slot->row;
+    return slot->chunk == GATHERED ? (const void *)sketches->gathered[fold->index]
+                                   : rml_chunk(sketches->chunks.pages, slot->chunk);
+}
+
+static void *region_to_change(const struct rml_fold *fold, struct rml_sketches *sketches,
+                              struct slot *slot)
+{
+    if (slot->chunk == RML_NO_CHUNK)
+        return slot->row;
+    return slot->chunk == GATHERED ? (void *)sketches->gathered[fold->index]
+                                   : rml_chunk(sketches->chunks.pages, slot->chunk);
+}
+
+void rml_fold_sketch_reset(const struct rml_fold *fold, struct rml_sketches *sketches, bool gathers,
+                           unsigned char *at)
+{
+    struct slot *slot = (void *)at;
+    slot->values = 0;
+    slot->chunk = gathers ? GATHERED : RML_NO_CHUNK;
+    slot->capacity = gathers ? kind_of(fold)->bytes_max(fold) : ROW_BYTES;
+    kind_of(fold)->init(fold, region_to_change(fold, sketches, slot), slot->capacity);
+}
+
+void rml_fold_sketch_release(struct rml_sketches *sketches, unsigned char *at)
+{
+    struct slot *slot = (void *)at;
+    if (slot->chunk != RML_NO_CHUNK && slot->chunk != GATHERED)
+        rml_chunks_give(&sketches->chunks, slot->chunk);
+    slot->chunk = RML_NO_CHUNK;
+}
+
+// Move the sketch to a region of twice the size. Whoever adds has seen to it that there is room.
+static void grow(const struct rml_fold *fold, struct rml_sketches *sketches, struct slot *slot)
+{
+    uint32_t capacity = slot->capacity * 2;
+    RML_CHECK(capacity <= kind_of(fold)->bytes_max(fold));
+    uint32_t chunk = rml_chunks_take(&sketches->chunks, capacity);
+    RML_CHECK(chunk != RML_NO_CHUNK);
+    kind_of(fold)->move(fold, rml_chunk(sketches->chunks.pages, chunk), capacity,
+                        region_of(fold, sketches, slot));
+    rml_fold_sketch_release(sketches, (unsigned char *)slot);
+    slot->chunk = chunk;
+    slot->capacity = capacity;
+}
+
+static inline struct slot *slot_at(const struct rml_fold *fold, const struct rml_fold_walk *walk,
+                                   uint32_t i)
+{
+    return (void *)((unsigned char *)walk->states[i] + fold->offset);
+}
+
+static uint64_t add_quantile(const struct rml_fold *fold, struct rml_sketches *sketches,
+                             const struct rml_fold_walk *walk)
+{
+    uint64_t skipped = 0;
+    for (uint32_t i = 0; i < walk->count; i++) {
+        double x;
+        if (!rml_fold_number(fold, walk, walk->rows[i], &x)) {
+            skipped++;
+            continue;
+        }
+        struct slot *slot = slot_at(fold, walk, i);
+        slot->values++;
+        while (rml_quantile_add(region_to_change(fold, sketches, slot), slot->capacity, x)
+               == -ENOSPC)
+            grow(fold, sketches, slot);
+    }
+    return skipped;
+}
+
+// The hash of a cell; false: it is null or no number.
+static bool hash_at(const struct rml_fold *fold, const struct rml_fold_walk *walk, uint32_t row,
+                    uint64_t *ret_hash)
+{
+    if (fold->kind == RML_KIND_FLOAT) {
+        double x;
+        if (!rml_fold_number(fold, walk, row, &x))
+            return false;
+        x += 0.0;  // the two zeros are one value
+        *ret_hash = rml_distinct_hash(&x, sizeof x);
+        return true;
+    }
+    if (walk->null != NULL && walk->null[row])
+        return false;
+    const unsigned char *cells = walk->data;
+    *ret_hash = rml_distinct_hash(cells + (size_t)row * fold->cell_bytes, fold->cell_bytes);
+    return true;
+}
+
+static uint64_t add_distinct(const struct rml_fold *fold, struct rml_sketches *sketches,
+                             const struct rml_fold_walk *walk)
+{
+    uint64_t skipped = 0;
+    for (uint32_t i = 0; i < walk->count; i++) {
+        uint64_t hash;
+        if (!hash_at(fold, walk, walk->rows[i], &hash)) {
+            skipped++;
+            continue;
+        }
+        struct slot *slot = slot_at(fold, walk, i);
+        slot->values++;
+        while (rml_distinct_add(region_to_change(fold, sketches, slot), hash) == -ENOSPC)
+            grow(fold, sketches, slot);
+    }
+    return skipped;
+}
+
+uint64_t rml_fold_sketch_add(const struct rml_fold *fold, struct rml_sketches *sketches,
+                             const struct rml_fold_walk *walk)
+{
+    return fold->needs == RML_FOLD_DISTINCT ? add_distinct(fold, sketches, walk)
+                                            : add_quantile(fold, sketches, walk);
+}
+
+void rml_fold_sketch_merge(const struct rml_fold *fold, struct rml_sketches *sketches,
+                           unsigned char *into, const unsigned char *from)
+{
+    struct slot *slot = (void *)into;
+    const struct slot *other = (const void *)from;
+    slot->values += other->values;
+    const void *region = region_of(fold, sketches, other);
+    while (kind_of(fold)->merge(region_to_change(fold, sketches, slot), slot->capacity, region)
+           == -ENOSPC)
+        grow(fold, sketches, slot);
+}
+
+/* Results */
+
+bool rml_fold_sketch_quantile(const struct rml_fold *fold, const struct rml_sketches *sketches,
+                              const unsigned char *at, double q, double *ret_value)
+{
+    return rml_quantile_at(region_of(fold, sketches, (const void *)at), q, ret_value);
+}
+
+uint64_t rml_fold_sketch_distinct(const struct rml_fold *fold, const struct rml_sketches *sketches,
+                                  const unsigned char *at)
+{
+    return rml_distinct_count(region_of(fold, sketches, (const void *)at));
+}

@@ -1,0 +1,53 @@
+/*
+ * fold_sketch - aggregates whose state grows: sketches that begin in the row and move to chunks.
+ *
+ * In the row lies a slot: how many values went in, where the sketch is, and room for its smallest form.
+ * Most keys of a stage with many stay there. One that needs more moves to a chunk of twice the size
+ * (runtime/state/chunks.h) and back to nothing when its pane is freed. A state that panes are put
+ * together in has no chunks but room of its own for the largest form, set aside at the start, so
+ * that giving a result never fails.
+ */
+#ifndef RML_OPERATORS_FOLD_SKETCH_H
+#define RML_OPERATORS_FOLD_SKETCH_H
+
+#include "operators/fold_own.h"
+
+struct rml_err;
+struct rml_pages;
+struct rml_sketches;
+
+/* Chunks and room for the aggregator's sketches. 0 or -ENOMEM; *ret_sketches is NULL where it has no
+ * sketch. */
+int rml_sketches_open(struct rml_sketches **ret_sketches, const struct rml_aggregator *aggregator,
+                      struct rml_pages *pages, struct rml_err *err);
+
+/* Whose sketches were not released leave their chunks to the pages, which are closed with them. NULL is fine. */
+void rml_sketches_close(struct rml_sketches *sketches);
+
+/* Is there room to take so many records, whatever they are: for their keys, rows and sketches? If
+ * so, nothing below fails for them. */
+bool rml_sketches_have_room(const struct rml_sketches *sketches, uint32_t count);
+
+/* Bytes of a slot. */
+uint32_t rml_fold_sketch_bytes(void);
+
+/* The slot without values, in a state that panes are put together in (`gathers`) or any other. */
+void rml_fold_sketch_reset(const struct rml_fold *fold, struct rml_sketches *sketches, bool gathers,
+                           unsigned char *at);
+
+/* As rml_fold_own_add and rml_fold_own_merge, where there is room. */
+uint64_t rml_fold_sketch_add(const struct rml_fold *fold, struct rml_sketches *sketches,
+                             const struct rml_fold_walk *walk);
+void rml_fold_sketch_merge(const struct rml_fold *fold, struct rml_sketches *sketches,
+                           unsigned char *into, const unsigned char *from);
+
+/* Give back what the slot has outside of its row. */
+void rml_fold_sketch_release(struct rml_sketches *sketches, unsigned char *at);
+
+/* Results of a slot with values; false: null. */
+bool rml_fold_sketch_quantile(const struct rml_fold *fold, const struct rml_sketches *sketches,
+                              const unsigned char *at, double q, double *ret_value);
+uint64_t rml_fold_sketch_distinct(const struct rml_fold *fold, const struct rml_sketches *sketches,
+                                  const unsigned char *at);
+
+#endif
