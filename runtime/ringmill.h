@@ -86,7 +86,7 @@ typedef void (*rml_row_function)(void *context, const void *record, uint64_t seq
 /*
  * Have the rows of `stage` ("per_second", or "per_second.late") given to `function`, before start. The
  * library's thread for rows calls it, one row at a time; while it runs no other row is delivered,
- * and when it is slow the workers wait. It may use feeders, but nothing that takes a pipeline. With any
+ * and when it is slow the workers wait, so it must use neither the pipeline nor its feeders. With any
  * such function the sinks of the file are not opened; without, rows go to its files, and those of its
  * rings nowhere. 0; -ENOENT: no such stage; -EPROTO: its rows are laid out otherwise; -EEXIST: they go
  * to a function already; -EBUSY: started.
