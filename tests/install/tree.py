@@ -148,6 +148,13 @@ class Tree(harness.Scenario):
         dynamic = output("readelf", "-dW", self.libs / "libringmill-client.so")
         self.assertEqual(re.findall(r"NEEDED.*\[(.*)\]", dynamic), ["libc.so.6"])
 
+    def test_the_headers_are_cplusplus_too_and_each_stands_alone(self):
+        for header in [f"ringmill/{h.name}" for h in self.headers.iterdir()] + ["llm.h"]:
+            for language in (["c++", "-std=c++11"], ["c", "-std=c11"]):
+                source = self.write("alone", f"#include <{header}>\n")
+                output("clang", "-fsyntax-only", *STRICT, "-I", self.headers.parent, "-I", self.dir,
+                       "-x", *language, source)
+
     def test_the_demo_finds_its_programs(self):
         out = self.ringmill("demo", "--seconds", "1", "--rate", "1000", "--producers", "1").stdout
         self.assertRegex(out, r"\nbalance +\d+ written = ")
