@@ -193,7 +193,11 @@ bool rml_aggregator_has_room(const struct rml_aggregator *aggregator, uint32_t c
     return aggregator->sketches == NULL || rml_sketches_have_room(aggregator->sketches, count);
 }
 
-/* A word of a state. Every word is aligned; memcpy says that any type may lie there. */
+/* A word of a state. Every word is aligned; memcpy says that any type may lie there, and so do these. */
+typedef double __attribute__((may_alias)) word_float;
+typedef int64_t __attribute__((may_alias)) word_int;
+typedef uint64_t __attribute__((may_alias)) word_uint;
+
 #define GET(type, name, at) \
  type name;                 \
  memcpy(&name, (const unsigned char *)(at), sizeof name)
@@ -257,15 +261,18 @@ struct walk {
     uint32_t offset;
 };
 
+/*
+ * What the sum loses by rounding is found without asking which of the two is the smaller, for a branch
+ * on that goes wrong too often (D. Knuth, "The Art of Computer Programming", vol. 2, 4.2.2, theorem B).
+ */
 static inline void add_float(unsigned char *at, double x)
 {
-    GET(double, sum, at);
-    GET(double, lost, at + WORD);
+    word_float *words = (void *)at;
+    double sum = words[0];
     double total = sum + x;
-    // the smaller of the two lost its low bits; which one that was decides how to get them back
-    lost += fabs(sum) >= fabs(x) ? (sum - total) + x : (x - total) + sum;
-    SET(at, total);
-    SET(at + WORD, lost);
+    double added = total - sum;
+    words[0] = total;
+    words[1] += (sum - (total - added)) + (x - added);
 }
 
 static inline void add_int(unsigned char *at, rml_int128 x)
@@ -294,20 +301,16 @@ static inline void add_int(unsigned char *at, rml_int128 x)
     continue;                                                                               \
    }                                                                                        \
    unsigned char *at = (unsigned char *)walk.states[i] + walk.offset;                       \
-   GET(uint64_t, values, at);                                                               \
-   values++;                                                                                \
-   SET(at, values);                                                                         \
+   ++*(word_uint *)(void *)at;                                                              \
    if (needs & FOLD_SUM)                                                                    \
     add(at + AT_SUM, x);                                                                    \
    if (needs & FOLD_MIN) {                                                                  \
-    GET(cell_type, least, at + AT_LEAST(needs));                                            \
-    least = x < least ? x : least;                                                          \
-    SET(at + AT_LEAST(needs), least);                                                       \
+    word_##kind *least = (void *)(at + AT_LEAST(needs));                                    \
+    *least = x < *least ? x : *least;                                                       \
    }                                                                                        \
    if (needs & FOLD_MAX) {                                                                  \
-    GET(cell_type, greatest, at + AT_GREATEST(needs));                                      \
-    greatest = x > greatest ? x : greatest;                                                 \
-    SET(at + AT_GREATEST(needs), greatest);                                                 \
+    word_##kind *greatest = (void *)(at + AT_GREATEST(needs));                              \
+    *greatest = x > *greatest ? x : *greatest;                                              \
    }                                                                                        \
   }                                                                                         \
   return skipped;                                                                           \

@@ -36,7 +36,7 @@
 struct row {
     uint64_t records;
     uint32_t corrections;  // of the window whose last pane this is
-    uint32_t unused;
+    uint32_t is_started;   // it uses its key, and has a state
     unsigned char state[];
 };
 
@@ -122,11 +122,6 @@ static uint32_t slots_end(const struct window *w)
     return w->keyed ? w->keys.slots_used : 1;
 }
 
-static bool has_state(const struct row *row)
-{
-    return row->records > 0 || row->corrections > 0;
-}
-
 static void free_pane(struct window *w, uint32_t at)
 {
     struct pane *pane = &w->panes[w->open[at]];
@@ -135,7 +130,7 @@ static void free_pane(struct window *w, uint32_t at)
         uint32_t leaf = rml_rows_leaf(&pane->rows, w->env.pages, w->row_shape, first);
         for (uint32_t i = 0; leaf != RML_NO_PAGE && i < leaf_rows; i++) {
             struct row *row = rml_rows_in_leaf(w->env.pages, w->row_shape, leaf, first + i);
-            if (has_state(row)) {
+            if (row->is_started) {
                 rml_aggregator_release(&w->aggregator, row->state);
                 forget_use(w, first + i);
             }
@@ -151,20 +146,17 @@ static void free_pane(struct window *w, uint32_t at)
 
 /* Rows */
 
-// The row of a slot in a pane, made empty if it is new; NULL when there is no room for it.
+// The row of a slot in a pane, started if it is new; NULL when there is no room for it.
 static struct row *reach_row(struct window *w, struct pane *pane, uint32_t slot)
 {
-    struct row *row = rml_rows_find(&pane->rows, w->env.pages, w->row_shape, slot);
-    if (row == NULL)
-        row = rml_rows_reach(&pane->rows, w->env.pages, w->row_shape, slot);
-    return row;
-}
-
-static void start_row(struct window *w, struct row *row, uint32_t slot)
-{
+    struct row *row = rml_rows_reach(&pane->rows, w->env.pages, w->row_shape, slot);
+    if (row == NULL || row->is_started)
+        return row;
+    row->is_started = true;
     rml_aggregator_reset(&w->aggregator, row->state);
     if (w->keyed)
         rml_keys_row(&w->keys, slot)->uses++;
+    return row;
 }
 
 /* Results */
@@ -401,93 +393,80 @@ static void gather_keys(struct window *w, const struct rml_batch *batch, const s
     keys->hashes = keys->own_hashes;
 }
 
-static void find_slots(struct window *w, const struct rml_batch *batch, const struct rml_run *run,
-                       const uint16_t *rows, uint32_t count, uint32_t *slots)
+// Returns for how many rows there is a slot: all, or those before the first key that there is no room
+// for.
+static uint32_t find_slots(struct window *w, const struct rml_batch *batch,
+                           const struct rml_run *run, const uint16_t *rows, uint32_t count,
+                           uint32_t *slots)
 {
     if (!w->keyed) {
         memset(slots, 0, count * sizeof slots[0]);
-        return;
+        return count;
     }
     struct block_keys keys;
     gather_keys(w, batch, run, rows, count, &keys);
-    rml_keys_reach(&w->keys, keys.hashes, keys.cells, count, slots);
+    return rml_keys_reach(&w->keys, keys.hashes, keys.cells, count, slots);
 }
 
-static void refuse(struct window *w, uint32_t slot)
+/*
+ * Where the states of slots are in a pane, and one record more counted for each: up to the first that
+ * there is no room for. Returns how many. Rows are looked at where they lie or would lie, so that they
+ * are all on their way before the first is needed; one that was not started, or is not there, shows it.
+ */
+static uint32_t find_states(struct window *w, struct pane *pane, const uint32_t *slots,
+                            uint32_t count, void **states)
 {
-    rml_count(&w->env.counts[RML_STAGE_refused], 1);
-    if (w->keyed && slot != RML_NO_SLOT && rml_keys_row(&w->keys, slot)->uses == 0)
-        rml_keys_drop(&w->keys, slot);
-}
-
-// Count each record in its row, and add its values to the row's state.
-static void fold(struct window *w, const struct rml_batch *batch, struct row *const *found,
-                 const uint32_t *slots, const uint16_t *rows, uint32_t count)
-{
-    void *states[RML_KEYS_BLOCK];
+    struct row *seen[RML_KEYS_BLOCK];
     for (uint32_t i = 0; i < count; i++) {
-        struct row *row = found[i];
-        if (!has_state(row))
-            start_row(w, row, slots[i]);
+        seen[i] = rml_rows_look(&pane->rows, w->env.pages, w->row_shape, slots[i]);
+        __builtin_prefetch(seen[i], 1);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        struct row *row = seen[i]->is_started ? seen[i] : reach_row(w, pane, slots[i]);
+        if (row == NULL)
+            return i;
         row->records++;
         states[i] = row->state;
     }
+    return count;
+}
+
+static void fold(struct window *w, const struct rml_batch *batch, void *const *states,
+                 const uint16_t *rows, uint32_t count)
+{
     uint64_t skipped = rml_aggregator_fold(&w->aggregator, batch->columns, states, rows, count);
     rml_count(&w->env.counts[RML_STAGE_aggregated], count);
     if (skipped > 0)
         rml_count(&w->env.counts[RML_STAGE_null_skipped], skipped);
 }
 
+// A key that was made for a record that then found no room.
+static void forget_unused(struct window *w, uint32_t slot)
+{
+    if (w->keyed && rml_keys_row(&w->keys, slot)->uses == 0)
+        rml_keys_drop(&w->keys, slot);
+}
+
+// Take rows of one pane, at most RML_KEYS_BLOCK, up to the first that there is no room for. Returns
+// how many.
+static uint32_t take_block(struct window *w, const struct rml_batch *batch,
+                           const struct rml_run *run, struct pane *pane, const uint16_t *rows,
+                           uint32_t count)
+{
+    uint32_t slots[RML_KEYS_BLOCK];
+    void *states[RML_KEYS_BLOCK];
+    uint32_t reached = find_slots(w, batch, run, rows, count, slots);
+    uint32_t taken = find_states(w, pane, slots, reached, states);
+    fold(w, batch, states, rows, taken);
+    if (taken < reached)
+        forget_unused(w, slots[taken]);
+    return taken;
+}
+
 /*
- * A block some of whose records found no room: those are refused, the others are folded. A slot that
- * the block itself made for a key that then found no room is dropped, so a later row of the block
- * with the same key must not use it: such rows are refused alike, because room does not come back
- * within a block.
+ * Rows of one pane, none of whose windows has fired. A row that finds no room is refused, and what
+ * was prepared for those behind it in the block is done again: while room is short, blocks are short.
  */
-static void fold_those_with_room(struct window *w, const struct rml_batch *batch,
-                                 struct row *const *found, const uint32_t *slots,
-                                 const uint16_t *rows, uint32_t count)
-{
-    struct row *kept_found[RML_KEYS_BLOCK];
-    uint32_t kept_slots[RML_KEYS_BLOCK];
-    uint16_t kept_rows[RML_KEYS_BLOCK];
-    uint32_t kept = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        if (found[i] == NULL)
-            continue;
-        kept_found[kept] = found[i];
-        kept_slots[kept] = slots[i];
-        kept_rows[kept++] = rows[i];
-    }
-    fold(w, batch, kept_found, kept_slots, kept_rows, kept);
-    for (uint32_t i = 0; i < count; i++) {
-        if (found[i] != NULL)
-            continue;
-        bool again = false;
-        for (uint32_t j = 0; j < i; j++)
-            again |= found[j] == NULL && slots[j] == slots[i];
-        refuse(w, again ? RML_NO_SLOT : slots[i]);
-    }
-}
-
-// A block of rows of one pane, none of whose windows has fired.
-static void take_block(struct window *w, const struct rml_batch *batch, struct pane *pane,
-                       const uint32_t *slots, const uint16_t *rows, uint32_t count)
-{
-    struct row *found[RML_KEYS_BLOCK];
-    bool all = true;
-    for (uint32_t i = 0; i < count; i++) {
-        found[i] = slots[i] != RML_NO_SLOT ? reach_row(w, pane, slots[i]) : NULL;
-        all = all && found[i] != NULL;
-        __builtin_prefetch(found[i], 1);
-    }
-    if (all)
-        fold(w, batch, found, slots, rows, count);
-    else
-        fold_those_with_room(w, batch, found, slots, rows, count);
-}
-
-// Rows of one pane, none of whose windows has fired.
 static void take_on_time(struct window *w, const struct rml_batch *batch, const struct rml_run *run,
                          int64_t index, const uint16_t *rows, uint32_t count)
 {
@@ -496,17 +475,20 @@ static void take_on_time(struct window *w, const struct rml_batch *batch, const 
         rml_count(&w->env.counts[RML_STAGE_refused], count);
         return;
     }
-    for (uint32_t done = 0, block; done < count; done += block) {
-        uint32_t slots[RML_KEYS_BLOCK];
-        block = count - done < RML_KEYS_BLOCK ? count - done : RML_KEYS_BLOCK;
+    uint32_t most = RML_KEYS_BLOCK;
+    for (uint32_t done = 0; done < count;) {
+        uint32_t block = count - done < most ? count - done : most;
         if (!rml_aggregator_has_room(&w->aggregator, block))
             block = 1;
-        if (!rml_aggregator_has_room(&w->aggregator, block)) {
+        bool has_room = rml_aggregator_has_room(&w->aggregator, block);
+        uint32_t taken = has_room ? take_block(w, batch, run, pane, rows + done, block) : 0;
+        done += taken;
+        most = most < RML_KEYS_BLOCK ? 2 * most : most;
+        if (taken < block) {
             rml_count(&w->env.counts[RML_STAGE_refused], 1);
-            continue;
+            done++;
+            most = 1;
         }
-        find_slots(w, batch, run, rows + done, block, slots);
-        take_block(w, batch, pane, slots, rows + done, block);
     }
 }
 
@@ -515,11 +497,7 @@ static uint32_t next_revision(struct window *w, rml_int128 end, uint32_t slot)
 {
     struct pane *pane = reach_pane(w, (int64_t)rml_pane_last(&w->spec, end));
     struct row *row = pane != NULL ? reach_row(w, pane, slot) : NULL;
-    if (row == NULL)
-        return 1;
-    if (!has_state(row))
-        start_row(w, row, slot);
-    return ++row->corrections;
+    return row != NULL ? ++row->corrections : 1;
 }
 
 // One record of a window that has fired and may still be corrected.
@@ -531,14 +509,18 @@ static void take_correction(struct window *w, const struct rml_batch *batch,
         return;
     }
     uint32_t slot;
-    find_slots(w, batch, run, &at, 1, &slot);
-    struct pane *pane = reach_pane(w, index);
-    struct row *row = pane != NULL && slot != RML_NO_SLOT ? reach_row(w, pane, slot) : NULL;
+    bool reached = find_slots(w, batch, run, &at, 1, &slot) == 1;
+    struct pane *pane = reached ? reach_pane(w, index) : NULL;
+    struct row *row = pane != NULL ? reach_row(w, pane, slot) : NULL;
     if (row == NULL) {
-        refuse(w, slot);
+        rml_count(&w->env.counts[RML_STAGE_refused], 1);
+        if (reached)
+            forget_unused(w, slot);
         return;
     }
-    fold(w, batch, &row, &slot, &at, 1);
+    row->records++;
+    void *state = row->state;
+    fold(w, batch, &state, &at, 1);
     rml_count(&w->env.counts[RML_STAGE_corrections], 1);
 
     rml_int128 first = rml_pane_first_end(&w->spec, index);

@@ -18,8 +18,9 @@ struct rml_err;
 #define RML_KEYS_BLOCK 64u  // look-ups of one call at most
 
 struct rml_key_row {
-    uint32_t uses;       // who needs the slot: panes that have a row for it
-    uint32_t next_free;  // while the slot is free: the next free one
+    uint32_t
+        uses;  // who needs the slot: panes that have a row for it; while it is free: the next free one
+    uint32_t slot;
     unsigned char key[];
 };
 
@@ -38,23 +39,21 @@ struct rml_keys {
 
 /*
  * An empty table for keys of `key_bytes` bytes. -ENOMEM without room for the directory; -EINVAL when
- * keys_max is more than rows can index. The pages stay the caller's and must outlive the table.
+ * keys_max is more than rows can index, or the pages are more than 64 GiB. The pages stay the caller's and must outlive the table.
  */
 int rml_keys_open(struct rml_keys *keys, struct rml_pages *pages, uint32_t key_bytes,
                   uint32_t keys_max, struct rml_err *err);
 void rml_keys_close(struct rml_keys *keys);
 
 /*
- * Find or insert `count` keys (at most RML_KEYS_BLOCK): key i lies at keys + i * key_bytes, and
+ * Find or insert `count` keys (at most RML_KEYS_BLOCK): key i lies at key_cells + i * key_bytes, and
  * hashes[i] is its rml_key_hash_bytes. slots[i] becomes its slot, or RML_NO_SLOT when it is new and
- * a limit forbids another key. A new slot's `uses` is 0: whoever needs it adds to that, and calls
- * rml_keys_drop when it is 0 again or still.
+ * a limit forbids another key. Returns how many have a slot before the first that has none. A new
+ * slot's `uses` is 0: whoever needs it adds to that, and calls rml_keys_drop when it is 0 again or
+ * still.
  */
-void rml_keys_reach(struct rml_keys *keys, const uint64_t *hashes, const void *key_cells,
-                    uint32_t count, uint32_t *slots);
-
-/* The slot of one key that is there already, or RML_NO_SLOT. */
-uint32_t rml_keys_find(const struct rml_keys *keys, uint64_t hash, const void *key);
+uint32_t rml_keys_reach(struct rml_keys *keys, const uint64_t *hashes, const void *key_cells,
+                        uint32_t count, uint32_t *restrict slots);
 
 /* Forget the key in `slot`, which nobody uses any more. */
 void rml_keys_drop(struct rml_keys *keys, uint32_t slot);

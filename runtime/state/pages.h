@@ -14,7 +14,7 @@
 struct rml_err;
 
 #define RML_PAGE_BYTES 16384u
-#define RML_NO_PAGE    0u  // page 0 is never given out
+#define RML_NO_PAGE    0u  // page 0 is never given out, and stays full of zeros
 
 struct rml_pages {
     unsigned char *base;

@@ -33,15 +33,13 @@ static inline uint64_t rml_rows_max(struct rml_rows_shape shape)
     return ((uint64_t)RML_ROWS_ROOT * RML_ROWS_LEAVES) << shape.leaf_log;
 }
 
-/* The leaf page that holds `row`, or RML_NO_PAGE. */
+/* The leaf page that holds `row`, or RML_NO_PAGE. Where there is no directory either, page 0 says so,
+ * being full of zeros. */
 static inline uint32_t rml_rows_leaf(const struct rml_rows *rows, const struct rml_pages *pages,
                                      struct rml_rows_shape shape, uint32_t row)
 {
     uint32_t leaf = row >> shape.leaf_log;
-    uint32_t directory = rows->root[leaf >> RML_ROWS_LEAVES_LOG];
-    if (directory == RML_NO_PAGE)
-        return RML_NO_PAGE;
-    const uint32_t *leaves = rml_page(pages, directory);
+    const uint32_t *leaves = rml_page(pages, rows->root[leaf >> RML_ROWS_LEAVES_LOG]);
     return leaves[leaf & (RML_ROWS_LEAVES - 1)];
 }
 
@@ -51,6 +49,13 @@ static inline void *rml_rows_in_leaf(const struct rml_pages *pages, struct rml_r
 {
     unsigned char *leaf = rml_page(pages, leaf_page);
     return leaf + (size_t)(row & ((1u << shape.leaf_log) - 1)) * shape.stride;
+}
+
+/* The row; or where its leaf does not exist a place full of zeros, which is only to be read. */
+static inline void *rml_rows_look(const struct rml_rows *rows, const struct rml_pages *pages,
+                                  struct rml_rows_shape shape, uint32_t row)
+{
+    return rml_rows_in_leaf(pages, shape, rml_rows_leaf(rows, pages, shape, row), row);
 }
 
 /* The row, or NULL when its leaf does not exist. */
