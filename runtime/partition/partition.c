@@ -132,8 +132,9 @@ struct taking {
     struct source *source;
     struct lane *lane;
     uint32_t source_index;
-    int64_t others;  // least watermark of the other lanes
-    const unsigned char *records;
+    int64_t others;                // least watermark of the other lanes
+    const unsigned char *records;  // of the present chunk
+    uint32_t left;                 // rows of the step behind it
     const struct rml_mark *marks;
     uint32_t mark_count, mark_next;
     uint32_t mark_base;  // row of the step at which the present chunk begins
@@ -151,8 +152,10 @@ static void run(struct taking *t, uint32_t from, uint32_t to)
     if (from == to)
         return;
     struct rml_partition *p = t->p;
+    size_t record_bytes = t->source->plan->schema.record_bytes;
     const struct rml_tree_run tree_run = {
-        .records = t->records + (size_t)from * t->source->plan->schema.record_bytes,
+        .records = t->records + from * record_bytes,
+        .ahead = t->left >= RML_BATCH_ROWS ? t->records + RML_BATCH_ROWS * record_bytes : NULL,
         .rows = to - from,
         .watermark = t->source->watermark,
         .time = p->time + from,
@@ -255,8 +258,9 @@ static int take_batch(struct rml_partition *p, const struct rml_step *step,
     for (uint32_t done = 0; done < step->count;) {
         uint32_t rows = step->count - done;
         rows = rows < RML_BATCH_ROWS ? rows : RML_BATCH_ROWS;
-        take_chunk(&t, rows);
         done += rows;
+        t.left = step->count - done;
+        take_chunk(&t, rows);
         t.mark_base = done;
         t.records += (size_t)rows * record_bytes;
     }

@@ -29,7 +29,8 @@ struct rml_tree_options {
 /* Records that one watermark judges; see operator.h for what a run is. */
 struct rml_tree_run {
     const void *records;
-    uint32_t rows;  // at most RML_BATCH_ROWS
+    const void *ahead;  // as many records that come later, to be fetched meanwhile; or NULL
+    uint32_t rows;      // at most RML_BATCH_ROWS
     int64_t watermark;
     const int64_t *time;   // of each record, read already
     const int64_t *clock;  // NULL unless wants_clock

@@ -12,7 +12,7 @@
 
 #include "runtime/record/schema.h"
 
-#define RML_BATCH_ROWS  512
+#define RML_BATCH_ROWS  256
 #define RML_COLUMNS_MAX 128  // of one frame: fields and mapped columns
 
 /* One column's name and type, as expressions see it. */
