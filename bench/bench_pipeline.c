@@ -50,7 +50,7 @@ static const char *const contender_name[CONTENDERS] = {
 
 // Set before the processes part, the same in both.
 static uint32_t window_records = 1u << 23;
-static uint32_t segment_records = 1u << 18;
+static uint32_t segment_records = 1u << 17;
 static struct bench_query query;
 
 // The consumer's own.
@@ -434,7 +434,7 @@ static int usage(FILE *to, int status)
                 "  --keys N     only this many; without it 1000, 100000, and 1000000\n"
                 "  --spread S   only this one; without it both\n"
                 "  --window N   records in a window, a power of two (8388608)\n"
-                "  --segment N  records in a segment, a power of two up to a window (262144)\n");
+                "  --segment N  records in a segment, a power of two up to a window (131072)\n");
     return status;
 }
 

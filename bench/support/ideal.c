@@ -28,7 +28,7 @@ static void *large_pages(size_t bytes)
 int bench_ideal_open(struct bench_ideal *ideal, uint32_t keys, int64_t window_ns)
 {
     *ideal = (struct bench_ideal){.window_ns = window_ns, .log_slots = 1};
-    while ((1u << ideal->log_slots) < 2 * keys)
+    while ((1u << ideal->log_slots) < 4 * keys)
         ideal->log_slots++;
     ideal->slots = large_pages(sizeof *ideal->slots << ideal->log_slots);
     ideal->rows = large_pages(sizeof *ideal->rows * keys);
@@ -87,8 +87,8 @@ static inline void add(struct bench_ideal_slot *slot, const struct bench_event *
         *slot = (struct bench_ideal_slot){
             .key = event->key, .least = (double)INFINITY, .greatest = -(double)INFINITY};
     slot->count++;
-    double total = slot->sum + x;
-    slot->lost += fabs(slot->sum) >= fabs(x) ? (slot->sum - total) + x : (x - total) + slot->sum;
+    double total = slot->sum + x, added = total - slot->sum;
+    slot->lost += (slot->sum - (total - added)) + (x - added);  // what rounding took
     slot->sum = total;
     slot->least = x < slot->least ? x : slot->least;
     slot->greatest = x > slot->greatest ? x : slot->greatest;
