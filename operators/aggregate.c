@@ -22,6 +22,7 @@
 #define FOLD_HISTOGRAM RML_FOLD_HISTOGRAM
 #define FOLD_QUANTILE  RML_FOLD_QUANTILE
 #define FOLD_DISTINCT  RML_FOLD_DISTINCT
+#define FOLD_TOP       RML_FOLD_TOP
 
 enum function {
 
@@ -101,7 +102,7 @@ static bool is_own(const struct rml_fold *fold)
 static uint32_t fold_bytes(const struct rml_fold *fold)
 {
     if (rml_fold_is_sketch(fold))
-        return rml_fold_sketch_bytes();
+        return rml_fold_sketch_bytes(fold);
     if (is_own(fold))
         return rml_fold_own_bytes(fold);
     return fold->needs & FOLD_TRUE ? 2 * WORD : FOLD_BYTES(fold->needs);
@@ -604,6 +605,7 @@ static bool result_of_some(enum function function, const struct rml_fold *fold,
     case FUNCTION_QUANTILE:
     case FUNCTION_MEDIAN:
     case FUNCTION_DISTINCT:
+    case FUNCTION_TOP:
     case FUNCTIONS:
         break;
     }
@@ -619,6 +621,9 @@ static bool sketch_result(const struct rml_aggregator *aggregator, uint32_t inde
         memcpy(cell, &count, sizeof count);
         return true;
     }
+    if (fold->needs == FOLD_TOP)
+        return rml_fold_sketch_top(fold, aggregator->sketches, at, aggregator->results[index].part,
+                                   cell);
     double value;
     return rml_fold_sketch_quantile(fold, aggregator->sketches, at, aggregator->results[index].q,
                                     &value)

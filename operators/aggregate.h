@@ -36,6 +36,9 @@
 /* Those whose state grows (operators/fold_sketch.h). */
 #define RML_FOLD_QUANTILE 512u
 #define RML_FOLD_DISTINCT 1024u
+#define RML_FOLD_TOP      2048u
+
+#define RML_CELL_BYTES_MAX 64u  // of any column: a str64
 
 struct rml_err;
 struct rml_pages;
@@ -116,7 +119,8 @@ void rml_aggregator_merge(const struct rml_aggregator *aggregator, void *into, c
 
 /*
  * Result `index` of a state over `records` records of a window of `length_ns`, as a cell of its
- * type's column; false: null. `cell` has 8 bytes.
+ * type's column; false: null. `cell` has RML_CELL_BYTES_MAX bytes. Parts of one function are asked for
+ * in order.
  */
 bool rml_aggregator_result(const struct rml_aggregator *aggregator, uint32_t index,
                            const void *state, uint64_t records, int64_t length_ns, void *cell);

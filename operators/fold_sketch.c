@@ -9,12 +9,13 @@
 #include "runtime/state/chunks.h"
 #include "runtime/stats/distinct.h"
 #include "runtime/stats/quantile.h"
+#include "runtime/stats/top.h"
 
 #define ROW_BYTES 64u         // of a sketch in its row
 #define GATHERED  UINT32_MAX  // no chunk has this number
 
 _Static_assert(ROW_BYTES == RML_QUANTILE_BYTES_MIN && ROW_BYTES == RML_DISTINCT_BYTES_MIN,
-               "any sketch begins in its row");
+               "these two sketches begin in their row");
 
 /* One value may take a chunk of each larger size, each from a page of its own, on the way to the
  * largest, and the notes on these pages two pages more. */
@@ -26,18 +27,23 @@ _Static_assert(ROW_BYTES == RML_QUANTILE_BYTES_MIN && ROW_BYTES == RML_DISTINCT_
 struct slot {
     uint64_t values;
     uint32_t chunk;     // where the sketch is; RML_NO_CHUNK: here; GATHERED: in the fold's own room
-    uint32_t capacity;  // bytes there
-    uint64_t row[ROW_BYTES / 8];
+    uint32_t capacity;  // bytes there; 0: there is no sketch yet
+    uint64_t row[];
 };
 
 struct rml_sketches {
     struct rml_chunks chunks;
     uint32_t fold_count;  // with sketches
     unsigned char *gathered[RML_AGGREGATES_MAX];
+    // The list that the parts of a top are read from, one after another.
+    const struct rml_top_entry *top[RML_TOP_COUNTERS_MAX];
+    uint32_t top_count;
 };
 
 /* What each kind of sketch does in a region of memory. */
 struct kind {
+    uint32_t row_bytes;    // of the region in the row; 0: none
+    uint32_t chunk_bytes;  // of the least region outside
     void (*init)(const struct rml_fold *fold, void *region, uint32_t capacity);
     uint32_t (*bytes_max)(const struct rml_fold *fold);
     // Into a larger region.
@@ -99,14 +105,56 @@ static int distinct_merge(void *region, uint32_t capacity, const void *from)
     return rml_distinct_merge(region, from);
 }
 
-static const struct kind kinds[] = {
-    {quantile_init, quantile_bytes_max, quantile_move, quantile_merge},
-    {distinct_init, distinct_bytes_max, distinct_move, distinct_merge},
-};
+/* The most frequent values: parameter 0 is how many are wanted. */
+
+// Ten counters for each wanted value: then even one of a tenth of an even share's weight is told.
+static uint32_t top_counters(const struct rml_fold *fold)
+{
+    uint32_t counters = 10 * (uint32_t)fold->parameters[0];
+    counters = counters < 64 ? 64 : counters;
+    while (rml_top_bytes_max(counters, fold->cell_bytes) > RML_CHUNK_BYTES_MAX)
+        counters--;
+    return counters;
+}
+
+static void top_init(const struct rml_fold *fold, void *region, uint32_t capacity)
+{
+    rml_top_init(region, capacity, top_counters(fold), fold->cell_bytes);
+}
+
+static uint32_t top_bytes_max(const struct rml_fold *fold)
+{
+    uint32_t need = rml_top_bytes_max(top_counters(fold), fold->cell_bytes);
+    uint32_t bytes = RML_TOP_BYTES_MIN;
+    while (bytes < need)
+        bytes *= 2;
+    return bytes;
+}
+
+static void top_move(const struct rml_fold *fold, void *region, uint32_t capacity, const void *from)
+{
+    (void)fold;
+    rml_top_copy(region, capacity, from);
+}
+
+static int top_merge(void *region, uint32_t capacity, const void *from)
+{
+    (void)capacity;
+    return rml_top_merge(region, from);
+}
+
+static const struct kind quantile_kind = {ROW_BYTES,          2 * ROW_BYTES, quantile_init,
+                                          quantile_bytes_max, quantile_move, quantile_merge};
+static const struct kind distinct_kind = {ROW_BYTES,          2 * ROW_BYTES, distinct_init,
+                                          distinct_bytes_max, distinct_move, distinct_merge};
+static const struct kind top_kind = {0,        RML_TOP_BYTES_MIN, top_init, top_bytes_max,
+                                     top_move, top_merge};
 
 static const struct kind *kind_of(const struct rml_fold *fold)
 {
-    return &kinds[fold->needs == RML_FOLD_DISTINCT];
+    if (fold->needs == RML_FOLD_QUANTILE)
+        return &quantile_kind;
+    return fold->needs == RML_FOLD_DISTINCT ? &distinct_kind : &top_kind;
 }
 
 /* Slots and their regions */
@@ -149,9 +197,9 @@ bool rml_sketches_have_room(const struct rml_sketches *sketches, uint32_t count)
     return pages->limit - 1 - pages->in_use >= need;
 }
 
-uint32_t rml_fold_sketch_bytes(void)
+uint32_t rml_fold_sketch_bytes(const struct rml_fold *fold)
 {
-    return (uint32_t)sizeof(struct slot);
+    return (uint32_t)sizeof(struct slot) + kind_of(fold)->row_bytes;
 }
 
 static const void *region_of(const struct rml_fold *fold, const struct rml_sketches *sketches,
@@ -178,8 +226,9 @@ void rml_fold_sketch_reset(const struct rml_fold *fold, struct rml_sketches *ske
     struct slot *slot = (void *)at;
     slot->values = 0;
     slot->chunk = gathers ? GATHERED : RML_NO_CHUNK;
-    slot->capacity = gathers ? kind_of(fold)->bytes_max(fold) : ROW_BYTES;
-    kind_of(fold)->init(fold, region_to_change(fold, sketches, slot), slot->capacity);
+    slot->capacity = gathers ? kind_of(fold)->bytes_max(fold) : kind_of(fold)->row_bytes;
+    if (slot->capacity > 0)
+        kind_of(fold)->init(fold, region_to_change(fold, sketches, slot), slot->capacity);
 }
 
 void rml_fold_sketch_release(struct rml_sketches *sketches, unsigned char *at)
@@ -193,12 +242,16 @@ void rml_fold_sketch_release(struct rml_sketches *sketches, unsigned char *at)
 // Move the sketch to a region of twice the size. Whoever adds has seen to it that there is room.
 static void grow(const struct rml_fold *fold, struct rml_sketches *sketches, struct slot *slot)
 {
-    uint32_t capacity = slot->capacity * 2;
-    RML_CHECK(capacity <= kind_of(fold)->bytes_max(fold));
+    const struct kind *kind = kind_of(fold);
+    uint32_t capacity = slot->capacity > 0 ? slot->capacity * 2 : kind->chunk_bytes;
+    RML_CHECK(capacity <= kind->bytes_max(fold));
     uint32_t chunk = rml_chunks_take(&sketches->chunks, capacity);
     RML_CHECK(chunk != RML_NO_CHUNK);
-    kind_of(fold)->move(fold, rml_chunk(sketches->chunks.pages, chunk), capacity,
-                        region_of(fold, sketches, slot));
+    void *region = rml_chunk(sketches->chunks.pages, chunk);
+    if (slot->capacity > 0)
+        kind->move(fold, region, capacity, region_of(fold, sketches, slot));
+    else
+        kind->init(fold, region, capacity);
     rml_fold_sketch_release(sketches, (unsigned char *)slot);
     slot->chunk = chunk;
     slot->capacity = capacity;
@@ -229,23 +282,18 @@ static uint64_t add_quantile(const struct rml_fold *fold, struct rml_sketches *s
     return skipped;
 }
 
-// The hash of a cell; false: it is null or no number.
-static bool hash_at(const struct rml_fold *fold, const struct rml_fold_walk *walk, uint32_t row,
-                    uint64_t *ret_hash)
+// The cell, or NULL: it is null or no number.
+static const void *cell_at(const struct rml_fold *fold, const struct rml_fold_walk *walk,
+                           uint32_t row, double *room)
 {
     if (fold->kind == RML_KIND_FLOAT) {
-        double x;
-        if (!rml_fold_number(fold, walk, row, &x))
-            return false;
-        x += 0.0;  // the two zeros are one value
-        *ret_hash = rml_distinct_hash(&x, sizeof x);
-        return true;
+        if (!rml_fold_number(fold, walk, row, room))
+            return NULL;
+        *room += 0.0;  // the two zeros are one value
+        return room;
     }
-    if (walk->null != NULL && walk->null[row])
-        return false;
     const unsigned char *cells = walk->data;
-    *ret_hash = rml_distinct_hash(cells + (size_t)row * fold->cell_bytes, fold->cell_bytes);
-    return true;
+    return walk->null != NULL && walk->null[row] ? NULL : cells + (size_t)row * fold->cell_bytes;
 }
 
 static uint64_t add_distinct(const struct rml_fold *fold, struct rml_sketches *sketches,
@@ -253,14 +301,37 @@ static uint64_t add_distinct(const struct rml_fold *fold, struct rml_sketches *s
 {
     uint64_t skipped = 0;
     for (uint32_t i = 0; i < walk->count; i++) {
-        uint64_t hash;
-        if (!hash_at(fold, walk, walk->rows[i], &hash)) {
+        double room;
+        const void *cell = cell_at(fold, walk, walk->rows[i], &room);
+        if (cell == NULL) {
             skipped++;
             continue;
         }
         struct slot *slot = slot_at(fold, walk, i);
         slot->values++;
+        uint64_t hash = rml_distinct_hash(cell, fold->cell_bytes);
         while (rml_distinct_add(region_to_change(fold, sketches, slot), hash) == -ENOSPC)
+            grow(fold, sketches, slot);
+    }
+    return skipped;
+}
+
+static uint64_t add_top(const struct rml_fold *fold, struct rml_sketches *sketches,
+                        const struct rml_fold_walk *walk)
+{
+    uint64_t skipped = 0;
+    for (uint32_t i = 0; i < walk->count; i++) {
+        double room;
+        const void *cell = cell_at(fold, walk, walk->rows[i], &room);
+        if (cell == NULL) {
+            skipped++;
+            continue;
+        }
+        struct slot *slot = slot_at(fold, walk, i);
+        slot->values++;
+        if (slot->capacity == 0)
+            grow(fold, sketches, slot);
+        while (rml_top_add(region_to_change(fold, sketches, slot), cell) == -ENOSPC)
             grow(fold, sketches, slot);
     }
     return skipped;
@@ -269,8 +340,10 @@ static uint64_t add_distinct(const struct rml_fold *fold, struct rml_sketches *s
 uint64_t rml_fold_sketch_add(const struct rml_fold *fold, struct rml_sketches *sketches,
                              const struct rml_fold_walk *walk)
 {
+    if (fold->needs == RML_FOLD_QUANTILE)
+        return add_quantile(fold, sketches, walk);
     return fold->needs == RML_FOLD_DISTINCT ? add_distinct(fold, sketches, walk)
-                                            : add_quantile(fold, sketches, walk);
+                                            : add_top(fold, sketches, walk);
 }
 
 void rml_fold_sketch_merge(const struct rml_fold *fold, struct rml_sketches *sketches,
@@ -278,6 +351,10 @@ void rml_fold_sketch_merge(const struct rml_fold *fold, struct rml_sketches *ske
 {
     struct slot *slot = (void *)into;
     const struct slot *other = (const void *)from;
+    if (other->capacity == 0)
+        return;
+    if (slot->capacity == 0)
+        grow(fold, sketches, slot);
     slot->values += other->values;
     const void *region = region_of(fold, sketches, other);
     while (kind_of(fold)->merge(region_to_change(fold, sketches, slot), slot->capacity, region)
@@ -297,4 +374,24 @@ uint64_t rml_fold_sketch_distinct(const struct rml_fold *fold, const struct rml_
                                   const unsigned char *at)
 {
     return rml_distinct_count(region_of(fold, sketches, (const void *)at));
+}
+
+bool rml_fold_sketch_top(const struct rml_fold *fold, struct rml_sketches *sketches,
+                         const unsigned char *at, uint32_t part, void *cell)
+{
+    const struct slot *slot = (const void *)at;
+    if (part == 0)
+        sketches->top_count = slot->capacity > 0
+                                  ? rml_top_list(region_of(fold, sketches, slot),
+                                                 (uint32_t)fold->parameters[0], sketches->top)
+                                  : 0;
+    if (part / RML_TOP_PARTS >= sketches->top_count)
+        return false;
+    const struct rml_top_entry *entry = sketches->top[part / RML_TOP_PARTS];
+    if (part % RML_TOP_PARTS == 0)
+        memcpy(cell, entry->key, fold->cell_bytes);
+    else
+        memcpy(cell, part % RML_TOP_PARTS == 1 ? &entry->count : &entry->error,
+               sizeof entry->count);
+    return true;
 }

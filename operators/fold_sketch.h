@@ -1,7 +1,8 @@
 /*
  * fold_sketch - aggregates whose state grows: sketches that begin in the row and move to chunks.
  *
- * In the row lies a slot: how many values went in, where the sketch is, and room for its smallest form.
+ * In the row lies a slot: how many values went in, where the sketch is, and room for its smallest form,
+ * if that is small.
  * Most keys of a stage with many stay there. One that needs more moves to a chunk of twice the size
  * (runtime/state/chunks.h) and back to nothing when its pane is freed. A state that panes are put
  * together in has no chunks but room of its own for the largest form, set aside at the start, so
@@ -29,7 +30,7 @@ void rml_sketches_close(struct rml_sketches *sketches);
 bool rml_sketches_have_room(const struct rml_sketches *sketches, uint32_t count);
 
 /* Bytes of a slot. */
-uint32_t rml_fold_sketch_bytes(void);
+uint32_t rml_fold_sketch_bytes(const struct rml_fold *fold);
 
 /* The slot without values, in a state that panes are put together in (`gathers`) or any other. */
 void rml_fold_sketch_reset(const struct rml_fold *fold, struct rml_sketches *sketches, bool gathers,
@@ -49,5 +50,10 @@ bool rml_fold_sketch_quantile(const struct rml_fold *fold, const struct rml_sket
                               const unsigned char *at, double q, double *ret_value);
 uint64_t rml_fold_sketch_distinct(const struct rml_fold *fold, const struct rml_sketches *sketches,
                                   const unsigned char *at);
+
+/* Part RML_TOP_PARTS * i is the i-th value, the next two its count and by how much that may be too
+ * large. Parts of one slot are asked for in order, from 0. */
+bool rml_fold_sketch_top(const struct rml_fold *fold, struct rml_sketches *sketches,
+                         const unsigned char *at, uint32_t part, void *cell);
 
 #endif

@@ -166,8 +166,8 @@ static void store_result(struct window *w, unsigned char *record, uint32_t field
 {
     const struct rml_schema *schema = &w->stage->output;
     // A null lies over a 0, so that a row's bytes say nothing but the row.
-    static const uint64_t nothing = 0;
-    rml_cell_store(schema->fields[field].type, there ? cell : &nothing,
+    static const uint64_t nothing[RML_CELL_BYTES_MAX / 8];
+    rml_cell_store(schema->fields[field].type, there ? cell : nothing,
                    record + schema->fields[field].offset);
     if (there)
         return;
@@ -205,10 +205,10 @@ static void emit(struct window *w, const struct result *result)
     }
     store_result(w, record, field++, true, &revision);
     for (uint32_t i = 0; i < w->aggregator.result_count; i++) {
-        uint64_t cell = 0;
+        uint64_t cell[RML_CELL_BYTES_MAX / 8];
         bool there = rml_aggregator_result(&w->aggregator, i, result->state, result->records,
-                                           w->spec.size_ns, &cell);
-        store_result(w, record, field++, there, &cell);
+                                           w->spec.size_ns, cell);
+        store_result(w, record, field++, there, cell);
     }
 }
 

@@ -12,8 +12,8 @@ static void store(const struct rml_schema *schema, unsigned char *record, uint32
 
 static void store_null(const struct rml_schema *schema, unsigned char *record, uint32_t field)
 {
-    static const uint64_t nothing = 0;
-    store(schema, record, field, &nothing);
+    static const uint64_t nothing[RML_CELL_BYTES_MAX / 8];
+    store(schema, record, field, nothing);
     if (!schema->fields[field].nullable)
         return;
     uint64_t nulls;
@@ -46,11 +46,11 @@ void rml_window_row_emit(const struct rml_operator_env *env, const struct rml_ke
         store(schema, record, field++, &retracted);
     }
     for (uint32_t i = 0; i < aggregator->result_count; i++, field++) {
-        uint64_t cell = 0;
+        uint64_t cell[RML_CELL_BYTES_MAX / 8];
         if (row->state != NULL
             && rml_aggregator_result(aggregator, i, row->state, row->records,
-                                     rml_time_sub(row->end, row->start), &cell))
-            store(schema, record, field, &cell);
+                                     rml_time_sub(row->end, row->start), cell))
+            store(schema, record, field, cell);
         else
             store_null(schema, record, field);
     }

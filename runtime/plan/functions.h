@@ -22,10 +22,14 @@ enum rml_function_parameters {
     RML_PARAMETERS_NONE,
     RML_PARAMETERS_SPAN,      // ewma(x, 10s): the duration in nanoseconds
     RML_PARAMETERS_QUANTILE,  // quantile(x, 0.99, 0.5%): a share from 0 to 1, the relative error
+    RML_PARAMETERS_COUNT,   // top(x, 3): a number from 1 to RML_TOP_MAX; RML_TOP_PARTS columns each
     RML_PARAMETERS_BOUNDS,  // histogram(x, 10, 100): numbers that rise; a column for each interval
 };
 
 #define RML_PARAMETERS_MAX 31
+
+#define RML_TOP_MAX   10
+#define RML_TOP_PARTS 3  // a value, its count, by how much that may be too large
 
 #define RML_QUANTILE_ACCURACY 0.01  // where no other is given; from 0.001 to 0.05
 

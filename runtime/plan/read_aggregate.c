@@ -202,21 +202,43 @@ static bool add_column(struct aggregates *all, const struct rml_yaml_node *node,
     return true;
 }
 
+// A column of a function that makes several; false: it cannot be, which is reported.
+static bool add_part(struct aggregates *all, const struct rml_yaml_node *node,
+                     struct rml_plan_aggregate *aggregate, uint32_t number, const char *suffix)
+{
+    int length = snprintf(aggregate->name, sizeof aggregate->name, "%s_%u%s", node->key->text,
+                          number, suffix);
+    if (length >= (int)sizeof aggregate->name) {
+        rml_report_add(all->reader->report, node->key->place, "choose a shorter one",
+                       "%s: with what is put behind it, the name %s is too long",
+                       all->draft->values.what, node->key->text);
+        return false;
+    }
+    bool good = add_column(all, node, aggregate);
+    aggregate->part++;
+    return good;
+}
+
 // A column for each interval: NAME_0 lies below the first bound.
 static void add_intervals(struct aggregates *all, const struct rml_yaml_node *node,
                           struct rml_plan_aggregate *aggregate)
 {
-    bool good = true;
-    for (uint32_t i = 0; i <= aggregate->parameter_count && good; i++) {
-        aggregate->part = i;
-        int length = snprintf(aggregate->name, sizeof aggregate->name, "%s_%u", node->key->text, i);
-        good = length < (int)sizeof aggregate->name;
-        if (good)
-            good = add_column(all, node, aggregate);
-        else
-            rml_report_add(all->reader->report, node->key->place, "choose a shorter one",
-                           "%s: with a number behind it, the name %s is too long",
-                           all->draft->values.what, node->key->text);
+    for (uint32_t i = 0; i <= aggregate->parameter_count; i++) {
+        if (!add_part(all, node, aggregate, i, ""))
+            return;
+    }
+}
+
+// RML_TOP_PARTS columns for each of the first values: NAME_1 is the first.
+static void add_ranks(struct aggregates *all, const struct rml_yaml_node *node,
+                      struct rml_plan_aggregate *aggregate)
+{
+    static const char *const suffixes[RML_TOP_PARTS] = {"", "_count", "_error"};
+    enum rml_type type = aggregate->type;
+    for (uint32_t i = 0; i < RML_TOP_PARTS * (uint32_t)aggregate->parameters[0]; i++) {
+        aggregate->type = i % RML_TOP_PARTS == 0 ? type : RML_U64;
+        if (!add_part(all, node, aggregate, 1 + i / RML_TOP_PARTS, suffixes[i % RML_TOP_PARTS]))
+            return;
     }
 }
 
@@ -267,6 +289,8 @@ static void read_aggregate(struct aggregates *all, const struct rml_yaml_node *n
     snprintf(aggregate.name, sizeof aggregate.name, "%s", node->key->text);
     if (function->parameters == RML_PARAMETERS_BOUNDS)
         add_intervals(all, node, &aggregate);
+    else if (function->parameters == RML_PARAMETERS_COUNT)
+        add_ranks(all, node, &aggregate);
     else
         (void)add_column(all, node, &aggregate);
 }

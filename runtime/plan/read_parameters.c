@@ -29,6 +29,7 @@ static const struct {
     [RML_PARAMETERS_NONE] = {"nothing", ""},
     [RML_PARAMETERS_SPAN] = {"a duration", "such as ewma(latency_ms, 10s)"},
     [RML_PARAMETERS_QUANTILE] = {"a number from 0 to 1", "such as quantile(latency_ms, 0.99)"},
+    [RML_PARAMETERS_COUNT] = {"how many values are wanted", "such as top(user, 3)"},
     [RML_PARAMETERS_BOUNDS] = {"bounds that rise", "such as histogram(latency_ms, 10, 100, 1000)"},
 };
 
@@ -131,6 +132,18 @@ static bool read_quantile(struct parameters *all)
     return true;
 }
 
+static bool read_count(struct parameters *all)
+{
+    if (all->count > 1)
+        return complain(all, 1, "is one parameter too many");
+    if (!read_number(all, 0, &all->values[0]) || all->values[0] != floor(all->values[0])
+        || all->values[0] < 1 || all->values[0] > RML_TOP_MAX)
+        return complain(all, 0, "is no whole number from 1 to 10");
+    return true;
+}
+
+_Static_assert(RML_TOP_MAX == 10, "the sentence above says so");
+
 static bool read_bounds(struct parameters *all)
 {
     if (all->count > RML_PARAMETERS_MAX)
@@ -151,6 +164,8 @@ static bool read_values(struct parameters *all)
         return read_span(all);
     case RML_PARAMETERS_QUANTILE:
         return read_quantile(all);
+    case RML_PARAMETERS_COUNT:
+        return read_count(all);
     case RML_PARAMETERS_BOUNDS:
         return read_bounds(all);
     case RML_PARAMETERS_NONE:

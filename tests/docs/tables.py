@@ -33,7 +33,8 @@ LIMITS = {
     "RML_SOURCES_MAX": "sources",
     "RML_STAGES_MAX": "stages",
     "RML_SINKS_MAX": "sinks",
-    "RML_AGGREGATES_MAX": "aggregates of a stage, a `histogram` counting as many as it has columns",
+    "RML_AGGREGATES_MAX": "columns of a stage's aggregates: one of most, several of `histogram` and `top`",
+    "RML_TOP_MAX": "values of a `top`",
     "RML_PARAMETERS_MAX": "bounds of a `histogram`",
     "RML_KEY_FIELDS_MAX": "columns of a `key`, fields of a `partition_by`",
     "RML_KEY_BYTES_MAX": "bytes of a key; a string counts whole, every other column 8, a `bool` 1",
@@ -108,7 +109,7 @@ def aggregates():
             re.M):
         takes = {"NONE": "nothing", "BOOL": "a bool", "NUMBER": "a number", "WORD": "anything but a string",
                  "ANY": "anything"}[argument]
-        takes += {"NONE": "", "SPAN": ", a duration", "BOUNDS": ", bounds that rise",
+        takes += {"NONE": "", "SPAN": ", a duration", "COUNT": ", a number from 1 to 10", "BOUNDS": ", bounds that rise",
                   "QUANTILE": ", a number from 0 to 1, if need be an accuracy such as `0.5%`"}[parameters]
         gives = {"count": "`u64`", "float": "`f64`", "argument": "its argument's",
                  "sum": "`f64` of floats, `u64` of `u64`, else `i64`",

@@ -31,6 +31,7 @@ static inline const struct rml_functions *plan_functions(void)
         {"ewma", RML_ARGUMENT_NUMBER, RML_PARAMETERS_SPAN, true, "It fades.", plan_type_f64},
         {"quantile", RML_ARGUMENT_NUMBER, RML_PARAMETERS_QUANTILE, true, "A quantile.",
          plan_type_f64},
+        {"top", RML_ARGUMENT_ANY, RML_PARAMETERS_COUNT, true, "The first.", plan_type_f64},
         {"distinct", RML_ARGUMENT_ANY, RML_PARAMETERS_NONE, false, "How many.", plan_type_u64},
         {"histogram", RML_ARGUMENT_NUMBER, RML_PARAMETERS_BOUNDS, false, "Counts.", plan_type_u64},
     };

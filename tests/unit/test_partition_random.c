@@ -29,6 +29,8 @@ struct result {
     double var_x, stddev_n, rate_n, ewma_x;
     double median_n, p90_x, scale_n, scale_x;
     uint64_t distinct_n;
+    int64_t top_n[2];
+    uint64_t top_n_count[2];
 };
 
 struct results {
@@ -129,6 +131,31 @@ static void oracle_sketches(const struct rig_record *records, uint32_t upto, con
         r->distinct_n += i == 0 || n[i] != n[i - 1];
 }
 
+// By how often small numbers, whose remainders the engine is asked for, come: the oracle counts all.
+static void oracle_top(const struct rig_record *records, uint32_t upto, const bool *taken,
+                       struct result *r)
+{
+    uint64_t counts[20] = {0};
+    for (uint32_t i = 0; i < upto; i++) {
+        if (taken[i] && is_in(&records[i], r))
+            counts[records[i].n % 10 + 10]++;
+    }
+    for (uint32_t rank = 0; rank < 2; rank++) {
+        uint32_t best = 20;
+        for (uint32_t i = 0; i < 20; i++) {
+            // of equal counts the bytes of the value decide: small ones, then those below zero
+            uint32_t number = (i + 10) % 20;
+            if (counts[number] > 0 && (best == 20 || counts[number] > counts[best]))
+                best = number;
+        }
+        if (best == 20)
+            return;
+        r->top_n[rank] = (int64_t)best - 10;
+        r->top_n_count[rank] = counts[best];
+        counts[best] = 0;
+    }
+}
+
 static void oracle_ends(const struct rig_record *records, uint32_t upto, const bool *taken,
                         struct result *r)
 {
@@ -179,6 +206,7 @@ static void oracle_result(const struct rig_record *records, uint32_t upto, const
     oracle_ends(records, upto, taken, r);
     oracle_spread(records, upto, taken, r);
     oracle_sketches(records, upto, taken, r);
+    oracle_top(records, upto, taken, r);
 }
 
 // Fire every window of every key that ends in (before, now].
@@ -284,6 +312,10 @@ static void collect(void *context, const struct rml_schema *schema,
     rig_read_field(schema, row->record, "median_n", &r->median_n, 8);
     rig_read_field(schema, row->record, "p90_x", &r->p90_x, 8);
     rig_read_field(schema, row->record, "distinct_n", &r->distinct_n, 8);
+    rig_read_field(schema, row->record, "top_n_1", &r->top_n[0], 8);
+    rig_read_field(schema, row->record, "top_n_1_count", &r->top_n_count[0], 8);
+    rig_read_field(schema, row->record, "top_n_2", &r->top_n[1], 8);
+    rig_read_field(schema, row->record, "top_n_2_count", &r->top_n_count[1], 8);
 }
 
 static uint32_t engine(const struct rig_record *records, const struct settings *s,
@@ -306,7 +338,8 @@ static uint32_t engine(const struct rig_record *records, const struct settings *
              "below: 'histogram(n, -100, 0, 250)',\n"
              "      var_x: var_pop(x), stddev_n: stddev_samp(n), "
              "rate_n: rate(n), ewma_x: 'ewma(x, " SPAN_TEXT ")',\n"
-             "      median_n: median(n), p90_x: 'quantile(x, 0.9)', distinct_n: distinct(n)}\n"
+             "      median_n: median(n), p90_x: 'quantile(x, 0.9)', distinct_n: distinct(n),\n"
+             "      top_n: 'top(n %% 10, 2)'}\n"
              "sinks: {out: {from: w, type: ring}}\n",
              rig_schema, s->partitions, (long long)s->out_of_order, (long long)s->size,
              (long long)s->every, (long long)s->offset, (long long)s->late);
@@ -347,7 +380,9 @@ static bool same_more(const struct result *got, const struct result *expected)
         && (expected->values == 0
             || fabs(got->p90_x - expected->p90_x) <= accuracy * expected->scale_x)
         && fabs(got->median_n - expected->median_n) <= accuracy * expected->scale_n
-        && got->distinct_n == expected->distinct_n;
+        && got->distinct_n == expected->distinct_n
+        && memcmp(got->top_n, expected->top_n, sizeof got->top_n) == 0
+        && memcmp(got->top_n_count, expected->top_n_count, sizeof got->top_n_count) == 0;
     return x && got->first_n == expected->first_n && got->last_n == expected->last_n
            && got->range_n == expected->range_n
            && memcmp(got->below, expected->below, sizeof got->below) == 0

@@ -7,7 +7,7 @@
 #include "tests/support/partition_rig.h"
 
 #define ROWS_MAX  20000u
-#define ROW_BYTES 96u
+#define ROW_BYTES 160u
 
 struct rows {
     uint32_t count;
@@ -49,7 +49,7 @@ static void run(uint64_t cuts, const char *window, const struct rig_record *reco
              "30ns}}\n"
              "stages:\n  w:\n    from: in\n    key: key\n    window: %s\n"
              "    aggregate: {median_x: median(x), fine_x: 'quantile(x, 0.9, 0.1%%)', many: "
-             "distinct(x)}\n"
+             "distinct(x), most: 'top(x, 2)'}\n"
              "sinks: {out: {from: w, type: ring}}\n",
              rig_schema, window);
     rows->count = 0;
