@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -345,6 +346,14 @@ static int next_deadline_ms(const struct rml_server *s)
     return left <= 0 ? 0 : (int)(left / 1000000) + 1;
 }
 
+// An event may be older than the connection that has the number now. (A read that it causes finds
+// nothing, and does no harm.)
+static bool has_died(const struct conn *conn)
+{
+    struct pollfd end = {.fd = conn->pidfd, .events = POLLIN};
+    return conn->pidfd >= 0 && poll(&end, 1, 0) == 1;
+}
+
 static void handle(struct rml_server *s, uint64_t data)
 {
     uint32_t number = (uint32_t)data;
@@ -362,7 +371,7 @@ static void handle(struct rml_server *s, uint64_t data)
             read_conn(s, &s->conns[number]);
         break;
     case ABOUT_PROCESS:
-        if (s->conns[number].socket >= 0)
+        if (has_died(&s->conns[number]))
             close_conn(s, &s->conns[number]);
         break;
     }

@@ -165,7 +165,7 @@ class Dying(feeding.Feeding):
         self.start(source=", cells: 64")
         feeder = self.feeder(1, ENDLESS, "gate", "wait", -1)
         self.attached(feeder)
-        self.pipeline.process.send_signal(signal.SIGSTOP)
+        self.stand_still()
         self.go(feeder)
         self.until_asleep(feeder)
         self.assertLess(self.kill(feeder), 10)

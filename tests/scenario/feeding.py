@@ -1,6 +1,8 @@
 """Scenarios in which feeders write into a pipeline that runs, and what came of it is counted."""
 import os
+import pathlib
 import re
+import signal
 import struct
 import subprocess
 
@@ -89,19 +91,22 @@ class Feeding(harness.Scenario):
 
         harness.until(f"{count} records to be taken", taken)
 
+    def stand_still(self):
+        """Stop the engine, all threads of it, until go_on."""
+        self.pipeline.process.send_signal(signal.SIGSTOP)
+        self.addCleanup(self.go_on)
+        tasks = pathlib.Path(f"/proc/{self.pipeline.process.pid}/task")
+        harness.until("all threads to stand still", lambda: {
+            stat.read_text().rpartition(")")[2].split()[0] for stat in tasks.glob("*/stat")} == {"T"})
+
+    def go_on(self):
+        if self.pipeline.process.poll() is None:
+            self.pipeline.process.send_signal(signal.SIGCONT)
+
     def until_asleep(self, feeder):
-        """Wait until the feeder waits for room: asleep, and not a record further than it was."""
-        stat = f"/proc/{feeder.pid}/stat"
-
-        def asleep():
-            before = self.progress(feeder)
-            with open(stat) as file:
-                state = file.read().rpartition(")")[2].split()[0]
-            with open(f"/proc/{feeder.pid}/syscall") as file:
-                call = file.read().split()[0]
-            return state == "S" and call == SYS_PPOLL and before[0] > 0
-
-        harness.until("the feeder to wait for room", asleep)
+        """Wait until the feeder waits for the engine, which stands still: for an answer, or for room."""
+        harness.until("the feeder to wait for the engine", lambda: pathlib.Path(
+            f"/proc/{feeder.pid}/syscall").read_text().split()[0] == SYS_PPOLL)
 
     def records(self, path="records.csv"):
         """The records that came through, in the order of their ids."""

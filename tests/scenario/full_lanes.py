@@ -1,5 +1,4 @@
 """What a producer is promised when its lane is full: `on_full: block` and `on_full: drop_newest`."""
-import signal
 import time
 
 import feeding
@@ -11,14 +10,6 @@ COUNT = 20 * CELLS
 
 
 class FullLanes(feeding.Feeding):
-    def stand_still(self):
-        self.pipeline.process.send_signal(signal.SIGSTOP)
-        self.addCleanup(self.go_on)
-
-    def go_on(self):
-        if self.pipeline.process.poll() is None:
-            self.pipeline.process.send_signal(signal.SIGCONT)
-
     def test_block_waits_for_an_engine_that_stands_still_and_loses_nothing(self):
         self.start(source=f", cells: {CELLS}")
         for how in (["in-place"], ["batch", 1000]):

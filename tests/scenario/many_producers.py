@@ -1,4 +1,8 @@
 """Producers come and go while the engine runs, as many at once as there may be, and no more."""
+import struct
+import subprocess
+import sys
+
 import feeding
 import harness
 import stream
@@ -6,6 +10,20 @@ import stream
 MANY = 64
 ROUNDS = 3
 COUNT = 200
+
+# Attaches with the message that it is given, then closes its socket, then ends: a line each.
+LEAVER = """
+import socket, sys
+peer = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+peer.connect(sys.argv[1])
+peer.send(bytes.fromhex(sys.argv[2]))
+peer.recv(65536)
+print("attached", flush=True)
+sys.stdin.readline()
+peer.close()
+print("left", flush=True)
+sys.stdin.readline()
+"""
 
 
 class ManyProducers(feeding.Feeding):
@@ -62,6 +80,29 @@ class ManyProducers(feeding.Feeding):
         self.pipeline.end()
         self.assertEqual(self.records(),
                          [r for seed in (1, 2, 3) for r in stream.events(seed, COUNT)])
+
+    def test_who_comes_in_the_place_of_a_dying_producer_is_let_in(self):
+        """A producer leaves, another comes, the first one's process ends: all before the engine looks."""
+        self.start()
+        hello = struct.pack("<IHHII48s48sQII", 0x4C4D524D, 1, 1, 128, 0, b"events", b"leaver",
+                            int(self.hash, 0), 24, 0)
+        leaver = self.spawn(sys.executable, "-c", LEAVER, self.rundir / "p" / "socket", hello.hex(),
+                            stdin=subprocess.PIPE)
+        self.attached(leaver)
+        self.stand_still()
+        self.go(leaver)
+        self.assertEqual(leaver.stdout.readline(), "left\n")
+        comer = self.feeder(1, COUNT)
+        self.until_asleep(comer)
+        self.go(leaver)
+        leaver.wait(timeout=harness.PATIENCE)
+        self.go_on()
+        self.attached(comer)
+        self.written(comer)
+        self.ends(comer)
+        self.until_free()
+        self.pipeline.end()
+        self.assertEqual(self.records(), stream.events(1, COUNT))
 
 
 if __name__ == "__main__":
