@@ -50,7 +50,7 @@ struct session {
     uint32_t stamp;    // of its entry in the heap; never the same twice
     uint32_t results;  // given for this start and not retracted
     bool open;         // has not fired, or was reopened
-    unsigned char state[];
+    _Alignas(uint64_t) unsigned char state[];
 };
 
 struct due {
