@@ -6,6 +6,8 @@
  * a gap or more apart. Sessions with a `max` depend on the order of arrival; for them the oracle keeps
  * sets of records and follows the documented rule.
  */
+#include <math.h>
+
 #include "tests/support/partition_rig.h"
 
 #define RECORDS  RIG_RECORDS
@@ -25,6 +27,9 @@ struct result {
     uint64_t count;
     int64_t sum_n, max_n;
     double sum_x;
+    int64_t first_n, last_n;
+    double var_n, median_n;
+    uint64_t distinct_n;
 };
 
 struct results {
@@ -113,6 +118,36 @@ static struct result *add_row(struct oracle *o, int64_t fire, uint64_t key, int6
     return r;
 }
 
+static int by_number(const void *left, const void *right)
+{
+    int64_t a = *(const int64_t *)left, b = *(const int64_t *)right;
+    return (a > b) - (a < b);
+}
+
+// What the merged states of a session's parts must come to.
+static void more_of(const struct oracle *o, uint32_t number, struct result *r)
+{
+    int64_t sorted[RECORDS], first = INT64_MAX, last = INT64_MIN;
+    uint32_t count = 0;
+    double squares = 0, mean = (double)r->sum_n / (double)r->count;
+    for (uint32_t i = 0; i < RECORDS; i++) {
+        const struct rig_record *rec = &o->records[i];
+        if (o->session_of[i] != number)
+            continue;
+        sorted[count++] = rec->n;
+        squares += ((double)rec->n - mean) * ((double)rec->n - mean);
+        r->first_n = rec->ts < first ? rec->n : r->first_n;
+        first = rec->ts < first ? rec->ts : first;
+        r->last_n = rec->ts >= last ? rec->n : r->last_n;
+        last = rec->ts >= last ? rec->ts : last;
+    }
+    qsort(sorted, count, sizeof sorted[0], by_number);
+    for (uint32_t i = 0; i < count; i++)
+        r->distinct_n += i == 0 || sorted[i] != sorted[i - 1];
+    r->var_n = squares / count;
+    r->median_n = ((double)sorted[(count - 1) / 2] + (double)sorted[count / 2]) / 2;
+}
+
 static void give(struct oracle *o, uint32_t number, int64_t fire)
 {
     struct extent e = extent_of(o, number);
@@ -135,6 +170,7 @@ static void give(struct oracle *o, uint32_t number, int64_t fire)
         r->max_n = rec->n > r->max_n ? rec->n : r->max_n;
         r->sum_x += rec->x == rec->x ? rec->x : 0;
     }
+    more_of(o, number, r);
 }
 
 static bool is_a_start(const struct oracle *o, uint64_t key, int64_t start)
@@ -346,6 +382,11 @@ static void collect(void *context, const struct rml_schema *schema,
     rig_read_field(schema, row->record, "sum_n", &r->sum_n, 8);
     rig_read_field(schema, row->record, "max_n", &r->max_n, 8);
     rig_read_field(schema, row->record, "sum_x", &r->sum_x, 8);
+    rig_read_field(schema, row->record, "first_n", &r->first_n, 8);
+    rig_read_field(schema, row->record, "last_n", &r->last_n, 8);
+    rig_read_field(schema, row->record, "var_n", &r->var_n, 8);
+    rig_read_field(schema, row->record, "median_n", &r->median_n, 8);
+    rig_read_field(schema, row->record, "distinct_n", &r->distinct_n, 8);
     r->retracted = retracted != 0;
 }
 
@@ -364,7 +405,9 @@ static uint32_t engine(const struct rig_record *records, const struct settings *
              "  w:\n"
              "    from: in\n    key: key\n"
              "    window: {type: session, gap: %lldns, late: %lldns%s}\n"
-             "    aggregate: {n: count(), sum_n: sum(n), max_n: max(n), sum_x: sum(x)}\n"
+             "    aggregate: {n: count(), sum_n: sum(n), max_n: max(n), sum_x: sum(x), first_n: "
+             "first(n), last_n: last(n), var_n: var_pop(n), median_n: median(n), distinct_n: "
+             "distinct(n)}\n"
              "sinks: {out: {from: w, type: ring}}\n",
              rig_schema, s->partitions, (long long)s->out_of_order, (long long)s->gap,
              (long long)s->late, max);
@@ -385,6 +428,14 @@ static void draw_case(struct settings *s, struct rig_record *records)
     rig_draw_records(records);
 }
 
+// Values of n lie between -500 and 499; up to 63 of them have an exact median.
+static bool same_more(const struct result *a, const struct result *b)
+{
+    return a->first_n == b->first_n && a->last_n == b->last_n && a->distinct_n == b->distinct_n
+           && fabs(a->var_n - b->var_n) <= 1e-9 * 250000
+           && fabs(a->median_n - b->median_n) <= (b->count <= 63 ? 0 : 0.00776 * 500);
+}
+
 static bool same(const struct result *a, const struct result *b)
 {
     bool place = a->fire == b->fire && a->start == b->start && a->end == b->end && a->key == b->key
@@ -392,7 +443,7 @@ static bool same(const struct result *a, const struct result *b)
     return place
            && (a->retracted
                || (a->count == b->count && a->sum_n == b->sum_n && a->max_n == b->max_n
-                   && a->sum_x == b->sum_x));
+                   && a->sum_x == b->sum_x && same_more(a, b)));
 }
 
 static void print_row(const char *whose, const struct result *r)
