@@ -133,6 +133,11 @@ void rml_status_json(const struct rml_status *status)
     rml_json_unsigned(&json, "uid", head->uid);
     rml_json_integer(&json, "start_ns", head->start_ns);
     rml_json_integer(&json, "uptime_ns", rml_time_sub(status->wall_ns, head->start_ns));
+    rml_json_open(&json, "memory", '{');
+    rml_json_text(&json, "allocator", head->allocator);
+    rml_json_unsigned(&json, "allocated", rml_count_read(&head->memory_allocated));
+    rml_json_unsigned(&json, "resident", rml_count_read(&head->memory_resident));
+    rml_json_close(&json, '}');
     rml_json_unsigned(&json, "partitions", head->partitions);
     rml_json_unsigned(&json, "lanes", rml_ctl_lanes(status->board));
     rml_json_unsigned(&json, "lanes_max", head->lanes_max);

@@ -12,7 +12,7 @@
 static void print_head(const struct rml_status *status)
 {
     const struct rml_board_head *head = status->board->head;
-    char since[40], up[32];
+    char since[40], up[32], allocated[32], resident[32];
     rml_ctl_second(head->start_ns, since);
     rml_about_duration(rml_time_sub(status->wall_ns, head->start_ns), up);
     printf("pipeline    %s\n", status->pipeline);
@@ -20,6 +20,10 @@ static void print_head(const struct rml_status *status)
     printf("file        %s\n", head->path);
     printf("process     %" PRIu32 ", user %" PRIu32 "\n", head->pid, head->uid);
     printf("up          %s, since %s\n", up, since);
+    rml_size_print_about(rml_count_read(&head->memory_allocated), allocated);
+    rml_size_print_about(rml_count_read(&head->memory_resident), resident);
+    printf("memory      %s allocated, %s resident (%s), besides state and rings\n", allocated,
+           resident, head->allocator);
     printf("partitions  %" PRIu32 "\n", head->partitions);
     printf("lanes       %" PRIu32 " of %" PRIu32 "\n", rml_ctl_lanes(status->board),
            head->lanes_max);

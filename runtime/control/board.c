@@ -20,6 +20,7 @@
 
 #include "runtime/base/check.h"
 #include "runtime/base/err.h"
+#include "runtime/observe/memory.h"
 
 #define LANE_WORDS (sizeof(struct rml_board_lane) / 8)
 
@@ -194,6 +195,9 @@ int rml_board_open(struct rml_board *board, const struct rml_plan *plan, int64_t
         .start_ns = start_ns,
         .epoch = epoch,
     };
+    struct rml_memory memory;
+    rml_memory_look(&memory);
+    copy_text(head.allocator, sizeof head.allocator, memory.allocator);
     copy_text(head.pipeline, sizeof head.pipeline, plan->name);
     fill_path(&head, plan->path);
     const struct places p = places_of(&head);
@@ -328,6 +332,7 @@ int rml_board_attach(struct rml_board *board, int fd, uint64_t bytes, struct rml
     point(board, &p);
     // Names are printed and indices followed by whoever attached it; nothing of this changes later.
     if (is_text(board->head->pipeline, RML_BOARD_NAME) && is_text(board->head->path, RML_BOARD_PATH)
+        && is_text(board->head->allocator, sizeof board->head->allocator)
         && are_sources_sound(board) && are_stages_sound(board) && are_sinks_sound(board))
         return 0;
     rml_board_close(board);
@@ -357,6 +362,12 @@ void rml_board_say(struct rml_board *board, enum rml_board_state state)
 {
     // relaxed: a word for people
     atomic_store_explicit(&board->head->state, (uint32_t)state, memory_order_relaxed);
+}
+
+void rml_board_memory(struct rml_board *board, const struct rml_memory *memory)
+{
+    rml_count_set(&board->head->memory_allocated, memory->allocated);
+    rml_count_set(&board->head->memory_resident, memory->resident);
 }
 
 enum rml_board_state rml_board_state(const struct rml_board *board)

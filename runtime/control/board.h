@@ -20,6 +20,7 @@
 #include "runtime/segment/segment.h"
 
 struct rml_err;
+struct rml_memory;
 
 #define RML_BOARD_MAGIC   0x72a9b0a7u
 #define RML_BOARD_VERSION 1
@@ -45,6 +46,9 @@ struct rml_board_head {
     char path
         [RML_BOARD_PATH];  // whole path of the pipeline file, cut at its beginning where it is longer
     _Atomic uint32_t state;  // enum rml_board_state
+    char allocator[16];
+    _Atomic uint64_t memory_allocated,
+        memory_resident;  // struct rml_memory, as of the last refresh
 };
 
 struct rml_board_source {
@@ -148,10 +152,12 @@ int rml_board_attach(struct rml_board *board, int fd, uint64_t bytes, struct rml
 /* Accepts a board of zeros, or half opened. */
 void rml_board_close(struct rml_board *board);
 
-/* The control thread of the engine: say where a worker is pinned; change the state; replace lane
+/* The control thread of the engine: say where a worker is pinned; change the state; what the
+ * allocator says; replace lane
  * `index`'s row. */
 void rml_board_pinned(struct rml_board *board, uint32_t worker, int cpu);
 void rml_board_say(struct rml_board *board, enum rml_board_state state);
+void rml_board_memory(struct rml_board *board, const struct rml_memory *memory);
 void rml_board_lane_write(struct rml_board *board, uint32_t index,
                           const struct rml_board_lane *lane);
 

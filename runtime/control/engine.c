@@ -12,6 +12,7 @@
 #include "runtime/base/err.h"
 #include "runtime/control/rings.h"
 #include "runtime/io/writer.h"
+#include "runtime/observe/memory.h"
 #include "runtime/ring/bell.h"
 #include "runtime/worker/worker.h"
 
@@ -342,6 +343,9 @@ struct rml_board *rml_engine_board(struct rml_engine *engine)
 
 void rml_engine_refresh(struct rml_engine *engine)
 {
+    struct rml_memory memory;
+    rml_memory_look(&memory);
+    rml_board_memory(&engine->board, &memory);
     for (uint32_t i = 0; i < engine->plan->lanes_max; i++) {
         if (engine->lanes[i].in != NULL)
             show_lane(engine, i);

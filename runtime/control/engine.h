@@ -115,7 +115,7 @@ uint64_t rml_engine_stop(struct rml_engine *engine);
 /* What the engine shows of itself; lanes' rows are as of the last refresh. */
 struct rml_board *rml_engine_board(struct rml_engine *engine);
 
-/* Bring the rows of lanes on the board up to date. */
+/* Bring the rows of lanes, and what the allocator says, on the board up to date. */
 void rml_engine_refresh(struct rml_engine *engine);
 
 /* Refresh, then add the board up: at any time between open and close; a moment old while workers run. */

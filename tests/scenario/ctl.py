@@ -83,6 +83,11 @@ class Looking(Ctl):
         self.assertEqual((seen["pid"], seen["uid"]), (self.running.process.pid, os.geteuid()))
         self.assertEqual(seen["file"], str(self.dir / "p.yaml"))
         self.assertGreater(seen["uptime_ns"], 0)
+        memory = seen["memory"]
+        self.assertIn(memory["allocator"], ("jemalloc", "malloc"))
+        if memory["allocator"] == "jemalloc":  # a sanitizer's own allocator says nothing
+            self.assertGreater(memory["allocated"], 100_000)  # the plan, columns, blocks of rows
+            self.assertGreaterEqual(memory["resident"], memory["allocated"] // 2)
         source, = seen["sources"]
         self.assertEqual((source["name"], source["published"], source["taken"], source["backlog"],
                           source["dropped"]), ("events", RECORDS, RECORDS, 0, 0))
