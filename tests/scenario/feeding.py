@@ -42,8 +42,10 @@ class Feeding(harness.Scenario):
 
     def feeder(self, seed, count, *more, hash=None, program=harness.FEEDER, **popen):
         """A feeder that leaves a word on how far it came in a file of its own."""
-        feeder = self.spawn(program, "p/events", hash or self.hash, seed, count, "progress",
-                            self.dir / f"progress-{seed}", *more, stdin=subprocess.PIPE, **popen)
+        path = self.dir / f"progress-{seed}"
+        path.unlink(missing_ok=True)  # of a former one
+        feeder = self.spawn(program, "p/events", hash or self.hash, seed, count, "progress", path, *more,
+                            stdin=subprocess.PIPE, **popen)
         feeder.seed = seed
         return feeder
 
