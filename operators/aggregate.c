@@ -162,6 +162,7 @@ static void set_result(struct rml_aggregator *aggregator, uint32_t index,
         aggregator->results[index].q = given[0];
         wanted.parameters = &given[1];  // quantiles of one accuracy share a sketch
         wanted.parameter_count = 1;
+        wanted.needs = given[1] > 0 ? FOLD_QUANTILE : RML_FOLD_KEPT;
     }
     aggregator->results[index].fold = fold_of(aggregator, &wanted);
 }
@@ -248,7 +249,8 @@ void rml_aggregator_release(const struct rml_aggregator *aggregator, void *state
     unsigned char *at = state;
     for (uint32_t i = 0; aggregator->sketches != NULL && i < aggregator->fold_count; i++) {
         if (rml_fold_is_sketch(&aggregator->folds[i]))
-            rml_fold_sketch_release(aggregator->sketches, at + aggregator->folds[i].offset);
+            rml_fold_sketch_release(&aggregator->folds[i], aggregator->sketches,
+                                    at + aggregator->folds[i].offset);
     }
 }
 
@@ -493,6 +495,18 @@ void rml_aggregator_merge(const struct rml_aggregator *aggregator, void *into, c
         const struct rml_fold *fold = &aggregator->folds[i];
         if (rml_fold_is_sketch(fold))
             rml_fold_sketch_merge(fold, aggregator->sketches, a + fold->offset, b + fold->offset);
+        else
+            merge_fold(fold, a + fold->offset, b + fold->offset);
+    }
+}
+
+void rml_aggregator_absorb(const struct rml_aggregator *aggregator, void *into, void *from)
+{
+    unsigned char *a = into, *b = from;
+    for (uint32_t i = 0; i < aggregator->fold_count; i++) {
+        const struct rml_fold *fold = &aggregator->folds[i];
+        if (rml_fold_is_sketch(fold))
+            rml_fold_sketch_absorb(fold, aggregator->sketches, a + fold->offset, b + fold->offset);
         else
             merge_fold(fold, a + fold->offset, b + fold->offset);
     }

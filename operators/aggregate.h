@@ -37,6 +37,7 @@
 #define RML_FOLD_QUANTILE 512u
 #define RML_FOLD_DISTINCT 1024u
 #define RML_FOLD_TOP      2048u
+#define RML_FOLD_KEPT     4096u
 
 #define RML_CELL_BYTES_MAX 64u  // of any column: a str64
 
@@ -114,8 +115,12 @@ uint64_t rml_aggregator_fold(const struct rml_aggregator *aggregator,
                              const struct rml_column *columns, void *const *states,
                              const uint16_t *rows, uint32_t count);
 
-/* Add the records of `from` to those of `into`. */
+/* Add the records of `from` to those of `into`, which gathers. */
 void rml_aggregator_merge(const struct rml_aggregator *aggregator, void *into, const void *from);
+
+/* Move the records of `from` to those of `into`, where there is room for one record. `from` is to be
+ * released. */
+void rml_aggregator_absorb(const struct rml_aggregator *aggregator, void *into, void *from);
 
 /*
  * Result `index` of a state over `records` records of a window of `length_ns`, as a cell of its

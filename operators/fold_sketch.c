@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "operators/fold_kept.h"
 #include "runtime/base/check.h"
 #include "runtime/base/err.h"
 #include "runtime/state/chunks.h"
@@ -33,8 +34,8 @@ struct slot {
 
 struct rml_sketches {
     struct rml_chunks chunks;
-    uint32_t fold_count;  // with sketches
-    unsigned char *gathered[RML_AGGREGATES_MAX];
+    uint32_t fold_count;                 // with sketches
+    void *gathered[RML_AGGREGATES_MAX];  // room for the largest form, by fold
     // The list that the parts of a top are read from, one after another.
     const struct rml_top_entry *top[RML_TOP_COUNTERS_MAX];
     uint32_t top_count;
@@ -157,6 +158,12 @@ static const struct kind *kind_of(const struct rml_fold *fold)
     return fold->needs == RML_FOLD_DISTINCT ? &distinct_kind : &top_kind;
 }
 
+// Values that are kept have slots of their own kind (operators/fold_kept.h).
+static bool is_kept(const struct rml_fold *fold)
+{
+    return fold->needs == RML_FOLD_KEPT;
+}
+
 /* Slots and their regions */
 
 int rml_sketches_open(struct rml_sketches **ret_sketches, const struct rml_aggregator *aggregator,
@@ -171,7 +178,8 @@ int rml_sketches_open(struct rml_sketches **ret_sketches, const struct rml_aggre
         if (!rml_fold_is_sketch(fold))
             continue;
         sketches->fold_count++;
-        sketches->gathered[fold->index] = malloc(kind_of(fold)->bytes_max(fold));
+        sketches->gathered[fold->index] =
+            malloc(is_kept(fold) ? sizeof(struct rml_kept_list) : kind_of(fold)->bytes_max(fold));
         if (sketches->gathered[fold->index] == NULL) {
             rml_sketches_close(sketches);
             return RML_FAIL(err, -ENOMEM, "no memory for sketches");
@@ -199,7 +207,8 @@ bool rml_sketches_have_room(const struct rml_sketches *sketches, uint32_t count)
 
 uint32_t rml_fold_sketch_bytes(const struct rml_fold *fold)
 {
-    return (uint32_t)sizeof(struct slot) + kind_of(fold)->row_bytes;
+    return is_kept(fold) ? (uint32_t)sizeof(struct rml_kept_slot)
+                         : (uint32_t)sizeof(struct slot) + kind_of(fold)->row_bytes;
 }
 
 static const void *region_of(const struct rml_fold *fold, const struct rml_sketches *sketches,
@@ -207,7 +216,7 @@ static const void *region_of(const struct rml_fold *fold, const struct rml_sketc
 {
     if (slot->chunk == RML_NO_CHUNK)
         return slot->row;
-    return slot->chunk == GATHERED ? (const void *)sketches->gathered[fold->index]
+    return slot->chunk == GATHERED ? sketches->gathered[fold->index]
                                    : rml_chunk(sketches->chunks.pages, slot->chunk);
 }
 
@@ -216,13 +225,21 @@ static void *region_to_change(const struct rml_fold *fold, struct rml_sketches *
 {
     if (slot->chunk == RML_NO_CHUNK)
         return slot->row;
-    return slot->chunk == GATHERED ? (void *)sketches->gathered[fold->index]
+    return slot->chunk == GATHERED ? sketches->gathered[fold->index]
                                    : rml_chunk(sketches->chunks.pages, slot->chunk);
 }
 
 void rml_fold_sketch_reset(const struct rml_fold *fold, struct rml_sketches *sketches, bool gathers,
                            unsigned char *at)
 {
+    if (is_kept(fold)) {
+        struct rml_kept_list *list = sketches->gathered[fold->index];
+        *(struct rml_kept_slot *)(void *)at =
+            (struct rml_kept_slot){.chunk = gathers ? GATHERED : RML_NO_CHUNK};
+        if (gathers)
+            list->count = 0;
+        return;
+    }
     struct slot *slot = (void *)at;
     slot->values = 0;
     slot->chunk = gathers ? GATHERED : RML_NO_CHUNK;
@@ -231,12 +248,20 @@ void rml_fold_sketch_reset(const struct rml_fold *fold, struct rml_sketches *ske
         kind_of(fold)->init(fold, region_to_change(fold, sketches, slot), slot->capacity);
 }
 
-void rml_fold_sketch_release(struct rml_sketches *sketches, unsigned char *at)
+static void release(struct rml_sketches *sketches, struct slot *slot)
 {
-    struct slot *slot = (void *)at;
     if (slot->chunk != RML_NO_CHUNK && slot->chunk != GATHERED)
         rml_chunks_give(&sketches->chunks, slot->chunk);
     slot->chunk = RML_NO_CHUNK;
+}
+
+void rml_fold_sketch_release(const struct rml_fold *fold, struct rml_sketches *sketches,
+                             unsigned char *at)
+{
+    if (is_kept(fold))
+        rml_fold_kept_release(&sketches->chunks, (void *)at);
+    else
+        release(sketches, (void *)at);
 }
 
 // Move the sketch to a region of twice the size. Whoever adds has seen to it that there is room.
@@ -252,7 +277,7 @@ static void grow(const struct rml_fold *fold, struct rml_sketches *sketches, str
         kind->move(fold, region, capacity, region_of(fold, sketches, slot));
     else
         kind->init(fold, region, capacity);
-    rml_fold_sketch_release(sketches, (unsigned char *)slot);
+    release(sketches, slot);
     slot->chunk = chunk;
     slot->capacity = capacity;
 }
@@ -340,15 +365,39 @@ static uint64_t add_top(const struct rml_fold *fold, struct rml_sketches *sketch
 uint64_t rml_fold_sketch_add(const struct rml_fold *fold, struct rml_sketches *sketches,
                              const struct rml_fold_walk *walk)
 {
+    if (is_kept(fold))
+        return rml_fold_kept_add(fold, &sketches->chunks, walk);
     if (fold->needs == RML_FOLD_QUANTILE)
         return add_quantile(fold, sketches, walk);
     return fold->needs == RML_FOLD_DISTINCT ? add_distinct(fold, sketches, walk)
                                             : add_top(fold, sketches, walk);
 }
 
+// Only a state that gathers has values of others merged into it; a session absorbs.
+static void list_kept(const struct rml_fold *fold, struct rml_sketches *sketches,
+                      const struct rml_kept_slot *into, const struct rml_kept_slot *from)
+{
+    struct rml_kept_list *list = sketches->gathered[fold->index];
+    RML_CHECK(into->chunk == GATHERED && list->count < RML_PANES_MAX);
+    list->slots[list->count++] = from;
+}
+
+void rml_fold_sketch_absorb(const struct rml_fold *fold, struct rml_sketches *sketches,
+                            unsigned char *into, unsigned char *from)
+{
+    if (is_kept(fold))
+        rml_fold_kept_absorb(&sketches->chunks, (void *)into, (void *)from);
+    else
+        rml_fold_sketch_merge(fold, sketches, into, from);
+}
+
 void rml_fold_sketch_merge(const struct rml_fold *fold, struct rml_sketches *sketches,
                            unsigned char *into, const unsigned char *from)
 {
+    if (is_kept(fold)) {
+        list_kept(fold, sketches, (const void *)into, (const void *)from);
+        return;
+    }
     struct slot *slot = (void *)into;
     const struct slot *other = (const void *)from;
     if (other->capacity == 0)
@@ -367,6 +416,16 @@ void rml_fold_sketch_merge(const struct rml_fold *fold, struct rml_sketches *ske
 bool rml_fold_sketch_quantile(const struct rml_fold *fold, const struct rml_sketches *sketches,
                               const unsigned char *at, double q, double *ret_value)
 {
+    if (is_kept(fold)) {
+        const struct rml_kept_slot *slot = (const void *)at;
+        struct rml_kept_list *list = sketches->gathered[fold->index];
+        // A result of one slot alone is a list of one.
+        if (slot->chunk != GATHERED) {
+            list->count = 1;
+            list->slots[0] = slot;
+        }
+        return rml_fold_kept_quantile(&sketches->chunks, list, q, ret_value);
+    }
     return rml_quantile_at(region_of(fold, sketches, (const void *)at), q, ret_value);
 }
 

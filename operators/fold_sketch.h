@@ -42,8 +42,13 @@ uint64_t rml_fold_sketch_add(const struct rml_fold *fold, struct rml_sketches *s
 void rml_fold_sketch_merge(const struct rml_fold *fold, struct rml_sketches *sketches,
                            unsigned char *into, const unsigned char *from);
 
+/* Merge `from`, which is released next and may be left without its values. */
+void rml_fold_sketch_absorb(const struct rml_fold *fold, struct rml_sketches *sketches,
+                            unsigned char *into, unsigned char *from);
+
 /* Give back what the slot has outside of its row. */
-void rml_fold_sketch_release(struct rml_sketches *sketches, unsigned char *at);
+void rml_fold_sketch_release(const struct rml_fold *fold, struct rml_sketches *sketches,
+                             unsigned char *at);
 
 /* Results of a slot with values; false: null. */
 bool rml_fold_sketch_quantile(const struct rml_fold *fold, const struct rml_sketches *sketches,

@@ -388,7 +388,7 @@ static void absorb(struct sessions *w, uint32_t number, uint32_t other_number, i
     int64_t end_given = later == other ? s->end_given : other->end_given;
     if (later->results > 0)
         retract(w, later, now);
-    rml_aggregator_merge(&w->aggregator, s->state, other->state);
+    rml_aggregator_absorb(&w->aggregator, s->state, other->state);
     s->records += other->records;
     s->first = other->first < s->first ? other->first : s->first;
     s->last = other->last > s->last ? other->last : s->last;

@@ -21,7 +21,7 @@ enum rml_function_argument {
 enum rml_function_parameters {
     RML_PARAMETERS_NONE,
     RML_PARAMETERS_SPAN,      // ewma(x, 10s): the duration in nanoseconds
-    RML_PARAMETERS_QUANTILE,  // quantile(x, 0.99, 0.5%): a share from 0 to 1, the relative error
+    RML_PARAMETERS_QUANTILE,  // quantile(x, 0.99, 0.5%): a share from 0 to 1, the relative error or 0
     RML_PARAMETERS_COUNT,   // top(x, 3): a number from 1 to RML_TOP_MAX; RML_TOP_PARTS columns each
     RML_PARAMETERS_BOUNDS,  // histogram(x, 10, 100): numbers that rise; a column for each interval
 };

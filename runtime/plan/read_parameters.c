@@ -108,7 +108,7 @@ static bool read_span(struct parameters *all)
     return true;
 }
 
-// The share, and how far off the answer may be: 0.1% to 5%.
+// The share, and how far off the answer may be: 0.1% to 5%, or `exact`.
 static bool read_quantile(struct parameters *all)
 {
     if (all->count > 2)
@@ -120,14 +120,18 @@ static bool read_quantile(struct parameters *all)
     all->values[1] = RML_QUANTILE_ACCURACY;
     if (all->count == 2) {
         struct parameter *p = &all->list[1];
+        if (p->length == 5 && memcmp(all->node->text + p->offset, "exact", 5) == 0) {
+            all->values[1] = 0;
+            return true;
+        }
         if (p->length == 0 || all->node->text[p->offset + p->length - 1] != '%')
-            return complain(all, 1, "is no accuracy from 0.1% to 5%");
+            return complain(all, 1, "is neither exact nor an accuracy from 0.1% to 5%");
         p->length--;
         bool good = read_number(all, 1, &all->values[1]);
         p->length++;
         all->values[1] /= 100;
         if (!good || all->values[1] < 0.001 || all->values[1] > 0.05)
-            return complain(all, 1, "is no accuracy from 0.1% to 5%");
+            return complain(all, 1, "is neither exact nor an accuracy from 0.1% to 5%");
     }
     return true;
 }

@@ -110,7 +110,7 @@ def aggregates():
         takes = {"NONE": "nothing", "BOOL": "a bool", "NUMBER": "a number", "WORD": "anything but a string",
                  "ANY": "anything"}[argument]
         takes += {"NONE": "", "SPAN": ", a duration", "COUNT": ", a number from 1 to 10", "BOUNDS": ", bounds that rise",
-                  "QUANTILE": ", a number from 0 to 1, if need be an accuracy such as `0.5%`"}[parameters]
+                  "QUANTILE": ", a number from 0 to 1, if need be `exact` or an accuracy such as `0.5%`"}[parameters]
         gives = {"count": "`u64`", "float": "`f64`", "argument": "its argument's",
                  "sum": "`f64` of floats, `u64` of `u64`, else `i64`",
                  "range": "`f64` of floats, else `u64`"}[type_]

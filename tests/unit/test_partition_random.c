@@ -27,7 +27,7 @@ struct result {
     int64_t first_n, last_n;
     uint64_t range_n, below[4];
     double var_x, stddev_n, rate_n, ewma_x;
-    double median_n, p90_x, scale_n, scale_x;
+    double median_n, p90_x, p90_exact, scale_n, scale_x;
     uint64_t distinct_n;
     int64_t top_n[2];
     uint64_t top_n_count[2];
@@ -311,6 +311,7 @@ static void collect(void *context, const struct rml_schema *schema,
     rig_read_field(schema, row->record, "ewma_x", &r->ewma_x, 8);
     rig_read_field(schema, row->record, "median_n", &r->median_n, 8);
     rig_read_field(schema, row->record, "p90_x", &r->p90_x, 8);
+    rig_read_field(schema, row->record, "p90_exact", &r->p90_exact, 8);
     rig_read_field(schema, row->record, "distinct_n", &r->distinct_n, 8);
     rig_read_field(schema, row->record, "top_n_1", &r->top_n[0], 8);
     rig_read_field(schema, row->record, "top_n_1_count", &r->top_n_count[0], 8);
@@ -339,6 +340,7 @@ static uint32_t engine(const struct rig_record *records, const struct settings *
              "      var_x: var_pop(x), stddev_n: stddev_samp(n), "
              "rate_n: rate(n), ewma_x: 'ewma(x, " SPAN_TEXT ")',\n"
              "      median_n: median(n), p90_x: 'quantile(x, 0.9)', distinct_n: distinct(n),\n"
+             "      p90_exact: 'quantile(x, 0.9, exact)',\n"
              "      top_n: 'top(n %% 10, 2)'}\n"
              "sinks: {out: {from: w, type: ring}}\n",
              rig_schema, s->partitions, (long long)s->out_of_order, (long long)s->size,

@@ -44,12 +44,13 @@ static void run(uint64_t cuts, const char *window, const struct rig_record *reco
     char text[2048];
     snprintf(text, sizeof text,
              "version: 1\npipeline: random\n%s"
-             "runtime: {workers: 1, partitions: 1, state_limit: 1MiB}\n"
+             "runtime: {workers: 1, partitions: 1, state_limit: 2MiB}\n"
              "sources: {in: {schema: event, event_time: ts, partition_by: [key], out_of_order: "
              "30ns}}\n"
              "stages:\n  w:\n    from: in\n    key: key\n    window: %s\n"
              "    aggregate: {median_x: median(x), fine_x: 'quantile(x, 0.9, 0.1%%)', many: "
-             "distinct(x), most: 'top(x, 2)'}\n"
+             "distinct(x), most: 'top(x, 2)', "
+             "all: 'quantile(x, 0.5, exact)'}\n"
              "sinks: {out: {from: w, type: ring}}\n",
              rig_schema, window);
     rows->count = 0;
