@@ -15,8 +15,8 @@
 #define ROW_BYTES 64u         // of a sketch in its row
 #define GATHERED  UINT32_MAX  // no chunk has this number
 
-_Static_assert(ROW_BYTES == RML_QUANTILE_BYTES_MIN && ROW_BYTES == RML_DISTINCT_BYTES_MIN,
-               "these two sketches begin in their row");
+_Static_assert(ROW_BYTES == RML_QUANTILE_BYTES_MIN, "this sketch begins in its row");
+_Static_assert(ROW_BYTES == RML_DISTINCT_BYTES_MIN, "and so does this one");
 
 /* One value may take a chunk of each larger size, each from a page of its own, on the way to the
  * largest, and the notes on these pages two pages more. */

@@ -106,7 +106,7 @@ static int attach(struct rml_subscriber *subscriber, const char *place, uint64_t
     } message;
 
     int fds[2];
-    uint32_t fd_count;
+    uint32_t fd_count = 0;
     int rc = rml_owner_open(&subscriber->owner, err);
     if (rc == 0)
         rc = say_hello(subscriber, place, options->open_ns, err);

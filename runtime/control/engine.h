@@ -76,11 +76,11 @@ int rml_engine_attach(struct rml_engine *engine, uint32_t source,
 struct rml_lane_in *rml_engine_lane(const struct rml_engine *engine, uint32_t lane);
 
 /* The lane's producer is gone: take what it published, then free the lane. */
-void rml_engine_finish(struct rml_engine *engine, uint32_t lane);
+void rml_engine_finish(struct rml_engine *engine, uint32_t index);
 
 /* The same for a producer that is still there: it is told, with a positive errno and a sentence. A
  * lane that is free or finishes already is left alone. */
-void rml_engine_cut_off(struct rml_engine *engine, uint32_t lane, int code, const char *reason);
+void rml_engine_cut_off(struct rml_engine *engine, uint32_t index, int code, const char *reason);
 
 /* Take what workers have reported; frees lanes that are done. Never waits. */
 void rml_engine_poll(struct rml_engine *engine);

@@ -197,7 +197,7 @@ static void attach_producer(struct rml_server *s, struct conn *conn,
                             const struct rml_wire_hello_produce *hello)
 {
     struct rml_err err = {0};
-    uint32_t source, lane;
+    uint32_t source = 0, lane = 0;
     name_conn(conn, hello->program);
     const struct rml_engine_producer producer = {
         .pid = conn->pid, .uid = conn->uid, .cells = hello->cells, .program = conn->program};

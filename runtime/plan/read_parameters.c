@@ -44,8 +44,10 @@ uint32_t rml_reader_part_end(const char *text, uint32_t from, uint32_t to)
     char quote = '\0';
     for (uint32_t i = from; i < to; i++) {
         char c = text[i];
-        if (quote != '\0')
-            quote = c == quote ? '\0' : quote;
+        if (c == quote)
+            quote = '\0';
+        else if (quote != '\0')
+            continue;
         else if (c == '\'' || c == '"')
             quote = c;
         else if (c == ',' && depth == 0)

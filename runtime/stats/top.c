@@ -99,6 +99,12 @@ static void enter(struct rml_top *sketch, uint32_t at)
     index[slot] = (uint16_t)(at + 1);
 }
 
+// How many steps it is from one slot on to another, past the end of the index if need be.
+static uint32_t distance(uint32_t from, uint32_t to, uint32_t slots)
+{
+    return from <= to ? to - from : to + slots - from;
+}
+
 // Take an entry out, and close the gap: whoever lies behind it and may lie there moves up.
 static void leave(struct rml_top *sketch, uint32_t at)
 {
@@ -108,8 +114,7 @@ static void leave(struct rml_top *sketch, uint32_t at)
         gap = after(sketch, gap);
     for (uint32_t slot = after(sketch, gap); index[slot] != 0; slot = after(sketch, slot)) {
         uint32_t home = home_of(sketch, entry_at(sketch, index[slot] - 1u)->hash);
-        uint32_t from_home = (slot + slots - home) % slots, from_gap = (slot + slots - gap) % slots;
-        if (from_home >= from_gap) {
+        if (distance(home, slot, slots) >= distance(gap, slot, slots)) {
             index[gap] = index[slot];
             gap = slot;
         }

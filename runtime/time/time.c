@@ -37,7 +37,9 @@ struct reader {
 
 static char look(const struct reader *in)
 {
-    return in->at < in->end ? *in->at : '\0';
+    if (in->at == in->end)
+        return '\0';
+    return *in->at;
 }
 
 static bool accept(struct reader *in, char c)
