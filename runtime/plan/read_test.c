@@ -3,7 +3,9 @@
 #include <string.h>
 
 #include "runtime/base/check.h"
+#include "runtime/base/err.h"
 #include "runtime/plan/reader.h"
+#include "runtime/record/text.h"
 #include "runtime/time/time.h"
 
 /* The rows of one source or output while they are read. */
@@ -28,6 +30,20 @@ static char *time_text(struct rml_reader *reader, const struct rml_yaml_node *no
     char text[32];
     int length = snprintf(text, sizeof text, "%" PRId64, ns);
     return rml_arena_text(reader->arena, text, (size_t)length);
+}
+
+// Text that the field cannot hold is an error of the file, found before any test is run.
+static void check_value(const struct rows *rows, const struct rml_field *field,
+                        const struct rml_yaml_node *node, const char *text)
+{
+    struct rml_field alone = *field;
+    alone.offset = 0;
+    unsigned char cell[64];  // str64 is the longest
+    struct rml_err err;
+    RML_CHECK(rml_type_info[field->type].bytes <= sizeof cell);
+    if (rml_text_field_parse(&alone, text, strlen(text), cell, &err) < 0)
+        rml_report_add(rows->reader->report, node->place, NULL, "%s: %s: %.200s",
+                       rows->values->what, field->name, err.text);
 }
 
 static void add_value(const struct rows *rows, struct rml_plan_test_row *row,
@@ -57,6 +73,8 @@ static void add_value(const struct rows *rows, struct rml_plan_test_row *row,
     bool time = field != NULL && field->type == RML_TIME;
     value->text = time ? time_text(reader, node)
                        : rml_arena_text(reader->arena, node->text, node->text_length);
+    if (field != NULL)
+        check_value(rows, field, node, value->text);
 }
 
 static bool knows_field(const struct rows *rows, const struct rml_yaml_node *node)
