@@ -106,7 +106,7 @@ static void check_ints(const struct result *row, const struct rig_record *record
 // Returns how many values were no numbers. With `exact`, sums must be what one loop gives.
 static uint64_t check_floats(const struct result *row, const struct rig_record *records, bool exact)
 {
-    double sum = 0, lost = 0, least = NAN, greatest = NAN;
+    double sum = 0, lost = 0, least = (double)NAN, greatest = (double)NAN;
     uint64_t values = 0, skipped = 0;
     for (uint32_t i = 0; i < RIG_RECORDS; i++) {
         const struct rig_record *r = &records[i];
@@ -145,7 +145,8 @@ static int64_t nasty_int(void)
 
 static double nasty_float(void)
 {
-    static const double ends[] = {INFINITY, -INFINITY, NAN, -0.0, 0.0, 5e-324, -5e-324};
+    static const double ends[] = {
+        (double)INFINITY, -(double)INFINITY, (double)NAN, -0.0, 0.0, 5e-324, -5e-324};
     static const double wide[] = {1e16, -1e16, 1, -1, 0.1, 1e-16, 1e100, -1e100};
     return draw(60) == 0  ? ends[draw(sizeof ends / sizeof ends[0])]
            : draw(9) == 0 ? (double)NAN
@@ -210,7 +211,7 @@ static void no_value_at_all_makes_everything_but_the_count_null(void **state)
     (void)state;
     static struct rig_record records[RIG_RECORDS];
     for (uint32_t i = 0; i < RIG_RECORDS; i++)
-        records[i] = (struct rig_record){.ts = i, .x = NAN};
+        records[i] = (struct rig_record){.ts = i, .x = (double)NAN};
     uint64_t counts[RML_STAGE_COUNTERS];
     run(records, "type: tumbling, size: 1us", counts);
     assert_int_equal(got.count, 1);
