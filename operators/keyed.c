@@ -12,6 +12,11 @@ int rml_keyed_open(struct rml_keyed *keyed, const struct rml_operator_env *env, 
     const struct rml_plan_stage *stage = &env->plan->stages[env->stage];
     const struct rml_frame *frame = &env->plan->sources[stage->source].frame;
     *keyed = (struct rml_keyed){.stage = stage};
+    keyed->every_row = malloc(RML_BATCH_ROWS * sizeof *keyed->every_row);
+    if (keyed->every_row == NULL)
+        return RML_FAIL(err, -ENOMEM, "no memory for keys");
+    for (uint32_t i = 0; i < RML_BATCH_ROWS; i++)
+        keyed->every_row[i] = (uint16_t)i;
     if (stage->key_count == 0)
         return 0;
     bool cells_are_fields = true;
@@ -37,6 +42,7 @@ void rml_keyed_close(struct rml_keyed *keyed)
     if (keyed->has_key)
         rml_keys_close(&keyed->keys);
     free(keyed->block);
+    free(keyed->every_row);
     *keyed = (struct rml_keyed){0};
 }
 
@@ -50,42 +56,85 @@ static bool has_null(const struct rml_keyed *keyed, const struct rml_batch *batc
     return false;
 }
 
-uint32_t rml_keyed_choose(const struct rml_keyed *keyed, const struct rml_batch *batch,
-                          uint16_t *rows)
+const uint16_t *rml_keyed_choose(const struct rml_keyed *keyed, const struct rml_batch *batch,
+                                 uint16_t *room, uint32_t *ret_count)
 {
     bool nulls = false;
     for (uint32_t k = 0; k < keyed->stage->key_count; k++)
         nulls |= batch->columns[keyed->stage->key_columns[k]].null != NULL;
+    const uint16_t *selected = batch->select != NULL ? batch->select : keyed->every_row;
+    *ret_count = batch->selected;
+    if (!nulls)
+        return selected;
     uint32_t count = 0;
     for (uint32_t i = 0; i < batch->selected; i++) {
-        rows[count] = batch->select != NULL ? batch->select[i] : (uint16_t)i;
-        count += !(nulls && has_null(keyed, batch, rows[count]));
+        room[count] = selected[i];
+        count += !has_null(keyed, batch, selected[i]);
     }
-    return count;
+    *ret_count = count;
+    return room;
 }
 
-void rml_keyed_reach(struct rml_keyed *keyed, const struct rml_batch *batch,
-                     const struct rml_run *run, const uint16_t *rows, uint32_t count,
-                     uint32_t *slots)
+// Up to RML_KEYS_BLOCK keys, one behind the other, and their hashes.
+struct block_keys {
+    const unsigned char *cells;
+    const uint64_t *hashes;
+    uint64_t own_hashes[RML_KEYS_BLOCK];
+};
+
+__attribute__((always_inline)) static inline void copy_cells(unsigned char *to, uint32_t stride,
+                                                             const unsigned char *cells,
+                                                             uint32_t bytes, const uint16_t *rows,
+                                                             uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        memcpy(to + (size_t)i * stride, cells + (size_t)rows[i] * bytes, bytes);
+}
+
+static void gather(struct rml_keyed *keyed, const struct rml_batch *batch,
+                   const struct rml_run *run, const uint16_t *rows, uint32_t count,
+                   struct block_keys *keys)
+{
+    const struct rml_plan_stage *stage = keyed->stage;
+    uint32_t stride = stage->key_bytes, at = 0;
+    bool as_they_lie = rml_rows_are_adjacent(rows, count);
+    if (as_they_lie && stage->key_count == 1) {
+        const unsigned char *cells = batch->columns[stage->key_columns[0]].data;
+        keys->cells = cells + (size_t)rows[0] * stride;
+    } else {
+        for (uint32_t k = 0; k < stage->key_count; k++) {
+            const unsigned char *cells = batch->columns[stage->key_columns[k]].data;
+            uint32_t bytes = keyed->cell_bytes[k];
+            if (bytes == 8)
+                copy_cells(keyed->block + at, stride, cells, 8, rows, count);
+            else
+                copy_cells(keyed->block + at, stride, cells, bytes, rows, count);
+            at += bytes;
+        }
+        keys->cells = keyed->block;
+    }
+    if (as_they_lie && keyed->shares_hash) {
+        keys->hashes = run->key_hash + rows[0];
+        return;
+    }
+    for (uint32_t i = 0; i < count; i++)
+        keys->own_hashes[i] = keyed->shares_hash
+                                  ? run->key_hash[rows[i]]
+                                  : rml_key_hash_bytes(keys->cells + (size_t)i * stride, stride);
+    keys->hashes = keys->own_hashes;
+}
+
+uint32_t rml_keyed_reach(struct rml_keyed *keyed, const struct rml_batch *batch,
+                         const struct rml_run *run, const uint16_t *rows, uint32_t count,
+                         uint32_t *slots)
 {
     if (!keyed->has_key) {
         memset(slots, 0, count * sizeof slots[0]);
-        return;
+        return count;
     }
-    uint64_t hashes[RML_KEYS_BLOCK];
-    uint32_t stride = keyed->stage->key_bytes, at = 0;
-    for (uint32_t k = 0; k < keyed->stage->key_count; k++) {
-        const unsigned char *cells = batch->columns[keyed->stage->key_columns[k]].data;
-        uint32_t bytes = keyed->cell_bytes[k];
-        for (uint32_t i = 0; i < count; i++)
-            memcpy(keyed->block + (size_t)i * stride + at, cells + (size_t)rows[i] * bytes, bytes);
-        at += bytes;
-    }
-    for (uint32_t i = 0; i < count; i++)
-        hashes[i] = keyed->shares_hash
-                        ? run->key_hash[rows[i]]
-                        : rml_key_hash_bytes(keyed->block + (size_t)i * stride, stride);
-    rml_keys_reach(&keyed->keys, hashes, keyed->block, count, slots);
+    struct block_keys keys;
+    gather(keyed, batch, run, rows, count, &keys);
+    return rml_keys_reach(&keyed->keys, keys.hashes, keys.cells, count, slots);
 }
 
 void rml_keyed_use(struct rml_keyed *keyed, uint32_t slot)
@@ -97,5 +146,11 @@ void rml_keyed_use(struct rml_keyed *keyed, uint32_t slot)
 void rml_keyed_release(struct rml_keyed *keyed, uint32_t slot)
 {
     if (keyed->has_key && --rml_keys_row(&keyed->keys, slot)->uses == 0)
+        rml_keys_drop(&keyed->keys, slot);
+}
+
+void rml_keyed_forget_unused(struct rml_keyed *keyed, uint32_t slot)
+{
+    if (keyed->has_key && rml_keys_row(&keyed->keys, slot)->uses == 0)
         rml_keys_drop(&keyed->keys, slot);
 }

@@ -14,6 +14,7 @@ struct rml_keyed {
     uint32_t cell_bytes[RML_KEY_FIELDS_MAX];
     struct rml_keys keys;
     unsigned char *block;  // RML_KEYS_BLOCK keys
+    uint16_t *every_row;   // 0, 1, 2 ... of a batch
 };
 
 /* An empty table for the stage's keys in the partition's pages. 0, or a sentence. */
@@ -21,17 +22,35 @@ int rml_keyed_open(struct rml_keyed *keyed, const struct rml_operator_env *env,
                    struct rml_err *err);
 void rml_keyed_close(struct rml_keyed *keyed);  // accepts one of zeros
 
-/* The batch's selected rows that have a key, into `rows` (RML_BATCH_ROWS); returns how many. */
-uint32_t rml_keyed_choose(const struct rml_keyed *keyed, const struct rml_batch *batch,
-                          uint16_t *rows);
+/*
+ * The batch's selected rows that have a key, *ret_count of them: `room` (RML_BATCH_ROWS), or where they
+ * stand already.
+ */
+const uint16_t *rml_keyed_choose(const struct rml_keyed *keyed, const struct rml_batch *batch,
+                                 uint16_t *room, uint32_t *ret_count);
 
-/* Slots of up to RML_KEYS_BLOCK rows, as rml_keys_reach gives them. */
-void rml_keyed_reach(struct rml_keyed *keyed, const struct rml_batch *batch,
-                     const struct rml_run *run, const uint16_t *rows, uint32_t count,
-                     uint32_t *slots);
+/* Rows ascend, so they lie side by side when the last is no further from the first than they are many. */
+static inline bool rml_rows_are_adjacent(const uint16_t *rows, uint32_t count)
+{
+    return (uint32_t)(rows[count - 1] - rows[0]) == count - 1;
+}
+
+/* Slots of up to RML_KEYS_BLOCK rows, ascending; slots and what is returned as of rml_keys_reach. */
+uint32_t rml_keyed_reach(struct rml_keyed *keyed, const struct rml_batch *batch,
+                         const struct rml_run *run, const uint16_t *rows, uint32_t count,
+                         uint32_t *slots);
+
+/* Slots in use are below. */
+static inline uint32_t rml_keyed_end(const struct rml_keyed *keyed)
+{
+    return keyed->has_key ? keyed->keys.slots_used : 1;
+}
 
 /* One use more of a slot, and one less: with the last one the key is forgotten. */
 void rml_keyed_use(struct rml_keyed *keyed, uint32_t slot);
 void rml_keyed_release(struct rml_keyed *keyed, uint32_t slot);
+
+/* Forget the key of a slot that was reached and then not used. */
+void rml_keyed_forget_unused(struct rml_keyed *keyed, uint32_t slot);
 
 #endif

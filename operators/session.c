@@ -250,6 +250,7 @@ static void give_result(struct sessions *w, struct session *s, int64_t fire)
     const struct rml_window_row row = {
         .start = s->first,
         .end = s->end_given,
+        .length_ns = rml_time_sub(s->end_given, s->first),
         .fire = fire,
         .slot = s->slot,
         .revision = s->results++,
@@ -518,14 +519,14 @@ static void take_block(struct sessions *w, const struct rml_run *run, const uint
 {
     uint32_t slots[RML_KEYS_BLOCK];
     uint32_t pinned = 0;  // the first row whose slot is
-    rml_keyed_reach(&w->keyed, w->batch, run, rows, count, slots);
+    (void)rml_keyed_reach(&w->keyed, w->batch, run, rows, count, slots);
     pin(w, slots, count);
     w->released = false;
     for (uint32_t i = 0; i < count; i++) {
         advance(w, run->judge[rows[i]]);
         if (slots[i] == RML_NO_SLOT && w->released) {
             unpin(w, slots + pinned, count - pinned);
-            rml_keyed_reach(&w->keyed, w->batch, run, rows + i, count - i, slots + i);
+            (void)rml_keyed_reach(&w->keyed, w->batch, run, rows + i, count - i, slots + i);
             pinned = i;
             pin(w, slots + pinned, count - pinned);
             w->released = false;
@@ -542,13 +543,14 @@ static void session_take(struct rml_operator *op, const struct rml_batch *batch,
     RML_CHECK(run->judge != NULL);
     rml_count(&w->env.counts[RML_STAGE_in], batch->selected);
     rml_mapped_fill(&w->env, batch);
-    uint32_t count = rml_keyed_choose(&w->keyed, batch, w->rows);
+    uint32_t count;
+    const uint16_t *rows = rml_keyed_choose(&w->keyed, batch, w->rows, &count);
     if (count < batch->selected)
         rml_count(&w->env.counts[RML_STAGE_null_key], batch->selected - count);
     w->batch = batch;
     w->late_count = 0;
     for (uint32_t done = 0; done < count; done += RML_KEYS_BLOCK)
-        take_block(w, run, w->rows + done,
+        take_block(w, run, rows + done,
                    count - done < RML_KEYS_BLOCK ? count - done : RML_KEYS_BLOCK);
     fold(w);
     if (w->late_count == 0)

@@ -22,13 +22,13 @@
 #include <string.h>
 
 #include "operators/aggregate.h"
+#include "operators/keyed.h"
 #include "operators/mapped.h"
 #include "operators/panes.h"
+#include "operators/window_row.h"
 #include "runtime/base/check.h"
 #include "runtime/base/err.h"
-#include "runtime/base/hash.h"
 #include "runtime/partition/operator.h"
-#include "runtime/state/keys.h"
 
 #define PANES_LIMIT 8192u  // open at once; a power of two
 #define NO_PANE     UINT32_MAX
@@ -51,11 +51,7 @@ struct window {
     const struct rml_plan_stage *stage;
     struct rml_plan_window spec;
     struct rml_aggregator aggregator;
-    bool keyed;
-    bool shares_hash;  // the partition key's hash is this key's
-    uint32_t key_cell_bytes[RML_KEY_FIELDS_MAX];
-    enum rml_type key_types[RML_KEY_FIELDS_MAX];
-    struct rml_keys keys;
+    struct rml_keyed keyed;
     struct rml_rows_shape row_shape;
     int64_t fired;  // every window that ends up to here has fired
 
@@ -65,14 +61,11 @@ struct window {
     uint32_t open[PANES_LIMIT];  // open panes in the order of their indices
     uint32_t open_count;
 
-    uint16_t every_row[RML_BATCH_ROWS];  // 0, 1, 2 ...
-
     // Working room for one run.
     uint16_t rows[RML_BATCH_ROWS];
     uint16_t late[RML_BATCH_ROWS];
     uint32_t late_count;
-    unsigned char *block_keys;  // RML_KEYS_BLOCK keys
-    uint64_t *combined;         // one state
+    uint64_t *combined;  // one state
 };
 
 static struct window *window_of(struct rml_operator *op)
@@ -108,31 +101,17 @@ static struct pane *reach_pane(struct window *w, int64_t index)
     return pane;
 }
 
-static void forget_use(struct window *w, uint32_t slot)
-{
-    if (!w->keyed)
-        return;
-    struct rml_key_row *key = rml_keys_row(&w->keys, slot);
-    if (--key->uses == 0)
-        rml_keys_drop(&w->keys, slot);
-}
-
-static uint32_t slots_end(const struct window *w)
-{
-    return w->keyed ? w->keys.slots_used : 1;
-}
-
 static void free_pane(struct window *w, uint32_t at)
 {
     struct pane *pane = &w->panes[w->open[at]];
     uint32_t leaf_rows = 1u << w->row_shape.leaf_log;
-    for (uint32_t first = 0; first < slots_end(w); first += leaf_rows) {
+    for (uint32_t first = 0; first < rml_keyed_end(&w->keyed); first += leaf_rows) {
         uint32_t leaf = rml_rows_leaf(&pane->rows, w->env.pages, w->row_shape, first);
         for (uint32_t i = 0; leaf != RML_NO_PAGE && i < leaf_rows; i++) {
             struct row *row = rml_rows_in_leaf(w->env.pages, w->row_shape, leaf, first + i);
             if (row->is_started) {
                 rml_aggregator_release(&w->aggregator, row->state);
-                forget_use(w, first + i);
+                rml_keyed_release(&w->keyed, first + i);
             }
         }
     }
@@ -154,28 +133,11 @@ static struct row *reach_row(struct window *w, struct pane *pane, uint32_t slot)
         return row;
     row->is_started = true;
     rml_aggregator_reset(&w->aggregator, row->state);
-    if (w->keyed)
-        rml_keys_row(&w->keys, slot)->uses++;
+    rml_keyed_use(&w->keyed, slot);
     return row;
 }
 
 /* Results */
-
-static void store_result(struct window *w, unsigned char *record, uint32_t field, bool there,
-                         const void *cell)
-{
-    const struct rml_schema *schema = &w->stage->output;
-    // A null lies over a 0, so that a row's bytes say nothing but the row.
-    static const uint64_t nothing[RML_CELL_BYTES_MAX / 8];
-    rml_cell_store(schema->fields[field].type, there ? cell : nothing,
-                   record + schema->fields[field].offset);
-    if (there)
-        return;
-    uint64_t nulls;
-    memcpy(&nulls, record, sizeof nulls);
-    nulls |= UINT64_C(1) << field;
-    memcpy(record, &nulls, sizeof nulls);
-}
 
 struct result {
     uint32_t slot;
@@ -188,28 +150,17 @@ struct result {
 
 static void emit(struct window *w, const struct result *result)
 {
-    rml_count(&w->env.counts[RML_STAGE_rows_out], 1);
-    if (w->env.output == RML_OUTPUTS_MAX)
-        return;
-    unsigned char *record = w->env.row(w->env.context, w->env.output, result->fire)->record;
-    int64_t start = rml_pane_clamp(result->end - w->spec.size_ns);
-    int64_t end = rml_pane_clamp(result->end);
-    int64_t revision = result->revision;
-    uint32_t field = 0;
-    store_result(w, record, field++, true, &start);
-    store_result(w, record, field++, true, &end);
-    const unsigned char *key = w->keyed ? rml_keys_row(&w->keys, result->slot)->key : NULL;
-    for (uint32_t i = 0; i < w->stage->key_count; i++) {
-        store_result(w, record, field++, true, key);
-        key += w->key_cell_bytes[i];
-    }
-    store_result(w, record, field++, true, &revision);
-    for (uint32_t i = 0; i < w->aggregator.result_count; i++) {
-        uint64_t cell[RML_CELL_BYTES_MAX / 8];
-        bool there = rml_aggregator_result(&w->aggregator, i, result->state, result->records,
-                                           w->spec.size_ns, cell);
-        store_result(w, record, field++, there, cell);
-    }
+    const struct rml_window_row row = {
+        .start = rml_pane_clamp(result->end - w->spec.size_ns),
+        .end = rml_pane_clamp(result->end),
+        .length_ns = w->spec.size_ns,
+        .fire = result->fire,
+        .slot = result->slot,
+        .revision = result->revision,
+        .records = result->records,
+        .state = result->state,
+    };
+    rml_window_row_emit(&w->env, &w->keyed, &w->aggregator, &row);
 }
 
 // The state of `slot` over the window that ends at `end`. Returns how many records it has.
@@ -240,7 +191,8 @@ static uint64_t fire_leaf(struct window *w, rml_int128 end, uint32_t first,
 {
     uint32_t leaf_rows = 1u << w->row_shape.leaf_log;
     uint64_t fired = 0;
-    for (uint32_t slot = first; slot < first + leaf_rows && slot < slots_end(w); slot++) {
+    for (uint32_t slot = first; slot < first + leaf_rows && slot < rml_keyed_end(&w->keyed);
+         slot++) {
         struct result result = {
             .slot = slot, .end = end, .fire = rml_pane_clamp(end), .state = w->combined};
         for (uint32_t i = 0; i < pane_count; i++) {
@@ -276,7 +228,7 @@ static void fire(struct window *w, rml_int128 end)
             panes[pane_count++] = pane;
     }
     uint64_t fired = 0;
-    for (uint32_t slot = 0; slot < slots_end(w); slot += 1u << w->row_shape.leaf_log)
+    for (uint32_t slot = 0; slot < rml_keyed_end(&w->keyed); slot += 1u << w->row_shape.leaf_log)
         fired += fire_leaf(w, end, slot, panes, pane_count);
     rml_count(&w->env.counts[RML_STAGE_windows_fired], fired);
 }
@@ -310,7 +262,7 @@ static void window_advance(struct rml_operator *op, int64_t watermark)
         if (kept + w->spec.late_ns <= watermark || watermark == RML_TIME_END)
             free_pane(w, i);
     }
-    rml_count_set(&w->env.counts[RML_STAGE_keys], w->keyed ? w->keys.count : 0);
+    rml_count_set(&w->env.counts[RML_STAGE_keys], w->keyed.has_key ? w->keyed.keys.count : 0);
     rml_count_set(&w->env.counts[RML_STAGE_panes], w->open_count);
     rml_count_set(&w->env.counts[RML_STAGE_state_bytes],
                   (uint64_t)w->env.pages->in_use * RML_PAGE_BYTES);
@@ -339,74 +291,6 @@ static int64_t window_settled(const struct rml_operator *op, int64_t watermark)
 }
 
 /* Records */
-
-// Up to RML_KEYS_BLOCK keys, one behind the other, and their hashes.
-struct block_keys {
-    const unsigned char *cells;
-    const uint64_t *hashes;
-    uint64_t own_hashes[RML_KEYS_BLOCK];
-};
-
-__attribute__((always_inline)) static inline void copy_cells(unsigned char *to, uint32_t stride,
-                                                             const unsigned char *cells,
-                                                             uint32_t bytes, const uint16_t *rows,
-                                                             uint32_t count)
-{
-    for (uint32_t i = 0; i < count; i++)
-        memcpy(to + (size_t)i * stride, cells + (size_t)rows[i] * bytes, bytes);
-}
-
-// Rows ascend, so they lie side by side when the last is no further from the first than they are many.
-static bool are_adjacent(const uint16_t *rows, uint32_t count)
-{
-    return (uint32_t)(rows[count - 1] - rows[0]) == count - 1;
-}
-
-static void gather_keys(struct window *w, const struct rml_batch *batch, const struct rml_run *run,
-                        const uint16_t *rows, uint32_t count, struct block_keys *keys)
-{
-    uint32_t stride = w->stage->key_bytes, at = 0;
-    bool as_they_lie = are_adjacent(rows, count);
-    if (as_they_lie && w->stage->key_count == 1) {
-        const unsigned char *cells = batch->columns[w->stage->key_columns[0]].data;
-        keys->cells = cells + (size_t)rows[0] * stride;
-    } else {
-        for (uint32_t k = 0; k < w->stage->key_count; k++) {
-            const unsigned char *cells = batch->columns[w->stage->key_columns[k]].data;
-            uint32_t bytes = w->key_cell_bytes[k];
-            if (bytes == 8)
-                copy_cells(w->block_keys + at, stride, cells, 8, rows, count);
-            else
-                copy_cells(w->block_keys + at, stride, cells, bytes, rows, count);
-            at += bytes;
-        }
-        keys->cells = w->block_keys;
-    }
-    if (as_they_lie && w->shares_hash) {
-        keys->hashes = run->key_hash + rows[0];
-        return;
-    }
-    for (uint32_t i = 0; i < count; i++)
-        keys->own_hashes[i] = w->shares_hash
-                                  ? run->key_hash[rows[i]]
-                                  : rml_key_hash_bytes(keys->cells + (size_t)i * stride, stride);
-    keys->hashes = keys->own_hashes;
-}
-
-// Returns for how many rows there is a slot: all, or those before the first key that there is no room
-// for.
-static uint32_t find_slots(struct window *w, const struct rml_batch *batch,
-                           const struct rml_run *run, const uint16_t *rows, uint32_t count,
-                           uint32_t *slots)
-{
-    if (!w->keyed) {
-        memset(slots, 0, count * sizeof slots[0]);
-        return count;
-    }
-    struct block_keys keys;
-    gather_keys(w, batch, run, rows, count, &keys);
-    return rml_keys_reach(&w->keys, keys.hashes, keys.cells, count, slots);
-}
 
 /*
  * Where the states of slots are in a pane, and one record more counted for each: up to the first that
@@ -440,13 +324,6 @@ static void fold(struct window *w, const struct rml_batch *batch, void *const *s
         rml_count(&w->env.counts[RML_STAGE_null_skipped], skipped);
 }
 
-// A key that was made for a record that then found no room.
-static void forget_unused(struct window *w, uint32_t slot)
-{
-    if (w->keyed && rml_keys_row(&w->keys, slot)->uses == 0)
-        rml_keys_drop(&w->keys, slot);
-}
-
 // Take rows of one pane, at most RML_KEYS_BLOCK, up to the first that there is no room for. Returns
 // how many.
 static uint32_t take_block(struct window *w, const struct rml_batch *batch,
@@ -455,11 +332,11 @@ static uint32_t take_block(struct window *w, const struct rml_batch *batch,
 {
     uint32_t slots[RML_KEYS_BLOCK];
     void *states[RML_KEYS_BLOCK];
-    uint32_t reached = find_slots(w, batch, run, rows, count, slots);
+    uint32_t reached = rml_keyed_reach(&w->keyed, batch, run, rows, count, slots);
     uint32_t taken = find_states(w, pane, slots, reached, states);
     fold(w, batch, states, rows, taken);
     if (taken < reached)
-        forget_unused(w, slots[taken]);
+        rml_keyed_forget_unused(&w->keyed, slots[taken]);
     return taken;
 }
 
@@ -509,13 +386,13 @@ static void take_correction(struct window *w, const struct rml_batch *batch,
         return;
     }
     uint32_t slot;
-    bool reached = find_slots(w, batch, run, &at, 1, &slot) == 1;
+    bool reached = rml_keyed_reach(&w->keyed, batch, run, &at, 1, &slot) == 1;
     struct pane *pane = reached ? reach_pane(w, index) : NULL;
     struct row *row = pane != NULL ? reach_row(w, pane, slot) : NULL;
     if (row == NULL) {
         rml_count(&w->env.counts[RML_STAGE_refused], 1);
         if (reached)
-            forget_unused(w, slot);
+            rml_keyed_forget_unused(&w->keyed, slot);
         return;
     }
     row->records++;
@@ -576,35 +453,6 @@ static void take_in_order(struct window *w, const struct rml_batch *batch,
     }
 }
 
-static bool has_null_key(const struct window *w, const struct rml_batch *batch, uint32_t row)
-{
-    for (uint32_t k = 0; k < w->stage->key_count; k++) {
-        const uint8_t *null = batch->columns[w->stage->key_columns[k]].null;
-        if (null != NULL && null[row])
-            return true;
-    }
-    return false;
-}
-
-// The rows to take: the selected ones that have a key.
-static const uint16_t *choose_rows(struct window *w, const struct rml_batch *batch,
-                                   uint32_t *ret_count)
-{
-    bool nulls = false;
-    for (uint32_t k = 0; k < w->stage->key_count; k++)
-        nulls |= batch->columns[w->stage->key_columns[k]].null != NULL;
-    *ret_count = batch->selected;
-    if (!nulls)
-        return batch->select != NULL ? batch->select : w->every_row;
-    uint32_t count = 0;
-    for (uint32_t i = 0; i < batch->selected; i++) {
-        w->rows[count] = batch->select != NULL ? batch->select[i] : (uint16_t)i;
-        count += !has_null_key(w, batch, w->rows[count]);
-    }
-    *ret_count = count;
-    return w->rows;
-}
-
 struct span {
     int64_t least, greatest;
 };
@@ -612,7 +460,7 @@ struct span {
 static struct span span_of(const int64_t *times, const uint16_t *rows, uint32_t count)
 {
     struct span span = {times[rows[0]], times[rows[0]]};
-    if (are_adjacent(rows, count)) {
+    if (rml_rows_are_adjacent(rows, count)) {
         times += rows[0];
         for (uint32_t i = 0; i < count; i++) {
             span.least = times[i] < span.least ? times[i] : span.least;
@@ -636,7 +484,7 @@ static void window_take(struct rml_operator *op, const struct rml_batch *batch,
     if (w->stage->mapped_count > 0)
         rml_mapped_fill(&w->env, batch);
     uint32_t count;
-    const uint16_t *rows = choose_rows(w, batch, &count);
+    const uint16_t *rows = rml_keyed_choose(&w->keyed, batch, w->rows, &count);
     if (count < batch->selected)
         rml_count(&w->env.counts[RML_STAGE_null_key], batch->selected - count);
     if (count == 0)
@@ -665,11 +513,9 @@ static void window_take(struct rml_operator *op, const struct rml_batch *batch,
 static void window_close(struct rml_operator *op)
 {
     struct window *w = window_of(op);
-    if (w->keyed)
-        rml_keys_close(&w->keys);
+    rml_keyed_close(&w->keyed);
     free(w->panes);
     free(w->by_index);
-    free(w->block_keys);
     free(w->combined);
     rml_aggregator_close(&w->aggregator);
     free(w);
@@ -677,32 +523,29 @@ static void window_close(struct rml_operator *op)
 
 static int reserve(struct window *w)
 {
-    uint32_t key_bytes = w->stage->key_bytes > 0 ? w->stage->key_bytes : 1;
     w->panes = calloc(PANES_LIMIT, sizeof *w->panes);
     w->by_index = malloc(PANES_LIMIT * sizeof *w->by_index);
-    w->block_keys = calloc(RML_KEYS_BLOCK, key_bytes);
     w->combined = calloc(1, w->aggregator.state_bytes + sizeof *w->combined);
-    if (w->panes == NULL || w->by_index == NULL || w->block_keys == NULL || w->combined == NULL)
+    if (w->panes == NULL || w->by_index == NULL || w->combined == NULL)
         return -ENOMEM;
     memset(w->by_index, 0xff, PANES_LIMIT * sizeof *w->by_index);
     w->free_pane = NO_PANE;
     return 0;
 }
 
-static int open_keys(struct window *w, struct rml_err *err)
+// As many keys as rows can be numbered for, unless that is fewer than there would be room for.
+static int limit_keys(struct window *w, uint32_t row_bytes, struct rml_err *err)
 {
-    const struct rml_frame *frame = &w->env.plan->sources[w->stage->source].frame;
-    bool cells_are_fields = true;
-    for (uint32_t k = 0; k < w->stage->key_count; k++) {
-        w->key_types[k] = frame->columns[w->stage->key_columns[k]].type;
-        const struct rml_type_info *info = &rml_type_info[w->key_types[k]];
-        w->key_cell_bytes[k] = info->cell_bytes;
-        cells_are_fields = cells_are_fields && info->cell_bytes == info->bytes;
-    }
-    // The partition's hash is of record fields, this table's of cells: one serves both where the
-    // bytes are the same.
-    w->shares_hash = w->stage->key_is_partition_key && cells_are_fields;
-    return rml_keys_open(&w->keys, w->env.pages, w->stage->key_bytes, w->env.plan->keys_max, err);
+    const struct rml_plan *plan = w->env.plan;
+    uint64_t rows_max = rml_rows_max(w->row_shape);
+    if (!w->keyed.has_key || plan->keys_max <= rows_max)
+        return 0;
+    // Within state_limit there is no room for so many rows anyway, unless it is very large.
+    if (plan->state_bytes_max > RML_ROWS_BYTES_MAX)
+        return RML_FAIL(err, -EINVAL, "max_keys %u: states of %u bytes allow %llu", plan->keys_max,
+                        row_bytes, (unsigned long long)rows_max);
+    w->keyed.keys.keys_max = (uint32_t)rows_max;
+    return 0;
 }
 
 static int window_open(struct rml_operator **ret_operator, const struct rml_operator_env *env,
@@ -715,8 +558,6 @@ static int window_open(struct rml_operator **ret_operator, const struct rml_oper
     w->stage = &env->plan->stages[env->stage];
     w->spec = w->stage->window;
     w->fired = RML_TIME_NONE;
-    for (uint32_t i = 0; i < RML_BATCH_ROWS; i++)
-        w->every_row[i] = (uint16_t)i;
     int rc = rml_aggregator_open(&w->aggregator, w->stage, &env->plan->sources[w->stage->source],
                                  env->pages, err);
     if (rc < 0)
@@ -728,21 +569,11 @@ static int window_open(struct rml_operator **ret_operator, const struct rml_oper
     }
     uint32_t row_bytes = (uint32_t)sizeof(struct row) + w->aggregator.state_bytes;
     w->row_shape = rml_rows_shape(row_bytes);
-    if (w->stage->key_count > 0) {
-        rc = open_keys(w, err);
-        if (rc < 0)
-            goto fail;
-        w->keyed = true;
-        uint64_t rows_max = rml_rows_max(w->row_shape);
-        // Within state_limit there is no room for so many rows anyway, unless it is very large.
-        if (env->plan->keys_max > rows_max && env->plan->state_bytes_max <= RML_ROWS_BYTES_MAX) {
-            w->keys.keys_max = (uint32_t)rows_max;
-        } else if (env->plan->keys_max > rows_max) {
-            rc = RML_FAIL(err, -EINVAL, "max_keys %u: states of %u bytes allow %llu",
-                          env->plan->keys_max, row_bytes, (unsigned long long)rows_max);
-            goto fail;
-        }
-    }
+    rc = rml_keyed_open(&w->keyed, env, err);
+    if (rc == 0)
+        rc = limit_keys(w, row_bytes, err);
+    if (rc < 0)
+        goto fail;
     *ret_operator = (void *)w;
     return 0;
 fail:

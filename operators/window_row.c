@@ -2,8 +2,6 @@
 
 #include <string.h>
 
-#include "runtime/time/time.h"
-
 static void store(const struct rml_schema *schema, unsigned char *record, uint32_t field,
                   const void *cell)
 {
@@ -48,8 +46,7 @@ void rml_window_row_emit(const struct rml_operator_env *env, const struct rml_ke
     for (uint32_t i = 0; i < aggregator->result_count; i++, field++) {
         uint64_t cell[RML_CELL_BYTES_MAX / 8];
         if (row->state != NULL
-            && rml_aggregator_result(aggregator, i, row->state, row->records,
-                                     rml_time_sub(row->end, row->start), cell))
+            && rml_aggregator_result(aggregator, i, row->state, row->records, row->length_ns, cell))
             store(schema, record, field, cell);
         else
             store_null(schema, record, field);

@@ -9,7 +9,8 @@
 
 struct rml_window_row {
     int64_t start, end;
-    int64_t fire;  // see struct rml_result_row
+    int64_t length_ns;  // of the window, also where its bounds are cut at the ends of time
+    int64_t fire;       // see struct rml_result_row
     uint32_t slot;
     uint32_t revision;
     uint64_t records;
