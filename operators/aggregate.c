@@ -72,9 +72,19 @@ static enum rml_type type_range(enum rml_type argument)
     return rml_type_info[argument].kind == RML_KIND_FLOAT ? RML_F64 : RML_U64;
 }
 
+// By itself, for people who ask; what aggregates share is not seen here.
+#define STATE_BYTES(needs)         \
+ ((needs) == 0               ? 0u  \
+  : (needs) >= FOLD_QUANTILE ? 80u \
+  : (needs) >= FOLD_MOMENTS  ? 32u \
+  : (needs)&FOLD_SUM         ? 24u \
+                             : 16u)
+
 static const struct rml_function functions[FUNCTIONS] = {
 #define RML_AGGREGATE(NAME, name, argument, parameters, type, needs, nullable, sentence) \
- {#name, RML_ARGUMENT_##argument, RML_PARAMETERS_##parameters, nullable, sentence, type_##type},
+ {#name,      RML_ARGUMENT_##argument, RML_PARAMETERS_##parameters,                      \
+  nullable,   STATE_BYTES(needs),      sentence,                                         \
+  type_##type},
 #include "operators/aggregate.def"
 #undef RML_AGGREGATE
 };

@@ -38,6 +38,7 @@ struct rml_function {
     enum rml_function_argument argument;
     enum rml_function_parameters parameters;
     bool nullable;         // an aggregate of nothing is null
+    uint32_t state_bytes;  // of one key and pane, to begin with
     const char *sentence;  // for help and `explain`
     /* The type of the result, given the type of the argument (ignored where there is none). */
     enum rml_type (*type)(enum rml_type argument);
