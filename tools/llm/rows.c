@@ -68,12 +68,12 @@ static void show(struct second *second)
            utc.tm_min, utc.tm_sec, calls, second->models, percent(errors, calls));
     if (second->latency_ns >= 0)
         printf("; here %.2f ms after it closed", (double)second->latency_ns * 1e-6);
-    printf("\n  model               calls   failed    avg ms    max ms  M tokens\n");
+    printf("\n  model               calls   failed    avg ms    p99 ms  M tokens\n");
     qsort(second->rows, second->models, sizeof second->rows[0], by_calls);
     for (uint32_t i = 0; i < second->models && i < SHOWN; i++) {
         const struct per_second_row *row = &second->rows[i];
         printf("  %-14.16s %10" PRIu64 " %6.1f %% %9.0f %9.0f %9.2f\n", row->model, row->calls,
-               percent(row->errors, row->calls), row->avg_ms, (double)row->max_ms,
+               percent(row->errors, row->calls), row->avg_ms, row->p99_ms,
                (double)row->tokens * 1e-6);
     }
     if (second->models > SHOWN)
