@@ -37,8 +37,16 @@ class Feeding(harness.Scenario):
         self.pipeline = self.run_pipeline(text, **more)
         header = self.ringmill("gen", "header", self.dir / "p.yaml").stdout
         self.hash = re.search(r"EVENT_SCHEMA_HASH UINT64_C\((\w+)\)", header)[1]
+        # It sleeps once it has dealt with everybody who came to look whether it is there.
+        harness.until("the engine to sleep", lambda: self.states()[0] == "S")
         self.fds_at_start = self.fds()
         return self.pipeline
+
+    def states(self):
+        """The states of the engine's threads, its first one first."""
+        tasks = pathlib.Path(f"/proc/{self.pipeline.process.pid}/task")
+        return [(task / "stat").read_text().rpartition(")")[2].split()[0]
+                for task in sorted(tasks.iterdir(), key=lambda task: int(task.name))]
 
     def feeder(self, seed, count, *more, hash=None, program=harness.FEEDER, **popen):
         """A feeder that leaves a word on how far it came in a file of its own."""
@@ -97,9 +105,7 @@ class Feeding(harness.Scenario):
         """Stop the engine, all threads of it, until go_on."""
         self.pipeline.process.send_signal(signal.SIGSTOP)
         self.addCleanup(self.go_on)
-        tasks = pathlib.Path(f"/proc/{self.pipeline.process.pid}/task")
-        harness.until("all threads to stand still", lambda: {
-            stat.read_text().rpartition(")")[2].split()[0] for stat in tasks.glob("*/stat")} == {"T"})
+        harness.until("all threads to stand still", lambda: set(self.states()) == {"T"})
 
     def go_on(self):
         if self.pipeline.process.poll() is None:

@@ -31,10 +31,6 @@ class Idle(feeding.Feeding):
             switches += sum(int(n) for n in re.findall(r"ctxt_switches:\t(\d+)", status))
         return ns, switches
 
-    def all_asleep(self):
-        tasks = pathlib.Path(f"/proc/{self.pipeline.process.pid}/task").glob("*/stat")
-        return {task.read_text().rpartition(")")[2].split()[0] for task in tasks} == {"S"}
-
     def test_idle_producers_cost_less_than_one_percent_of_a_core(self):
         self.start_text(PIPELINE)
         feeders = [self.feeder(seed, 1000, "hold") for seed in range(PRODUCERS)]
@@ -42,7 +38,7 @@ class Idle(feeding.Feeding):
         for feeder in feeders:
             self.written(feeder)
         self.until_taken(PRODUCERS * 1000)
-        harness.until("all threads to sleep", self.all_asleep)
+        harness.until("all threads to sleep", lambda: set(self.states()) == {"S"})
         ns, switches = self.cost()
         self.assertGreater(ns, 0)  # the kernel counts at all
         since = time.monotonic()
