@@ -17,6 +17,7 @@
  * those of slices during which this process kept its CPU ("calm").
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <sched.h>
 #include <signal.h>
@@ -115,6 +116,14 @@ struct echo_lines {
     alignas(128) struct event cells[CELLS];
 };
 
+// Without a pause, which a hypervisor may take for a reason to run somebody else: nothing but the rings
+// is to take time.
+static void look_again(uint32_t *spins)
+{
+    if (++*spins % 65536 == 0)
+        sched_yield();
+}
+
 // Carry what comes on the one ring to the other, until the end is told.
 static void carry(const struct rml_ring_place *there, const struct rml_ring_place *back)
 {
@@ -126,12 +135,12 @@ static void carry(const struct rml_ring_place *there, const struct rml_ring_plac
         void *to;
         int32_t run = rml_ring_peek(&in, CELLS, &from);
         if (run <= 0) {
-            bench_wait(&spins);
+            look_again(&spins);
             continue;
         }
         // the rings are alike, and the reader reads all the time
         while (rml_ring_claim(&out, (uint32_t)run, &to) < run)
-            bench_wait(&spins);
+            look_again(&spins);
         memcpy(to, from, (size_t)run * sizeof(struct event));
         const struct event *last = from;
         if (last[run - 1].number == END)
@@ -160,14 +169,23 @@ static void echo_start(void)
                                             .released = &lines[i].released};
     RML_CHECK(rml_ring_attach_out(&echo.there, &places[0]) == 0);
     RML_CHECK(rml_ring_attach_in(&echo.back, &places[1]) == 0);
+    int ready[2];
+    if (pipe2(ready, O_CLOEXEC) < 0)
+        give_up("a pipe for the echo", strerror(errno));
     echo.process = fork();
     if (echo.process < 0)
         give_up("a process for the echo", strerror(errno));
     if (echo.process == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         stay_on(cpus[1]);
+        (void)!write(ready[1], "", 1);
         carry(&places[0], &places[1]);
     }
+    close(ready[1]);
+    char byte;
+    if (read(ready[0], &byte, 1) != 1)
+        give_up("the echo", "it did not start");
+    close(ready[0]);
 }
 
 static bool echo_put(const struct event *event)

@@ -9,9 +9,10 @@
  *
  * A window of records is cut into segments of some milliseconds. For each segment every contender has
  * its turn, so that all meet the same weather; a segment counts where the cores kept their distance
- * and nobody was preempted (support/pair.h). Rows leave in the window's first segment and
- * state is built up in the ones after it, so segments are not alike: what a window takes is the sum
- * over its segments of each one's median. Between windows, unmeasured, all times are moved on.
+ * and nobody was preempted (support/pair.h). Rows leave in the window's first segment and state is
+ * built up in the ones after it, so segments are not alike: what a window takes ("window") is the sum
+ * over its segments of each one's median; "taking" leaves the first out. Between windows, unmeasured,
+ * all times are moved on.
  *
  * What lies between the ideal and the worker is shown by contenders that do part of the work:
  *
@@ -328,16 +329,23 @@ static void print_figure(enum contender contender, uint32_t distance, const char
            what, figures->count, unit, q.q1, q.median, q.q3);
 }
 
-// What a whole window takes, rows included; 0 where a segment of it was never kept.
+// What a whole window takes, rows included. A segment that was never kept is taken to be like the
+// others; 0 where that is the first one, which is like no other, or more than half of them.
 static double window_ns(struct results *r)
 {
     double sum = 0;
-    for (uint32_t p = 0; p < phases; p++) {
+    uint32_t seen = 0;
+    if (r->phase[0].count == 0)
+        return 0;
+    for (uint32_t p = 1; p < phases; p++) {
         if (r->phase[p].count == 0)
-            return 0;
+            continue;
         sum += bench_figures_quartiles(&r->phase[p]).median;
+        seen++;
     }
-    return sum;
+    if (seen < phases / 2)
+        return 0;
+    return bench_figures_quartiles(&r->phase[0]).median + sum / seen * (phases - 1);
 }
 
 static void print_window(enum contender contender, uint32_t distance)
