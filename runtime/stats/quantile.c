@@ -316,14 +316,20 @@ static int count_in_block(struct rml_quantile *sketch, uint32_t capacity, uint64
 {
     uint64_t bucket = (bits & INT64_MAX) >> sketch->shift;
     uint32_t block = (uint32_t)(bucket / BLOCK), in_block = (uint32_t)(bucket % BLOCK);
-    uint32_t sign = (uint32_t)(bits >> 63), place = find_place(sketch, block, sign);
-    uint64_t counts[BLOCK] = {0};
-    if (place != 0)
-        read_block(sketch, place, counts);
-    counts[in_block]++;
-    uint32_t level = level_for(counts[in_block]);
-    level = level > level_of(place) ? level : level_of(place);
-    int rc = reach_block(sketch, capacity, block, sign, level, &place);
+    uint32_t sign = (uint32_t)(bits >> 63), place;
+    int rc = reach_block(sketch, capacity, block, sign, 0, &place);
+    if (rc != 0)
+        return rc;
+    unsigned char *low = unit_at(sketch, place >> 2) + in_block;
+    if (*low != UINT8_MAX) {
+        ++*low;
+        return 0;
+    }
+    uint64_t counts[BLOCK];
+    read_block(sketch, place, counts);
+    uint32_t level = level_for(++counts[in_block]);
+    if (level > level_of(place))
+        rc = reach_block(sketch, capacity, block, sign, level, &place);
     if (rc == 0)
         write_block(sketch, place, counts);
     return rc;
