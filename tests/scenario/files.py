@@ -80,11 +80,12 @@ class Tests(harness.Scenario):
         self.assertTrue(said.endswith("0 passed, 2 failed\n"), said)
 
     def test_a_value_that_does_not_fit_is_named_with_its_place(self):
-        said = self.run_tests("""
+        file = self.write("t.yaml", PIPELINE + """
   - name: bad
     feed: {calls: [{ts: 0ms, model: a, status: 70000}]}
     expect: {per_second: []}
-""", want=1)
+""")
+        said = self.ringmill("test", file, want=78).stderr
         self.assertIn("t.yaml:16:", said)
         self.assertIn("status: 70000 does not fit", said)
 
