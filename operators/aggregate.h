@@ -10,6 +10,9 @@
  *             values can overflow
  *     least, greatest
  *
+ * What shares nothing has words of its own (operators/fold_own.h), and what grows is a sketch that may
+ * leave its row for chunks of pages (operators/fold_sketch.h); such states are released.
+ *
  * States merge: of panes that were folded apart, the merged state is that of all records, where for
  * floats the order of merging is the order of panes.
  */
