@@ -172,11 +172,14 @@ static void echo_start(void)
     int ready[2];
     if (pipe2(ready, O_CLOEXEC) < 0)
         give_up("a pipe for the echo", strerror(errno));
+    pid_t parent = getpid();
     echo.process = fork();
     if (echo.process < 0)
         give_up("a process for the echo", strerror(errno));
     if (echo.process == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (getppid() != parent)
+            _exit(1);  // it died before it could be followed
         stay_on(cpus[1]);
         (void)!write(ready[1], "", 1);
         carry(&places[0], &places[1]);
@@ -249,7 +252,7 @@ static uint64_t schema_hash(const char *text)
     return hash;
 }
 
-static void run_engine(void)
+static void run_engine(pid_t parent)
 {
     cpu_set_t both;
     CPU_ZERO(&both);
@@ -257,6 +260,8 @@ static void run_engine(void)
     CPU_SET(cpus[1], &both);
     sched_setaffinity(0, sizeof both, &both);
     prctl(PR_SET_PDEATHSIG, SIGTERM);
+    if (getppid() != parent)
+        _exit(1);
     execl(RINGMILL_PROGRAM, "ringmill", "run", engine.file, "--quiet", (char *)NULL);
     _exit(127);
 }
@@ -292,11 +297,12 @@ static void engine_start(void)
     if (file == NULL || fputs(text, file) < 0 || fclose(file) != 0)
         give_up(engine.file, strerror(errno));
     setenv("RINGMILL_RUNDIR", engine.folder, 1);
+    pid_t parent = getpid();
     engine.process = fork();
     if (engine.process < 0)
         give_up("a process for the engine", strerror(errno));
     if (engine.process == 0)
-        run_engine();
+        run_engine(parent);
     attach(schema_hash(text));
 }
 
