@@ -414,8 +414,12 @@ static void park(struct rml_worker *w)
     rml_count_set(&counts[RML_WORKER_asleep_since], (uint64_t)since_ns);
     rml_worker_lanes_wait(&w->lanes, sleep_ms(w));
     rml_bell_awake(&w->bell);
+    int64_t slept_ns = now_ns(w) - since_ns;
+    // Such a sleep cost more than spinning would have, which had shrunk for want of success.
+    if (slept_ns < SPIN_MOST_NS)
+        w->spin_ns = SPIN_MOST_NS;
     rml_count(&counts[RML_WORKER_sleeps], 1);
-    rml_count(&counts[RML_WORKER_parked_ns], (uint64_t)(now_ns(w) - since_ns));
+    rml_count(&counts[RML_WORKER_parked_ns], (uint64_t)slept_ns);
     rml_count_set(&counts[RML_WORKER_asleep_since], 0);
 }
 
