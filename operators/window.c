@@ -9,7 +9,8 @@
  *
  * A record touches one row. When the watermark passes a window's end, one sweep over the window's
  * panes gives a result for each key with records there; no key has a timer. A pane goes, and its
- * memory with it, when the last window that contains it can no longer be corrected.
+ * memory with it, when the last window that contains it can no longer be corrected. Where many
+ * windows overlap, what they share is kept merged (operators/stacks.h).
  *
  * A late record is one whose pane lies in a window that has fired. It is taken alone: it is folded
  * into its pane, and every fired window around it that may still be corrected gives a new result.
@@ -25,6 +26,7 @@
 #include "operators/keyed.h"
 #include "operators/mapped.h"
 #include "operators/panes.h"
+#include "operators/stacks.h"
 #include "operators/window_row.h"
 #include "runtime/base/check.h"
 #include "runtime/base/err.h"
@@ -32,6 +34,8 @@
 
 #define PANES_LIMIT 8192u  // open at once; a power of two
 #define NO_PANE     UINT32_MAX
+#define STACKS_FROM 8  // windows that cover one moment; with fewer it is as good to merge each anew
+#define STACKS_ENDS (INT64_MAX / 2)  // pane numbers this far out are left to the plain way
 
 struct row {
     uint64_t records;
@@ -66,6 +70,9 @@ struct window {
     uint16_t late[RML_BATCH_ROWS];
     uint32_t late_count;
     uint64_t *combined;  // one state
+
+    bool is_stacked;  // windows overlap so much that what they share is kept merged
+    struct rml_stacks stacks;
 };
 
 static struct window *window_of(struct rml_operator *op)
@@ -217,8 +224,46 @@ static uint64_t fire_leaf(struct window *w, rml_int128 end, uint32_t first,
     return fired;
 }
 
+static const void *pane_state(const void *context, int64_t index, uint32_t slot,
+                              uint64_t *ret_records)
+{
+    const struct window *w = context;
+    const struct pane *pane = find_pane(w, index);
+    const struct row *row =
+        pane != NULL ? rml_rows_find(&pane->rows, w->env.pages, w->row_shape, slot) : NULL;
+    if (row == NULL || row->records == 0)
+        return NULL;
+    *ret_records = row->records;
+    return row->state;
+}
+
+// Fire from what is kept merged. False: that is not to be had for this window.
+static bool fire_stacked(struct window *w, rml_int128 end)
+{
+    rml_int128 first = rml_pane_first(&w->spec, end), last = rml_pane_last(&w->spec, end);
+    uint32_t slots = rml_keyed_end(&w->keyed);
+    if (!w->is_stacked || first < -STACKS_ENDS || last > STACKS_ENDS
+        || !rml_stacks_cover(&w->stacks, (int64_t)first, (int64_t)last, slots))
+        return false;
+    uint64_t fired = 0;
+    for (uint32_t slot = 0; slot < slots; slot++) {
+        struct result result = {
+            .slot = slot, .end = end, .fire = rml_pane_clamp(end), .state = w->combined};
+        result.records = rml_stacks_result(&w->stacks, (int64_t)first, slot, w->combined);
+        if (result.records > 0) {
+            emit(w, &result);
+            fired++;
+        }
+    }
+    rml_stacks_drop(&w->stacks, (int64_t)first);
+    rml_count(&w->env.counts[RML_STAGE_windows_fired], fired);
+    return true;
+}
+
 static void fire(struct window *w, rml_int128 end)
 {
+    if (fire_stacked(w, end))
+        return;
     const struct pane *panes[RML_PANES_MAX];
     uint32_t pane_count = 0;
     rml_int128 first = rml_pane_first(&w->spec, end), last = rml_pane_last(&w->spec, end);
@@ -398,6 +443,8 @@ static void take_correction(struct window *w, const struct rml_batch *batch,
     row->records++;
     void *state = row->state;
     fold(w, batch, &state, &at, 1);
+    if (w->is_stacked)
+        rml_stacks_change(&w->stacks, index, slot);
     rml_count(&w->env.counts[RML_STAGE_corrections], 1);
 
     rml_int128 first = rml_pane_first_end(&w->spec, index);
@@ -517,6 +564,7 @@ static void window_close(struct rml_operator *op)
     free(w->panes);
     free(w->by_index);
     free(w->combined);
+    rml_stacks_close(&w->stacks);
     rml_aggregator_close(&w->aggregator);
     free(w);
 }
@@ -548,6 +596,19 @@ static int limit_keys(struct window *w, uint32_t row_bytes, struct rml_err *err)
     return 0;
 }
 
+static int open_stacks(struct window *w, struct rml_err *err)
+{
+    w->is_stacked =
+        w->spec.size_ns / w->spec.every_ns > STACKS_FROM && w->aggregator.sketches == NULL;
+    if (!w->is_stacked)
+        return 0;
+    const struct rml_stacks_panes panes = {.state = pane_state, .context = w};
+    uint32_t size = (uint32_t)(w->spec.size_ns / w->spec.pane_ns);
+    uint32_t step = (uint32_t)(w->spec.every_ns / w->spec.pane_ns);
+    int rc = rml_stacks_open(&w->stacks, &w->aggregator, w->env.pages, panes, size, step);
+    return rc < 0 ? RML_FAIL(err, rc, "no memory for panes") : 0;
+}
+
 static int window_open(struct rml_operator **ret_operator, const struct rml_operator_env *env,
                        struct rml_err *err)
 {
@@ -572,6 +633,8 @@ static int window_open(struct rml_operator **ret_operator, const struct rml_oper
     rc = rml_keyed_open(&w->keyed, env, err);
     if (rc == 0)
         rc = limit_keys(w, row_bytes, err);
+    if (rc == 0)
+        rc = open_stacks(w, err);
     if (rc < 0)
         goto fail;
     *ret_operator = (void *)w;

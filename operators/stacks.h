@@ -1,0 +1,73 @@
+/*
+ * stacks - results of sliding windows at a cost that does not grow with size / every.
+ *
+ * Windows that overlap share most of their panes. Two stacks keep what is shared merged: of the panes up
+ * to some point, the split, what is merged from the start of each window up to the split; and of those
+ * behind it, what is merged so far. A window's result is one merge of the two, whatever is merged, also
+ * where nothing can be taken away again (least, greatest, sums of floats). When a window begins behind
+ * the split, the split moves to the newest pane, and the panes up to there are merged once from the back
+ * to the front.
+ *
+ *     panes          1  2  3  4  5  6  7  8          windows of 5, every 1
+ *     split at 5     1-5                              suffixes, one for each start
+ *                       2-5
+ *                          3-5  4-5  5
+ *                                     6-8             and what has come since
+ *     window 4..8  = 4-5 merged with 6-8
+ *
+ * K. Tangwongsan, M. Hirzel, S. Schneider, K.-L. Wu, "General Incremental Sliding-Window Aggregation",
+ * VLDB 2015, where the two stacks are told of with their history. All keys flip together here, at the
+ * same window.
+ */
+#ifndef RML_OPERATORS_STACKS_H
+#define RML_OPERATORS_STACKS_H
+
+#include "operators/aggregate.h"
+#include "runtime/state/rows.h"
+
+/* Where the panes' own states are: of one pane and slot, with its number of records; NULL: none. */
+struct rml_stacks_panes {
+    const void *(*state)(const void *context, int64_t pane, uint32_t slot, uint64_t *ret_records);
+    const void *context;
+};
+
+struct rml_stacks {
+    const struct rml_aggregator *aggregator;
+    struct rml_pages *pages;
+    struct rml_stacks_panes panes;
+    struct rml_rows_shape shape;
+    uint32_t step;   // panes from the start of a window to that of the next
+    uint32_t count;  // suffixes
+    uint32_t next;   // the first of them that can still be asked for
+    bool good;
+    int64_t first, split, upto;  // panes: of the first suffix, of the split, the last one merged
+    struct rml_rows *suffix;     // count of them: what is merged from first + i * step to split
+    struct rml_rows back;        // from split + 1 to upto
+};
+
+/* For windows of `size` panes, a start every `step` of them. The aggregator has no sketches. 0 or
+ * -ENOMEM. */
+int rml_stacks_open(struct rml_stacks *stacks, const struct rml_aggregator *aggregator,
+                    struct rml_pages *pages, struct rml_stacks_panes panes, uint32_t size,
+                    uint32_t step);
+void rml_stacks_close(struct rml_stacks *stacks);  // pages are left to whoever closes them
+
+/*
+ * Be ready for the window of the panes first..last, which begins and ends behind every one asked for
+ * before, and in which nothing will change but by rml_stacks_change. False: there is no room, and
+ * nothing is merged.
+ */
+bool rml_stacks_cover(struct rml_stacks *stacks, int64_t first, int64_t last, uint32_t slots_end);
+
+/* Merge what the covered window has of a slot into `state`, which is begun by this. Returns how many
+ * records that is; 0: none, and `state` is void. */
+uint64_t rml_stacks_result(const struct rml_stacks *stacks, int64_t first, uint32_t slot,
+                           void *state);
+
+/* The window that begins with pane `first` will not be asked for again. */
+void rml_stacks_drop(struct rml_stacks *stacks, int64_t first);
+
+/* The state of a slot in a pane has changed. */
+void rml_stacks_change(struct rml_stacks *stacks, int64_t pane, uint32_t slot);
+
+#endif
