@@ -1,3 +1,5 @@
+#include <errno.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -147,22 +149,83 @@ static void workers_and_batches_never_show_in_the_bytes(void **state)
     }
 }
 
-static void an_engine_that_was_never_started_closes(void **state)
+static struct rml_engine *open_engine(struct rml_plan *plan)
 {
-    (void)state;
-    struct rml_plan *plan = read_plan(2);
     struct rml_engine *engine = NULL;
+    struct rml_err err = {0};
     const struct rml_engine_options options = {.plan = plan,
                                                .operators = rml_operators_table(),
                                                .clock = &rml_clock_system,
                                                .replay = true,
                                                .row = keep_row,
                                                .row_context = &other};
-    assert_int_equal(rml_engine_open(&engine, &options, NULL), 0);
+    assert_int_equal(rml_engine_open(&engine, &options, &err), 0);
+    return engine;
+}
+
+static void an_engine_that_was_never_started_closes(void **state)
+{
+    (void)state;
+    struct rml_plan *plan = read_plan(2);
+    rml_engine_close(open_engine(plan));
+    rml_plan_close(plan);
+}
+
+static void lanes_are_limited_and_a_freed_number_is_given_again(void **state)
+{
+    (void)state;
+    struct rml_plan *plan = read_plan(2);
+    plan->lanes_max = 3;
+    struct rml_engine *engine = open_engine(plan);
+    struct rml_err err = {0};
+    assert_int_equal(rml_engine_start(engine, &err), 0);
+    uint32_t index;
+    for (uint32_t i = 0; i < 3; i++) {
+        assert_int_equal(rml_engine_attach(engine, 0, NULL, &index, &err), 0);
+        assert_int_equal(index, i);
+    }
+    assert_int_equal(rml_engine_attach(engine, 0, NULL, &index, &err), -EMFILE);
+    assert_non_null(strstr(err.text, "runtime.lanes_max"));
+
+    rml_engine_finish(engine, 1);
+    rml_engine_finish(engine, 1);  // twice is once
+    rml_engine_cut_off(engine, 1, EPERM, "too late to say");
+    while (rml_engine_lane_count(engine) == 3) {
+        rml_engine_poll(engine);
+        sched_yield();
+    }
+    assert_null(rml_engine_lane(engine, 1));
+    assert_int_equal(rml_engine_attach(engine, 0, NULL, &index, &err), 0);
+    assert_int_equal(index, 1);
+    rml_engine_drain(engine);
+    assert_int_equal(rml_engine_lane_count(engine), 0);
+    rml_engine_close(engine);
+    rml_plan_close(plan);
+}
+
+static void cells_that_cannot_be_are_refused_and_leave_nothing(void **state)
+{
+    (void)state;
+    struct rml_plan *plan = read_plan(1);
+    struct rml_engine *engine = open_engine(plan);
+    struct rml_err err = {0};
+    assert_int_equal(rml_engine_start(engine, &err), 0);
+    uint32_t index;
+    const uint32_t bad[] = {3, RML_ENGINE_CELLS_MAX * 2, UINT32_MAX};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        const struct rml_engine_producer producer = {.cells = bad[i], .program = "odd"};
+        assert_int_equal(rml_engine_attach(engine, 0, &producer, &index, &err), -EINVAL);
+    }
+    assert_int_equal(rml_engine_lane_count(engine), 0);
+    rml_engine_drain(engine);  // there is nothing to take, and it ends all the same
+    assert_true(rml_engine_is_drained(engine));
+    assert_int_equal(rml_engine_stop(engine), 0);
     rml_engine_close(engine);
     rml_plan_close(plan);
 }
 
 TEST_MAIN(CLAIM(every_record_leaves_by_one_door),
           CLAIM(workers_and_batches_never_show_in_the_bytes),
-          CLAIM(an_engine_that_was_never_started_closes))
+          CLAIM(an_engine_that_was_never_started_closes),
+          CLAIM(lanes_are_limited_and_a_freed_number_is_given_again),
+          CLAIM(cells_that_cannot_be_are_refused_and_leave_nothing))
