@@ -14,6 +14,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "bench/support/arguments.h"
 #include "bench/support/figures.h"
 #include "runtime/base/check.h"
 #include "runtime/stats/decay.h"
@@ -264,26 +265,6 @@ static const struct {
     {"decay", "add", decay_add, NULL},
 };
 
-static bool read_count(const char *text, uint32_t *ret_count)
-{
-    char *end;
-    unsigned long value = strtoul(text, &end, 10);
-    *ret_count = (uint32_t)value;
-    return *text != '\0' && *end == '\0' && value >= 2 && value <= 100000000;
-}
-
-static bool read_arguments(int argc, char **argv)
-{
-    for (int i = 1; i < argc; i += 2) {
-        uint32_t *to = strcmp(argv[i], "--values") == 0   ? &value_count
-                       : strcmp(argv[i], "--rounds") == 0 ? &round_count
-                                                          : NULL;
-        if (to == NULL || i + 1 == argc || !read_count(argv[i + 1], to))
-            return false;
-    }
-    return true;
-}
-
 static int measure(uint32_t at)
 {
     struct bench_figures figures;
@@ -307,7 +288,12 @@ static int measure(uint32_t at)
 
 int main(int argc, char **argv)
 {
-    if (!read_arguments(argc, argv)) {
+    const struct bench_count counts[] = {
+        {"--values", &value_count, 100000000},
+        {"--rounds", &round_count, 1000000},
+    };
+    if (!bench_counts_read(argc, argv, counts, sizeof counts / sizeof counts[0])
+        || value_count < 2) {
         fprintf(stderr, "bench_aggregate [--values 1000000] [--rounds 9]\n");
         return 2;
     }

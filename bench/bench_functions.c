@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench/support/arguments.h"
 #include "bench/support/bare.h"
 #include "bench/support/figures.h"
 #include "bench/support/pair.h"
@@ -73,25 +74,14 @@ static int measure(const char *function, struct bench_event *events)
     return rc;
 }
 
-static bool read_arguments(int argc, char **argv)
-{
-    for (int i = 1; i < argc; i += 2) {
-        uint32_t *to = strcmp(argv[i], "--keys") == 0      ? &key_count
-                       : strcmp(argv[i], "--records") == 0 ? &record_count
-                       : strcmp(argv[i], "--rounds") == 0  ? &round_count
-                                                           : NULL;
-        char *end = NULL;
-        unsigned long value = i + 1 < argc ? strtoul(argv[i + 1], &end, 10) : 0;
-        if (to == NULL || end == NULL || *end != '\0' || value < 1 || value > 10000000)
-            return false;
-        *to = (uint32_t)value;
-    }
-    return true;
-}
-
 int main(int argc, char **argv)
 {
-    if (!read_arguments(argc, argv)) {
+    const struct bench_count counts[] = {
+        {"--keys", &key_count, 10000000},
+        {"--records", &record_count, 10000000},
+        {"--rounds", &round_count, 1000000},
+    };
+    if (!bench_counts_read(argc, argv, counts, sizeof counts / sizeof counts[0])) {
         fprintf(stderr, "bench_functions [--keys 1000] [--records 1000000] [--rounds 7]\n");
         return 2;
     }

@@ -32,6 +32,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "bench/support/arguments.h"
 #include "bench/support/pair.h"
 #include "operators/registry.h"
 #include "runtime/base/check.h"
@@ -486,15 +487,6 @@ static int usage(FILE *to, int status)
     return status;
 }
 
-// A whole number from 1 to `most`, or 0.
-static uint32_t number(const char *text, uint32_t most)
-{
-    char *end;
-    errno = 0;
-    unsigned long value = strtoul(text, &end, 10);
-    return errno != 0 || *end != '\0' || end == text || value > most ? 0 : (uint32_t)value;
-}
-
 int main(int argc, char **argv)
 {
     static const struct option options[] = {{"rounds", required_argument, NULL, 'r'},
@@ -505,10 +497,10 @@ int main(int argc, char **argv)
     for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;)
         switch (option) {
         case 'r':
-            rounds = number(optarg, 1000);
+            rounds = bench_number(optarg, 1000);
             break;
         case 's':
-            slice_ms = number(optarg, 1000);
+            slice_ms = bench_number(optarg, 1000);
             break;
         case 'h':
             return usage(stdout, 0);

@@ -29,6 +29,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench/support/arguments.h"
 #include "bench/support/events.h"
 #include "bench/support/figures.h"
 #include "bench/support/ideal.h"
@@ -446,15 +447,6 @@ static int usage(FILE *to, int status)
     return status;
 }
 
-// A whole number from 1 to `most`, or 0.
-static uint32_t number(const char *text, uint32_t most)
-{
-    char *end;
-    errno = 0;
-    unsigned long value = strtoul(text, &end, 10);
-    return errno != 0 || *end != '\0' || end == text || value > most ? 0 : (uint32_t)value;
-}
-
 static bool is_power_of_two(uint32_t value)
 {
     return value != 0 && (value & (value - 1)) == 0;
@@ -498,10 +490,10 @@ int main(int argc, char **argv)
     for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;)
         switch (option) {
         case 's':
-            shapes.seconds = number(optarg, 3600);
+            shapes.seconds = bench_number(optarg, 3600);
             break;
         case 'k':
-            shapes.keys = number(optarg, 10000000);
+            shapes.keys = bench_number(optarg, 10000000);
             good = good && shapes.keys != 0;
             break;
         case 'p':
@@ -509,10 +501,10 @@ int main(int argc, char **argv)
             good = good && (strcmp(optarg, "uniform") == 0 || strcmp(optarg, "zipf") == 0);
             break;
         case 'w':
-            window_records = number(optarg, 1u << 26);
+            window_records = bench_number(optarg, 1u << 26);
             break;
         case 'g':
-            segment_records = number(optarg, 1u << 26);
+            segment_records = bench_number(optarg, 1u << 26);
             break;
         case 'h':
             return usage(stdout, 0);

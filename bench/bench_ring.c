@@ -28,6 +28,7 @@
 # include <rte_ring_elem.h>
 #endif
 
+#include "bench/support/arguments.h"
 #include "bench/support/figures.h"
 #include "bench/support/pair.h"
 #include "runtime/base/check.h"
@@ -517,15 +518,6 @@ static int usage(FILE *to, int status)
     return status;
 }
 
-// A whole number from 1 to `most`, or 0.
-static uint32_t number(const char *text, uint32_t most)
-{
-    char *end;
-    errno = 0;
-    unsigned long value = strtoul(text, &end, 10);
-    return errno != 0 || *end != '\0' || end == text || value > most ? 0 : (uint32_t)value;
-}
-
 static size_t arena_bytes(void)
 {
     size_t bytes = sizeof(struct arena) + (size_t)cell_count * RECORD_MAX;
@@ -568,13 +560,13 @@ int main(int argc, char **argv)
     for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;)
         switch (option) {
         case 's':
-            seconds = number(optarg, 3600);
+            seconds = bench_number(optarg, 3600);
             break;
         case 'c':
-            cell_count = number(optarg, RML_RING_CELLS_MAX);
+            cell_count = bench_number(optarg, RML_RING_CELLS_MAX);
             break;
         case 'u':
-            segment_us = number(optarg, 1000000);
+            segment_us = bench_number(optarg, 1000000);
             break;
         case 'h':
             return usage(stdout, 0);

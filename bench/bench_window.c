@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench/support/arguments.h"
 #include "bench/support/bare.h"
 #include "bench/support/figures.h"
 #include "bench/support/pair.h"
@@ -148,25 +149,14 @@ static void print_kind(uint32_t k)
                  (c->record_sum_ns + c->result_sum_ns) / (t->record_sum_ns + t->result_sum_ns));
 }
 
-static bool read_arguments(int argc, char **argv)
-{
-    for (int i = 1; i < argc; i += 2) {
-        uint32_t *to = strcmp(argv[i], "--keys") == 0      ? &key_count
-                       : strcmp(argv[i], "--records") == 0 ? &record_count
-                       : strcmp(argv[i], "--rounds") == 0  ? &round_count
-                                                           : NULL;
-        char *end = NULL;
-        unsigned long value = i + 1 < argc ? strtoul(argv[i + 1], &end, 10) : 0;
-        if (to == NULL || end == NULL || *end != '\0' || value < 1 || value > 10000000)
-            return false;
-        *to = (uint32_t)value;
-    }
-    return true;
-}
-
 int main(int argc, char **argv)
 {
-    if (!read_arguments(argc, argv)) {
+    const struct bench_count counts[] = {
+        {"--keys", &key_count, 10000000},
+        {"--records", &record_count, 10000000},
+        {"--rounds", &round_count, 1000000},
+    };
+    if (!bench_counts_read(argc, argv, counts, sizeof counts / sizeof counts[0])) {
         fprintf(stderr, "bench_window [--keys 1000] [--records 20000] [--rounds 1200]\n");
         return 2;
     }
