@@ -149,6 +149,22 @@ void rml_keyed_release(struct rml_keyed *keyed, uint32_t slot)
         rml_keys_drop(&keyed->keys, slot);
 }
 
+void rml_keyed_pin(struct rml_keyed *keyed, const uint32_t *slots, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (slots[i] != RML_NO_SLOT)
+            rml_keyed_use(keyed, slots[i]);
+    }
+}
+
+void rml_keyed_unpin(struct rml_keyed *keyed, const uint32_t *slots, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (slots[i] != RML_NO_SLOT)
+            rml_keyed_release(keyed, slots[i]);
+    }
+}
+
 void rml_keyed_forget_unused(struct rml_keyed *keyed, uint32_t slot)
 {
     if (keyed->has_key && rml_keys_row(&keyed->keys, slot)->uses == 0)

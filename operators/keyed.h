@@ -50,6 +50,14 @@ static inline uint32_t rml_keyed_end(const struct rml_keyed *keyed)
 void rml_keyed_use(struct rml_keyed *keyed, uint32_t slot);
 void rml_keyed_release(struct rml_keyed *keyed, uint32_t slot);
 
+/*
+ * One use more, and one less, of each slot that is one: keys looked up together are pinned while their
+ * rows are taken one after the other, so that one whose last use goes meanwhile is forgotten with the
+ * last of them.
+ */
+void rml_keyed_pin(struct rml_keyed *keyed, const uint32_t *slots, uint32_t count);
+void rml_keyed_unpin(struct rml_keyed *keyed, const uint32_t *slots, uint32_t count);
+
 /* Forget the key of a slot that was reached and then not used. */
 void rml_keyed_forget_unused(struct rml_keyed *keyed, uint32_t slot);
 

@@ -1,6 +1,7 @@
 #include "operators/registry.h"
 
 #include "operators/aggregate.h"
+#include "operators/count_window.h"
 #include "operators/session.h"
 #include "operators/transform.h"
 #include "operators/window.h"
@@ -14,6 +15,7 @@ static const struct rml_operators operators = {
             [RML_WINDOW_TUMBLING] = &rml_operator_window,
             [RML_WINDOW_SLIDING] = &rml_operator_window,
             [RML_WINDOW_SESSION] = &rml_operator_session,
+            [RML_WINDOW_COUNT] = &rml_operator_count_window,
         },
 };
 

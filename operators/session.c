@@ -492,22 +492,6 @@ static void take_row(struct sessions *w, const struct rml_run *run, uint16_t row
         schedule(w, number);
 }
 
-static void pin(struct sessions *w, const uint32_t *slots, uint32_t count)
-{
-    for (uint32_t i = 0; i < count; i++) {
-        if (slots[i] != RML_NO_SLOT)
-            rml_keyed_use(&w->keyed, slots[i]);
-    }
-}
-
-static void unpin(struct sessions *w, const uint32_t *slots, uint32_t count)
-{
-    for (uint32_t i = 0; i < count; i++) {
-        if (slots[i] != RML_NO_SLOT)
-            rml_keyed_release(&w->keyed, slots[i]);
-    }
-}
-
 /*
  * Slots of a block are looked up together, and pinned: a key whose last session goes meanwhile is
  * forgotten only with the block. Where a limit leaves a row without a slot, and some key has lost its
@@ -520,20 +504,20 @@ static void take_block(struct sessions *w, const struct rml_run *run, const uint
     uint32_t slots[RML_KEYS_BLOCK];
     uint32_t pinned = 0;  // the first row whose slot is
     (void)rml_keyed_reach(&w->keyed, w->batch, run, rows, count, slots);
-    pin(w, slots, count);
+    rml_keyed_pin(&w->keyed, slots, count);
     w->released = false;
     for (uint32_t i = 0; i < count; i++) {
         advance(w, run->judge[rows[i]]);
         if (slots[i] == RML_NO_SLOT && w->released) {
-            unpin(w, slots + pinned, count - pinned);
+            rml_keyed_unpin(&w->keyed, slots + pinned, count - pinned);
             (void)rml_keyed_reach(&w->keyed, w->batch, run, rows + i, count - i, slots + i);
             pinned = i;
-            pin(w, slots + pinned, count - pinned);
+            rml_keyed_pin(&w->keyed, slots + pinned, count - pinned);
             w->released = false;
         }
         take_row(w, run, rows[i], slots[i]);
     }
-    unpin(w, slots + pinned, count - pinned);
+    rml_keyed_unpin(&w->keyed, slots + pinned, count - pinned);
 }
 
 static void session_take(struct rml_operator *op, const struct rml_batch *batch,

@@ -8,6 +8,7 @@ const char *const rml_explain_window_kinds[] = {
     [RML_WINDOW_TUMBLING] = "tumbling",
     [RML_WINDOW_SLIDING] = "sliding",
     [RML_WINDOW_SESSION] = "session",
+    [RML_WINDOW_COUNT] = "count",
 };
 const char *const rml_explain_sink_kinds[] = {
     [RML_SINK_JSONL] = "jsonl", [RML_SINK_CSV] = "csv", [RML_SINK_RING] = "ring"};

@@ -61,6 +61,10 @@ static void put_window(struct rml_json *json, const struct rml_plan *plan,
         rml_json_integer(json, "gap_ns", window->gap_ns);
         rml_json_integer(json, "max_ns", window->max_ns);
         rml_json_unsigned(json, "window_limit", window->session_limit);
+    } else if (window->kind == RML_WINDOW_COUNT) {
+        rml_json_unsigned(json, "size_records", window->size_records);
+        rml_json_unsigned(json, "every_records", window->every_records);
+        rml_json_unsigned(json, "pane_records", window->pane_records);
     } else {
         rml_json_integer(json, "size_ns", window->size_ns);
         rml_json_integer(json, "every_ns", window->every_ns);

@@ -122,15 +122,20 @@ static void show_window(const struct rml_plan *plan, const struct rml_plan_stage
     const struct rml_plan_window *window = &stage->window;
     const struct rml_frame *frame = &plan->sources[stage->source].frame;
     char text[32], argument[EXPR_TEXT];
-    bool session = window->kind == RML_WINDOW_SESSION;
-    fprintf(out, "%s window of %s", rml_explain_window_kinds[window->kind],
-            duration(session ? window->gap_ns : window->size_ns, text));
+    bool session = window->kind == RML_WINDOW_SESSION, counted = window->kind == RML_WINDOW_COUNT;
+    if (counted)
+        fprintf(out, "window of %u records", window->size_records);
+    else
+        fprintf(out, "%s window of %s", rml_explain_window_kinds[window->kind],
+                duration(session ? window->gap_ns : window->size_ns, text));
     if (session)
         fprintf(out, " of silence");
     if (window->max_ns != 0)
         fprintf(out, ", at most %s long", duration(window->max_ns, text));
     if (window->kind == RML_WINDOW_SLIDING)
         fprintf(out, ", every %s", duration(window->every_ns, text));
+    if (counted && window->every_records < window->size_records)
+        fprintf(out, ", every %u", window->every_records);
     if (window->offset_ns != 0)
         fprintf(out, ", offset %s", duration(window->offset_ns, text));
     if (window->late_ns != 0)
@@ -153,6 +158,9 @@ static void show_window(const struct rml_plan *plan, const struct rml_plan_stage
     indent(out, depth);
     if (session)
         fprintf(out, "at most %u open at once a key", window->session_limit);
+    else if (counted)
+        fprintf(out, "panes of %u records, %u of each key", window->pane_records,
+                window->size_records / window->pane_records);
     else
         fprintf(out, "panes of %s, %" PRIu64 " open at once", duration(window->pane_ns, text),
                 rml_explain_panes(plan, stage));

@@ -81,6 +81,9 @@ static void json_stages(struct rml_json *json, const struct rml_status *status)
             rml_json_text(json, "window", rml_explain_window_kinds[stage->window]);
             if (stage->window == RML_WINDOW_SESSION) {
                 rml_json_integer(json, "gap_ns", stage->gap_ns);
+            } else if (stage->window == RML_WINDOW_COUNT) {
+                rml_json_unsigned(json, "size_records", stage->size_records);
+                rml_json_unsigned(json, "every_records", stage->every_records);
             } else {
                 rml_json_integer(json, "size_ns", stage->size_ns);
                 rml_json_integer(json, "every_ns", stage->every_ns);

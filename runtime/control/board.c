@@ -126,6 +126,8 @@ static void fill_stages(struct rml_board *board, const struct rml_plan *plan)
         to->size_ns = from->window.size_ns;
         to->every_ns = from->window.every_ns;
         to->gap_ns = from->window.gap_ns;
+        to->size_records = from->window.size_records;
+        to->every_records = from->window.every_records;
         to->late_ns = from->window.late_ns;
     }
 }
@@ -262,6 +264,7 @@ static bool is_window_kind(uint32_t kind)
     case RML_WINDOW_TUMBLING:
     case RML_WINDOW_SLIDING:
     case RML_WINDOW_SESSION:
+    case RML_WINDOW_COUNT:
         return true;
     }
     return false;

@@ -23,7 +23,7 @@ struct rml_err;
 struct rml_memory;
 
 #define RML_BOARD_MAGIC   0x72a9b0a7u
-#define RML_BOARD_VERSION 1
+#define RML_BOARD_VERSION 2
 #define RML_BOARD_NAME    (RML_NAME_MAX + 1)
 #define RML_BOARD_PATH    256
 
@@ -72,6 +72,7 @@ struct rml_board_stage {
     uint32_t window;  // enum rml_window_kind, of windows
     uint32_t zero;
     int64_t size_ns, every_ns, gap_ns, late_ns;
+    uint32_t size_records, every_records;
 };
 
 struct rml_board_sink {

@@ -50,7 +50,8 @@ struct rml_operator_env {
 
 struct rml_operator_kind {
     const char *name;
-    bool by_row;  // judges each row by run->judge; runs are not cut at its deadlines
+    bool by_row;       // judges each row by run->judge; runs are not cut at its deadlines
+    bool wants_clock;  // reads run->clock
     /* Set up for one stage of one partition. Everything it needs later is reserved here. */
     int (*open)(struct rml_operator **ret_operator, const struct rml_operator_env *env,
                 struct rml_err *err);
@@ -69,7 +70,7 @@ struct rml_operator_kind {
 
 struct rml_operators {
     const struct rml_operator_kind *filter, *map;
-    const struct rml_operator_kind *window[RML_WINDOW_SESSION + 1];  // by enum rml_window_kind
+    const struct rml_operator_kind *window[RML_WINDOW_COUNT + 1];  // by enum rml_window_kind
 };
 
 /* Copy one cell of a column of `type` into a record's field: the column's kind becomes the type again. */

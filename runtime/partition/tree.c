@@ -315,6 +315,7 @@ static int open_stage(struct rml_tree *tree, uint32_t stage, struct rml_err *err
         .context = tree,
     };
     tree->by_row |= kind_of(tree, stage)->by_row;
+    tree->wants_clock |= kind_of(tree, stage)->wants_clock;
     int rc = kind_of(tree, stage)->open(&tree->operators[stage], &env, err);
     return rc < 0 ? RML_WRAP(err, rc, "stage %s", tree->options.plan->stages[stage].name) : 0;
 }

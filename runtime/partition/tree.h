@@ -40,7 +40,7 @@ struct rml_tree_run {
 struct rml_tree {
     struct rml_tree_options options;
     _Atomic uint64_t *counts;  // RML_SOURCE_COUNTERS words
-    bool wants_clock;          // some output gives records themselves
+    bool wants_clock;          // some output gives records themselves, or an operator asks
     bool by_row;               // some operator is: see operator.h
     bool checks_partition;     // more than one partition: a record can lie in the wrong one
     uint64_t wanted[RML_COLUMNS_MAX / 64];  // columns that are loaded from records

@@ -48,7 +48,13 @@ struct rml_plan_source {
 
 enum rml_stage_kind { RML_STAGE_FILTER, RML_STAGE_MAP, RML_STAGE_WINDOW };
 
-enum rml_window_kind { RML_WINDOW_TUMBLING, RML_WINDOW_SLIDING, RML_WINDOW_SESSION };
+/* COUNT: tumbling or sliding in the file, with sizes in records. */
+enum rml_window_kind {
+    RML_WINDOW_TUMBLING,
+    RML_WINDOW_SLIDING,
+    RML_WINDOW_SESSION,
+    RML_WINDOW_COUNT
+};
 
 struct rml_plan_window {
     enum rml_window_kind kind;
@@ -61,6 +67,9 @@ struct rml_plan_window {
     int64_t gap_ns;
     int64_t max_ns;          // 0: as long as its records go on
     uint32_t session_limit;  // that one key may have at once
+    /* Count. */
+    uint32_t size_records, every_records;  // tumbling: every == size
+    uint32_t pane_records;                 // gcd(size, every)
 };
 
 struct rml_plan_aggregate {

@@ -1,9 +1,12 @@
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "runtime/plan/reader.h"
 #include "runtime/plan/units.h"
 #include "runtime/time/time.h"
+
+#define RECORDS_MOST 1000000000
 
 /* What a window of some type must, may and cannot have: a letter for each type in the order of
  * enum rml_window_kind: + must, o may, - cannot. */
@@ -12,45 +15,53 @@ static const struct rule {
     const char *name;
     const char *by_kind;
     const char *meaning;     // where it is missing
-    const char *instead[3];  // where it is too much
+    const char *instead[4];  // where it is too much
 } rules[] = {
     {RML_SET_WINDOW_SIZE,
      "size",
-     "++-",
+     "++-+",
      "how much event time a window covers",
-     {NULL, NULL, "a session is as long as its records go on; write  gap"}},
+     {NULL, NULL, "a session is as long as its records go on; write  gap", NULL}},
     {RML_SET_WINDOW_EVERY,
      "every",
-     "-+-",
+     "-+-o",
      "how far the starts of windows lie apart",
-     {"write  type: sliding", NULL, "a session begins with its first record"}},
+     {"write  type: sliding", NULL, "a session begins with its first record", NULL}},
     {RML_SET_WINDOW_OFFSET,
      "offset",
-     "oo-",
+     "oo--",
      NULL,
-     {NULL, NULL, "a session begins with its first record"}},
+     {NULL, NULL, "a session begins with its first record",
+      "it counts from the first record of a key"}},
+    {RML_SET_WINDOW_LATE,
+     "late",
+     "ooo-",
+     NULL,
+     {NULL, NULL, NULL, "it takes records as they arrive, and none is late for it"}},
     {RML_SET_WINDOW_GAP,
      "gap",
-     "--+",
+     "--+-",
      "the silence that ends a session",
-     {"write  type: session", "write  type: session", NULL}},
+     {"write  type: session", "write  type: session", NULL, "write  type: session"}},
     {RML_SET_WINDOW_MAX,
      "max",
-     "--o",
+     "--o-",
      NULL,
-     {"write  type: session", "write  type: session", NULL}},
+     {"write  type: session", "write  type: session", NULL, "write  type: session"}},
     {RML_SET_WINDOW_WINDOW_LIMIT,
      "window_limit",
-     "--o",
+     "--o-",
      NULL,
      {"its windows are bounded by size, late and out_of_order",
-      "its windows are bounded by size, late and out_of_order", NULL}},
+      "its windows are bounded by size, late and out_of_order", NULL,
+      "a key has one window at a time"}},
 };
 
 static const char *const kind_names[] = {
     [RML_WINDOW_TUMBLING] = "tumbling",
     [RML_WINDOW_SLIDING] = "sliding",
     [RML_WINDOW_SESSION] = "session",
+    [RML_WINDOW_COUNT] = "counted",
 };
 
 static bool has_too_much(struct rml_reader *reader, const struct rml_values *values,
@@ -126,6 +137,62 @@ static void read_panes(struct rml_reader *reader, const struct rml_reader_stage 
     check_panes(reader, values, window, out_of_order_ns);
 }
 
+static bool is_in_records(const struct rml_yaml_node *node)
+{
+    int64_t ignored;
+    return node != NULL && node->kind == RML_YAML_SCALAR && node->plain
+           && rml_records_parse(node->text, node->text_length, &ignored) != -EINVAL;
+}
+
+static bool read_records(struct rml_reader *reader, const struct rml_values *values,
+                         enum rml_setting setting, uint32_t *ret_records)
+{
+    const struct rml_yaml_node *node = values->at[setting];
+    int64_t records = 0;
+    int rc = rml_records_parse(node->text, node->text_length, &records);
+    if (rc < 0 || records < 1 || records > RECORDS_MOST) {
+        rml_report_add(reader->report, node->place, NULL,
+                       "%s: %s must lie between 1 and %d records, not %.60s", values->what,
+                       rml_setting_info[setting].key, RECORDS_MOST, node->text);
+        return false;
+    }
+    *ret_records = (uint32_t)records;
+    return true;
+}
+
+static void read_counts(struct rml_reader *reader, const struct rml_values *values,
+                        struct rml_plan_window *window)
+{
+    const struct rml_yaml_node *every = values->at[RML_SET_WINDOW_EVERY];
+    bool good = read_records(reader, values, RML_SET_WINDOW_SIZE, &window->size_records);
+    window->every_records = window->size_records;
+    if (every != NULL)
+        good &= read_records(reader, values, RML_SET_WINDOW_EVERY, &window->every_records);
+    if (!good)
+        return;
+    if (window->every_records > window->size_records) {
+        rml_report_add(reader->report, every->place, "make it at most the size",
+                       "%s: every is more than size: records between would be in no window",
+                       values->what);
+        return;
+    }
+    window->pane_records = (uint32_t)rml_units_gcd(window->size_records, window->every_records);
+}
+
+// Both in event time, or both in records?
+static bool units_agree(struct rml_reader *reader, const struct rml_values *values)
+{
+    const struct rml_yaml_node *every = values->at[RML_SET_WINDOW_EVERY];
+    bool counted = is_in_records(values->at[RML_SET_WINDOW_SIZE]);
+    if (every == NULL || is_in_records(every) == counted)
+        return true;
+    rml_report_add(reader->report, every->place,
+                   counted ? "such as 20 records" : "such as 200ms, 1.5s, 2m, 1h",
+                   "%s: size is %s, so every must be too", values->what,
+                   counted ? "a number of records" : "a duration");
+    return false;
+}
+
 static void read_session(struct rml_reader *reader, const struct rml_values *values,
                          struct rml_plan_window *window)
 {
@@ -172,8 +239,17 @@ void rml_read_shape(struct rml_reader *reader, const struct rml_reader_stage *dr
     if (has_too_much(reader, &values, window->kind)
         || lacks_something(reader, &values, window->kind) || !good)
         return;
-    if (window->kind == RML_WINDOW_SESSION)
+    if (window->kind == RML_WINDOW_SESSION) {
         read_session(reader, &values, window);
-    else
+        return;
+    }
+    if (!units_agree(reader, &values))
+        return;
+    if (!is_in_records(values.at[RML_SET_WINDOW_SIZE])) {
         read_panes(reader, draft, &values, window);
+        return;
+    }
+    window->kind = RML_WINDOW_COUNT;
+    if (!has_too_much(reader, &values, window->kind))
+        read_counts(reader, &values, window);
 }

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "runtime/plan/reader.h"
+#include "runtime/state/pages.h"
 
 bool rml_reader_is_reserved(const char *name)
 {
@@ -85,10 +86,37 @@ static void read_key(struct rml_reader *reader, const struct rml_reader_stage *d
     }
 }
 
+/*
+ * A key's panes of records lie in one page: each has two times, and the states of its aggregates, which
+ * take at most what each would take alone. A histogram has a word for each of its columns.
+ */
+static void check_counted_panes(struct rml_reader *reader, const struct rml_reader_stage *draft,
+                                const struct rml_plan_stage *stage)
+{
+    const struct rml_plan_window *window = &stage->window;
+    if (window->kind != RML_WINDOW_COUNT || window->pane_records == 0)
+        return;
+    uint64_t pane_bytes = 16;
+    for (uint32_t a = 0; a < stage->aggregate_count; a++)
+        pane_bytes += stage->aggregates[a].part == 0
+                          ? reader->functions->list[stage->aggregates[a].function].state_bytes
+                          : 8;
+    uint64_t most = (RML_PAGE_BYTES - 8) / pane_bytes;
+    uint32_t panes = window->size_records / window->pane_records;
+    if (panes > most)
+        rml_report_add(
+            reader->report, draft->values.at[RML_SET_STAGE_WINDOW]->key->place,
+            "choose a size that is a small multiple of every",
+            "%s: a key would have %u panes of %u records, at most %u of these aggregates "
+            "go",
+            draft->values.what, panes, window->pane_records, (unsigned)most);
+}
+
 void rml_read_window(struct rml_reader *reader, const struct rml_reader_stage *draft,
                      struct rml_plan_stage *stage, bool columns_known)
 {
     rml_read_shape(reader, draft, &stage->window);
     read_key(reader, draft, stage, columns_known);
     rml_read_aggregates(reader, draft, stage, columns_known);
+    check_counted_panes(reader, draft, stage);
 }

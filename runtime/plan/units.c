@@ -36,6 +36,20 @@ int rml_integer_parse(const char *text, size_t length, int64_t *ret_value)
     return 0;
 }
 
+int rml_records_parse(const char *text, size_t length, int64_t *ret_records)
+{
+    size_t digits = 0;
+    while (digits < length && text[digits] >= '0' && text[digits] <= '9')
+        digits++;
+    size_t at = digits;
+    while (at < length && text[at] == ' ')
+        at++;
+    const char *unit = length - at == 6 ? "record" : "records";
+    if (length - at != strlen(unit) || memcmp(text + at, unit, length - at) != 0)
+        return -EINVAL;
+    return rml_integer_parse(text, digits, ret_records);
+}
+
 int rml_size_parse(const char *text, size_t length, int64_t *ret_bytes)
 {
     size_t digits = 0;

@@ -16,6 +16,9 @@ int rml_integer_parse(const char *text, size_t length, int64_t *ret_value);
  */
 int rml_size_parse(const char *text, size_t length, int64_t *ret_bytes);
 
+/* A number of records: "100 records", "1 record". -EINVAL: it is none; -ERANGE beyond int64. */
+int rml_records_parse(const char *text, size_t length, int64_t *ret_records);
+
 /* The size in the largest binary unit that divides it: "4GiB", "1000B". */
 void rml_size_print(uint64_t bytes, char text[32]);
 

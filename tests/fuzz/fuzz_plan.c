@@ -29,6 +29,28 @@ static void check_errors(const struct rml_plan_errors *errors)
     fclose(out);
 }
 
+static void check_window(const struct rml_plan_window *window, const struct rml_plan_source *source)
+{
+    switch (window->kind) {
+    case RML_WINDOW_TUMBLING:
+    case RML_WINDOW_SLIDING:
+        RML_CHECK(window->pane_ns > 0 && window->size_ns % window->pane_ns == 0
+                  && window->every_ns % window->pane_ns == 0);
+        RML_CHECK(window->offset_ns >= 0 && window->offset_ns < window->every_ns);
+        RML_CHECK(window->size_ns / window->pane_ns <= RML_PANES_MAX);
+        RML_CHECK(window->every_ns % source->grid_granule_ns == 0);
+        break;
+    case RML_WINDOW_SESSION:
+        RML_CHECK(window->gap_ns > 0 && window->session_limit > 0);
+        RML_CHECK(source->grid_granule_ns == 1);
+        break;
+    case RML_WINDOW_COUNT:
+        RML_CHECK(window->pane_records > 0 && window->size_records % window->pane_records == 0
+                  && window->every_records % window->pane_records == 0);
+        break;
+    }
+}
+
 static void check_stage(const struct rml_plan *plan, uint32_t index)
 {
     const struct rml_plan_stage *stage = &plan->stages[index];
@@ -39,13 +61,8 @@ static void check_stage(const struct rml_plan *plan, uint32_t index)
         RML_CHECK(rml_expr_type(stage->filter) == RML_BOOL);
     if (stage->kind != RML_STAGE_WINDOW)
         return;
-    const struct rml_plan_window *window = &stage->window;
-    RML_CHECK(window->pane_ns > 0 && window->size_ns % window->pane_ns == 0
-              && window->every_ns % window->pane_ns == 0);
-    RML_CHECK(window->offset_ns >= 0 && window->offset_ns < window->every_ns);
-    RML_CHECK(window->size_ns / window->pane_ns <= RML_PANES_MAX);
     const struct rml_plan_source *source = &plan->sources[stage->source];
-    RML_CHECK(window->every_ns % source->grid_granule_ns == 0);
+    check_window(&stage->window, source);
     RML_CHECK(stage->aggregate_count > 0 && stage->key_bytes <= RML_KEY_BYTES_MAX);
     for (uint32_t k = 0; k < stage->key_count; k++)
         RML_CHECK(stage->key_columns[k] < source->frame.column_count);

@@ -151,6 +151,33 @@ static const struct bad {
      "  w: {from: calls, key: model, window: {type: sliding, size: 1s, every: 7ns}, aggregate: "
      "{n: count()}}\n",
      6, 32, 6, "panes of 1ns, at most 4096 go", "small multiple of every"},
+    {STAGES "  w: {from: calls, key: model, window: {type: tumbling, size: 0 records}, aggregate: "
+            "{n: count()}}\n",
+     6, 63, 9, "size must lie between 1 and 1000000000 records, not 0 records", ""},
+    {STAGES "  w: {from: calls, key: model, window: {type: tumbling, size: 5 recrds}, aggregate: "
+            "{n: count()}}\n",
+     6, 63, 8, "size must be a duration", "such as"},
+    {STAGES "  w: {from: calls, key: model, window: {type: sliding, size: 9 records, every: 1s}, "
+            "aggregate: {n: count()}}\n",
+     6, 80, 2, "size is a number of records, so every must be too", "20 records"},
+    {STAGES "  w: {from: calls, key: model, window: {type: sliding, size: 9s, every: 1 record}, "
+            "aggregate: {n: count()}}\n",
+     6, 73, 8, "size is a duration, so every must be too", "such as 200ms"},
+    {STAGES "  w: {from: calls, key: model, window: {type: sliding, size: 9 records, every: 10 "
+            "records}, aggregate: {n: count()}}\n",
+     6, 80, 10, "every is more than size", "at most the size"},
+    {STAGES "  w: {from: calls, key: model, window: {type: tumbling, size: 9 records, every: 1 "
+            "record}, aggregate: {n: count()}}\n",
+     6, 74, 5, "a tumbling window has no every", "sliding"},
+    {STAGES "  w: {from: calls, key: model, window: {type: tumbling, size: 9 records, late: 1s}, "
+            "aggregate: {n: count()}}\n",
+     6, 74, 4, "a counted window has no late", "as they arrive"},
+    {STAGES "  w: {from: calls, key: model, window: {type: tumbling, size: 9 records, offset: 1s}, "
+            "aggregate: {n: count()}}\n",
+     6, 74, 6, "a counted window has no offset", "first record"},
+    {STAGES "  w: {from: calls, key: model, window: {type: sliding, size: 1000 records, every: 1 "
+            "record}, aggregate: {n: count()}}\n",
+     6, 32, 6, "a key would have 1000 panes of 1 records, at most", "small multiple of every"},
     {STAGES "  w: {from: calls, key: model, " WINDOW "}\n", 6, 3, 1, "a window needs aggregates",
      "such"},
     {STAGES "  w: {from: calls, key: modl, " WINDOW ", aggregate: {n: count()}}\n", 6, 25, 4,
