@@ -18,10 +18,10 @@
  * Since a record's own end may be passed before its run ends, rows are judged one by one here, each by
  * the watermark before it.
  *
- * WHEN. One heap of due times serves all keys: a session's is its end until it has fired, and the end
- * of its lateness after that. Records mostly move it to later, which needs nothing: an entry that
- * comes up too early is put back. Where it moves to earlier (a session that had fired is open again)
- * it gets a second entry, and the stamp in the session makes the first one void.
+ * WHEN. A session has an entry among the due times (operators/dues.h): its end until it has fired, and
+ * the end of its lateness after that. Records mostly move it to later, which needs nothing: an entry
+ * that comes up too early is put again. Where it moves to earlier (a session that had fired is open
+ * again) it gets a second entry, and the stamp in the session makes the first one void.
  */
 #include "operators/session.h"
 
@@ -30,6 +30,7 @@
 #include <string.h>
 
 #include "operators/aggregate.h"
+#include "operators/dues.h"
 #include "operators/keyed.h"
 #include "operators/mapped.h"
 #include "operators/window_row.h"
@@ -38,25 +39,20 @@
 #include "runtime/partition/operator.h"
 #include "runtime/time/time.h"
 
-#define NONE 0u  // sessions are numbered from 1
+#define BUCKETS_IN_GAP 32
+#define NONE           0u  // sessions are numbered from 1
 
 struct session {
     int64_t first, last;
     int64_t end_given;  // of the last result, where `results` > 0
-    int64_t due;        // of its entry in the heap
+    int64_t due;        // of its entry among the dues
     uint64_t records;
     uint32_t slot;
     uint32_t next;     // the key's next older session; while free: the next free one
-    uint32_t stamp;    // of its entry in the heap; never the same twice
+    uint32_t stamp;    // of its entry; never the same twice
     uint32_t results;  // given for this start and not retracted
     bool open;         // has not fired, or was reopened
     _Alignas(uint64_t) unsigned char state[];
-};
-
-struct due {
-    int64_t at;
-    uint32_t session;
-    uint32_t stamp;
 };
 
 struct sessions {
@@ -64,11 +60,11 @@ struct sessions {
     struct rml_plan_window spec;
     struct rml_aggregator aggregator;
     struct rml_keyed keyed;
-    struct rml_rows_shape head_shape, session_shape, heap_shape;
+    struct rml_rows_shape head_shape, session_shape;
     struct rml_rows heads;  // by slot: the key's newest session
     struct rml_rows list;   // by number: sessions
-    struct rml_rows heap;   // struct due, the least first
-    uint32_t heap_count, live, fresh, free;
+    uint32_t live, fresh, free;
+    struct rml_dues dues;
     bool released;  // some key may have lost its last use since slots were looked up
 
     // Working room for one run.
@@ -109,60 +105,11 @@ static int64_t due_of(const struct sessions *w, const struct session *s)
     return s->open ? end_of(w, s) : rml_time_add(end_of(w, s), w->spec.late_ns);
 }
 
-/* The heap */
-
-static struct due *heap_at(const struct sessions *w, uint32_t place)
-{
-    return known_row(w, &w->heap, w->heap_shape, place);
-}
-
-static bool is_before(const struct due *a, const struct due *b)
-{
-    return a->at != b->at ? a->at < b->at : a->session < b->session;
-}
-
-// Is there a place for one entry more? Asked before anything changes that will need it.
-static bool heap_has_room(struct sessions *w)
-{
-    return w->heap_count < rml_rows_max(w->heap_shape)
-           && rml_rows_reach(&w->heap, w->env.pages, w->heap_shape, w->heap_count) != NULL;
-}
-
 static void schedule(struct sessions *w, uint32_t number)
 {
     struct session *s = at(w, number);
     s->due = due_of(w, s);
-    const struct due entry = {.at = s->due, .session = number, .stamp = ++s->stamp};
-    uint32_t place = w->heap_count++;
-    while (place > 0) {
-        const struct due *parent = heap_at(w, (place - 1) / 2);
-        if (!is_before(&entry, parent))
-            break;
-        *heap_at(w, place) = *parent;
-        place = (place - 1) / 2;
-    }
-    *heap_at(w, place) = entry;
-}
-
-static struct due pop(struct sessions *w)
-{
-    const struct due least = *heap_at(w, 0);
-    const struct due moved = *heap_at(w, --w->heap_count);
-    uint32_t place = 0;
-    for (;;) {
-        uint32_t child = 2 * place + 1;
-        if (child >= w->heap_count)
-            break;
-        if (child + 1 < w->heap_count && is_before(heap_at(w, child + 1), heap_at(w, child)))
-            child++;
-        if (!is_before(heap_at(w, child), &moved))
-            break;
-        *heap_at(w, place) = *heap_at(w, child);
-        place = child;
-    }
-    if (w->heap_count > 0)
-        *heap_at(w, place) = moved;
-    return least;
+    rml_dues_put(&w->dues, (struct rml_due){.at = s->due, .number = number, .stamp = ++s->stamp});
 }
 
 /* The lists of keys, newest start first */
@@ -196,7 +143,7 @@ static void free_session(struct sessions *w, uint32_t number)
     struct session *s = at(w, number);
     rml_aggregator_release(&w->aggregator, s->state);
     unlink_session(w, number);
-    s->stamp++;  // its entry in the heap is void
+    s->stamp++;  // its entry is void
     s->next = w->free;
     w->free = number;
     w->live--;
@@ -289,20 +236,31 @@ static void come_due(struct sessions *w, uint32_t number)
     free_session(w, number);
 }
 
+// Has the session of an entry come due? One that was put off gets another entry.
+static bool is_due(struct sessions *w, const struct rml_due *due)
+{
+    const struct session *s = at(w, due->number);
+    if (s->stamp != due->stamp)
+        return false;
+    if (due_of(w, s) <= due->at)
+        return true;
+    schedule(w, due->number);
+    return false;
+}
+
 static void advance(struct sessions *w, int64_t watermark)
 {
-    if (w->heap_count == 0 || heap_at(w, 0)->at > watermark)
+    if (w->dues.next > watermark || rml_dues_is_empty(&w->dues))
         return;
     fold(w);
-    while (w->heap_count > 0 && heap_at(w, 0)->at <= watermark) {
-        struct due due = pop(w);
-        struct session *s = at(w, due.session);
-        if (s->stamp != due.stamp)
-            continue;
-        if (due_of(w, s) > due.at)
-            schedule(w, due.session);
-        else
-            come_due(w, due.session);
+    struct rml_due due;
+    while (rml_dues_open(&w->dues, watermark, &due)) {
+        if (is_due(w, &due))
+            rml_dues_keep(&w->dues, due);
+    }
+    while (rml_dues_take(&w->dues, watermark, &due)) {
+        if (is_due(w, &due))
+            come_due(w, due.number);
     }
 }
 
@@ -311,7 +269,7 @@ static void start_anew(struct sessions *w)
 {
     rml_rows_clear(&w->heads, w->env.pages);
     rml_rows_clear(&w->list, w->env.pages);
-    rml_rows_clear(&w->heap, w->env.pages);
+    rml_dues_clear(&w->dues);
     w->fresh = NONE + 1;
     w->free = NONE;
 }
@@ -320,7 +278,7 @@ static void session_advance(struct rml_operator *op, int64_t watermark)
 {
     struct sessions *w = sessions_of(op);
     advance(w, watermark);
-    if (w->heap_count == 0 && w->fresh > NONE + 1)
+    if (rml_dues_is_empty(&w->dues) && w->fresh > NONE + 1)
         start_anew(w);
     rml_count_set(&w->env.counts[RML_STAGE_keys], w->keyed.has_key ? w->keyed.keys.count : 0);
     rml_count_set(&w->env.counts[RML_STAGE_sessions], w->live);
@@ -331,10 +289,9 @@ static void session_advance(struct rml_operator *op, int64_t watermark)
 static int64_t session_deadline(const struct rml_operator *op, int64_t watermark)
 {
     const struct sessions *w = (const void *)op;
-    if (w->heap_count == 0)
+    if (rml_dues_is_empty(&w->dues))
         return RML_TIME_END;
-    int64_t least = heap_at(w, 0)->at;
-    return least > watermark ? least : rml_time_add(watermark, 1);
+    return w->dues.next > watermark ? w->dues.next : rml_time_add(watermark, 1);
 }
 
 /* Records */
@@ -449,7 +406,7 @@ static bool has_room(struct sessions *w)
 static uint32_t place(struct sessions *w, uint32_t slot, int64_t time, int64_t now, bool *ret_late)
 {
     *ret_late = false;
-    if (!has_room(w) || !heap_has_room(w))
+    if (!has_room(w) || !rml_dues_has_room(&w->dues))
         return NONE;
     uint32_t count;
     uint32_t number = find_session(w, slot, time, &count);
@@ -573,7 +530,7 @@ static int session_open(struct rml_operator **ret_operator, const struct rml_ope
         return rc;
     }
     w->head_shape = rml_rows_shape(sizeof(uint32_t));
-    w->heap_shape = rml_rows_shape(sizeof(struct due));
+    rml_dues_init(&w->dues, env->pages, w->spec.gap_ns / BUCKETS_IN_GAP);
     w->session_shape = rml_rows_shape((uint32_t)sizeof(struct session) + w->aggregator.state_bytes);
     rc = rml_keyed_open(&w->keyed, env, err);
     if (rc < 0) {
