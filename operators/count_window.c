@@ -23,7 +23,6 @@
 
 #include "operators/aggregate.h"
 #include "operators/keyed.h"
-#include "operators/mapped.h"
 #include "operators/window_row.h"
 #include "runtime/base/check.h"
 #include "runtime/base/err.h"
@@ -247,11 +246,8 @@ static void count_window_take(struct rml_operator *op, const struct rml_batch *b
         refuse_all_as_late(w, batch, run);
         return;
     }
-    rml_mapped_fill(&w->env, batch);
     uint32_t count;
-    const uint16_t *rows = rml_keyed_choose(&w->keyed, batch, w->rows_chosen, &count);
-    if (count < batch->selected)
-        rml_count(&w->env.counts[RML_STAGE_null_key], batch->selected - count);
+    const uint16_t *rows = rml_keyed_begin(&w->keyed, &w->env, batch, w->rows_chosen, &count);
     w->batch = batch;
     for (uint32_t done = 0; done < count; done += RML_KEYS_BLOCK)
         take_block(w, run, rows + done,

@@ -32,20 +32,14 @@ void rml_dues_clear(struct rml_dues *dues)
     rml_dues_init(dues, dues->pages, dues->width_ns);
 }
 
-static void *known_row(const struct rml_dues *dues, const struct rml_rows *rows,
-                       struct rml_rows_shape shape, uint32_t row)
-{
-    return rml_rows_in_leaf(dues->pages, shape, rml_rows_leaf(rows, dues->pages, shape, row), row);
-}
-
 static struct node *node_at(const struct rml_dues *dues, uint32_t number)
 {
-    return known_row(dues, &dues->nodes, dues->node_shape, number);
+    return rml_rows_known(&dues->nodes, dues->pages, dues->node_shape, number);
 }
 
 static struct rml_due *heap_at(const struct rml_dues *dues, uint32_t place)
 {
-    return known_row(dues, &dues->heap, dues->heap_shape, place);
+    return rml_rows_known(&dues->heap, dues->pages, dues->heap_shape, place);
 }
 
 // Every entry can come into the heap, and from there into a bucket again: there is a place and a node

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "operators/mapped.h"
 #include "runtime/base/err.h"
 #include "runtime/base/hash.h"
 
@@ -56,8 +57,8 @@ static bool has_null(const struct rml_keyed *keyed, const struct rml_batch *batc
     return false;
 }
 
-const uint16_t *rml_keyed_choose(const struct rml_keyed *keyed, const struct rml_batch *batch,
-                                 uint16_t *room, uint32_t *ret_count)
+static const uint16_t *choose(const struct rml_keyed *keyed, const struct rml_batch *batch,
+                              uint16_t *room, uint32_t *ret_count)
 {
     bool nulls = false;
     for (uint32_t k = 0; k < keyed->stage->key_count; k++)
@@ -73,6 +74,28 @@ const uint16_t *rml_keyed_choose(const struct rml_keyed *keyed, const struct rml
     }
     *ret_count = count;
     return room;
+}
+
+const uint16_t *rml_keyed_begin(const struct rml_keyed *keyed, const struct rml_operator_env *env,
+                                const struct rml_batch *batch, uint16_t *room, uint32_t *ret_count)
+{
+    rml_mapped_fill(env, batch);
+    const uint16_t *rows = choose(keyed, batch, room, ret_count);
+    if (*ret_count < batch->selected)
+        rml_count(&env->counts[RML_STAGE_null_key], batch->selected - *ret_count);
+    return rows;
+}
+
+void rml_keyed_pass_late(const struct rml_operator_env *env, const struct rml_batch *batch,
+                         const struct rml_run *run, const uint16_t *rows, uint32_t count)
+{
+    if (count == 0)
+        return;
+    rml_count(&env->counts[RML_STAGE_late], count);
+    struct rml_batch late = *batch;
+    late.select = rows;
+    late.selected = count;
+    env->pass(env->context, env->stage, true, &late, run);
 }
 
 // Up to RML_KEYS_BLOCK keys, one behind the other, and their hashes.

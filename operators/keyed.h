@@ -23,11 +23,16 @@ int rml_keyed_open(struct rml_keyed *keyed, const struct rml_operator_env *env,
 void rml_keyed_close(struct rml_keyed *keyed);  // accepts one of zeros
 
 /*
- * The batch's selected rows that have a key, *ret_count of them: `room` (RML_BATCH_ROWS), or where they
- * stand already.
+ * Begin to take a batch: fill in what the stage's expressions make, and choose the selected rows that
+ * have a key, *ret_count of them, in `room` (RML_BATCH_ROWS) or where they stand already. The others are
+ * counted as null_key.
  */
-const uint16_t *rml_keyed_choose(const struct rml_keyed *keyed, const struct rml_batch *batch,
-                                 uint16_t *room, uint32_t *ret_count);
+const uint16_t *rml_keyed_begin(const struct rml_keyed *keyed, const struct rml_operator_env *env,
+                                const struct rml_batch *batch, uint16_t *room, uint32_t *ret_count);
+
+/* End it: count `count` rows of the batch as late and hand them to the late output. */
+void rml_keyed_pass_late(const struct rml_operator_env *env, const struct rml_batch *batch,
+                         const struct rml_run *run, const uint16_t *rows, uint32_t count);
 
 /* Rows ascend, so they lie side by side when the last is no further from the first than they are many. */
 static inline bool rml_rows_are_adjacent(const uint16_t *rows, uint32_t count)

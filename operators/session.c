@@ -32,7 +32,6 @@
 #include "operators/aggregate.h"
 #include "operators/dues.h"
 #include "operators/keyed.h"
-#include "operators/mapped.h"
 #include "operators/window_row.h"
 #include "runtime/base/check.h"
 #include "runtime/base/err.h"
@@ -82,17 +81,9 @@ static struct sessions *sessions_of(struct rml_operator *op)
     return (void *)op;
 }
 
-// A row that was reached before.
-static void *known_row(const struct sessions *w, const struct rml_rows *rows,
-                       struct rml_rows_shape shape, uint32_t row)
-{
-    return rml_rows_in_leaf(w->env.pages, shape, rml_rows_leaf(rows, w->env.pages, shape, row),
-                            row);
-}
-
 static struct session *at(const struct sessions *w, uint32_t number)
 {
-    return known_row(w, &w->list, w->session_shape, number);
+    return rml_rows_known(&w->list, w->env.pages, w->session_shape, number);
 }
 
 static int64_t end_of(const struct sessions *w, const struct session *s)
@@ -116,7 +107,7 @@ static void schedule(struct sessions *w, uint32_t number)
 
 static uint32_t *head_of(const struct sessions *w, uint32_t slot)
 {
-    return known_row(w, &w->heads, w->head_shape, slot);
+    return rml_rows_known(&w->heads, w->env.pages, w->head_shape, slot);
 }
 
 static void unlink_session(struct sessions *w, uint32_t number)
@@ -483,24 +474,15 @@ static void session_take(struct rml_operator *op, const struct rml_batch *batch,
     struct sessions *w = sessions_of(op);
     RML_CHECK(run->judge != NULL);
     rml_count(&w->env.counts[RML_STAGE_in], batch->selected);
-    rml_mapped_fill(&w->env, batch);
     uint32_t count;
-    const uint16_t *rows = rml_keyed_choose(&w->keyed, batch, w->rows, &count);
-    if (count < batch->selected)
-        rml_count(&w->env.counts[RML_STAGE_null_key], batch->selected - count);
+    const uint16_t *rows = rml_keyed_begin(&w->keyed, &w->env, batch, w->rows, &count);
     w->batch = batch;
     w->late_count = 0;
     for (uint32_t done = 0; done < count; done += RML_KEYS_BLOCK)
         take_block(w, run, rows + done,
                    count - done < RML_KEYS_BLOCK ? count - done : RML_KEYS_BLOCK);
     fold(w);
-    if (w->late_count == 0)
-        return;
-    rml_count(&w->env.counts[RML_STAGE_late], w->late_count);
-    struct rml_batch late = *batch;
-    late.select = w->late;
-    late.selected = w->late_count;
-    w->env.pass(w->env.context, w->env.stage, true, &late, run);
+    rml_keyed_pass_late(&w->env, batch, run, w->late, w->late_count);
 }
 
 /* Setting up */

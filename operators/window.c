@@ -24,7 +24,6 @@
 
 #include "operators/aggregate.h"
 #include "operators/keyed.h"
-#include "operators/mapped.h"
 #include "operators/panes.h"
 #include "operators/stacks.h"
 #include "operators/window_row.h"
@@ -528,12 +527,8 @@ static void window_take(struct rml_operator *op, const struct rml_batch *batch,
 {
     struct window *w = window_of(op);
     rml_count(&w->env.counts[RML_STAGE_in], batch->selected);
-    if (w->stage->mapped_count > 0)
-        rml_mapped_fill(&w->env, batch);
     uint32_t count;
-    const uint16_t *rows = rml_keyed_choose(&w->keyed, batch, w->rows, &count);
-    if (count < batch->selected)
-        rml_count(&w->env.counts[RML_STAGE_null_key], batch->selected - count);
+    const uint16_t *rows = rml_keyed_begin(&w->keyed, &w->env, batch, w->rows, &count);
     if (count == 0)
         return;
 
@@ -546,13 +541,7 @@ static void window_take(struct rml_operator *op, const struct rml_batch *batch,
     }
     w->late_count = 0;
     take_in_order(w, batch, run, &bounds, rows, count);
-    if (w->late_count == 0)
-        return;
-    rml_count(&w->env.counts[RML_STAGE_late], w->late_count);
-    struct rml_batch late = *batch;
-    late.select = w->late;
-    late.selected = w->late_count;
-    w->env.pass(w->env.context, w->env.stage, true, &late, run);
+    rml_keyed_pass_late(&w->env, batch, run, w->late, w->late_count);
 }
 
 /* Setting up */

@@ -47,7 +47,7 @@ void rml_balance_fill(struct rml_balance *balance, const struct rml_board_totals
         memcpy(balance->stages[i].counts, totals->stage[i], sizeof totals->stage[i]);
 }
 
-bool rml_balance_source_holds(const struct rml_balance_source *source)
+static bool source_holds(const struct rml_balance_source *source)
 {
     const uint64_t *counts = source->counts;
     if (source->from_file && source->lines != source->malformed_lines + source->published)
@@ -67,7 +67,7 @@ static uint64_t let_out(const struct rml_balance *balance, const struct rml_bala
         .counts[stage->from_late ? RML_STAGE_late : RML_STAGE_passed];
 }
 
-bool rml_balance_stage_holds(const struct rml_balance *balance, uint32_t index)
+static bool stage_holds(const struct rml_balance *balance, uint32_t index)
 {
     const struct rml_balance_stage *stage = &balance->stages[index];
     uint64_t doors = 0;
@@ -81,9 +81,9 @@ bool rml_balance_holds(const struct rml_balance *balance)
 {
     bool holds = true;
     for (uint32_t i = 0; i < balance->source_count; i++)
-        holds = holds && rml_balance_source_holds(&balance->sources[i]);
+        holds = holds && source_holds(&balance->sources[i]);
     for (uint32_t i = 0; i < balance->stage_count; i++)
-        holds = holds && rml_balance_stage_holds(balance, i);
+        holds = holds && stage_holds(balance, i);
     return holds;
 }
 
@@ -108,7 +108,7 @@ static void print_source(const struct rml_balance *balance, uint32_t index, FILE
                 source->published - source->counts[RML_SOURCE_taken]);
     if (source->dropped > 0)
         fprintf(out, "; dropped for want of room %" PRIu64, source->dropped);
-    fprintf(out, "%s\n", verdict(balance, rml_balance_source_holds(source)));
+    fprintf(out, "%s\n", verdict(balance, source_holds(source)));
 }
 
 static void print_stage(const struct rml_balance *balance, uint32_t index, FILE *out)
@@ -122,7 +122,7 @@ static void print_stage(const struct rml_balance *balance, uint32_t index, FILE 
         fprintf(out, "%s %s %" PRIu64, sign, rml_stage_counter_info[c].name, stage->counts[c]);
         sign = " +";
     }
-    fprintf(out, "%s\n", verdict(balance, rml_balance_stage_holds(balance, index)));
+    fprintf(out, "%s\n", verdict(balance, stage_holds(balance, index)));
 }
 
 void rml_balance_print(const struct rml_balance *balance, FILE *out)
@@ -150,7 +150,7 @@ static void json_source(const struct rml_balance_source *source, struct rml_json
     rml_json_unsigned(json, "taken", source->counts[RML_SOURCE_taken]);
     rml_json_unsigned(json, "delivered", source->counts[RML_SOURCE_delivered]);
     rml_json_unsigned(json, "malformed", source->counts[RML_SOURCE_malformed]);
-    rml_json_bool(json, "adds_up", rml_balance_source_holds(source));
+    rml_json_bool(json, "adds_up", source_holds(source));
     rml_json_close(json, '}');
 }
 
@@ -167,7 +167,7 @@ static void json_stage(const struct rml_balance *balance, uint32_t index, struct
     }
     rml_json_close(json, '}');
     rml_json_unsigned(json, "rows_out", stage->counts[RML_STAGE_rows_out]);
-    rml_json_bool(json, "adds_up", rml_balance_stage_holds(balance, index));
+    rml_json_bool(json, "adds_up", stage_holds(balance, index));
     rml_json_close(json, '}');
 }
 

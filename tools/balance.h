@@ -54,8 +54,6 @@ void rml_balance_init_board(struct rml_balance *balance, const struct rml_board 
 /* Take an engine's counts. */
 void rml_balance_fill(struct rml_balance *balance, const struct rml_board_totals *totals);
 
-bool rml_balance_source_holds(const struct rml_balance_source *source);
-bool rml_balance_stage_holds(const struct rml_balance *balance, uint32_t stage);
 bool rml_balance_holds(const struct rml_balance *balance);
 
 /* A line for each source and stage, and whether all adds up; the JSON as members of an object that the

@@ -58,6 +58,13 @@ static inline void *rml_rows_look(const struct rml_rows *rows, const struct rml_
     return rml_rows_in_leaf(pages, shape, rml_rows_leaf(rows, pages, shape, row), row);
 }
 
+/* A row that was reached before. */
+static inline void *rml_rows_known(const struct rml_rows *rows, const struct rml_pages *pages,
+                                   struct rml_rows_shape shape, uint32_t row)
+{
+    return rml_rows_in_leaf(pages, shape, rml_rows_leaf(rows, pages, shape, row), row);
+}
+
 /* The row, or NULL when its leaf does not exist. */
 static inline void *rml_rows_find(const struct rml_rows *rows, const struct rml_pages *pages,
                                   struct rml_rows_shape shape, uint32_t row)
