@@ -72,18 +72,25 @@ static enum rml_type type_range(enum rml_type argument)
     return rml_type_info[argument].kind == RML_KIND_FLOAT ? RML_F64 : RML_U64;
 }
 
-// By itself, for people who ask; what aggregates share is not seen here.
+// By itself; what aggregates share is not seen here.
+#define HOLDS_VALUE(needs) (((needs) & (FOLD_FIRST | FOLD_LAST)) != 0)
 #define STATE_BYTES(needs)         \
  ((needs) == 0               ? 0u  \
   : (needs) >= FOLD_QUANTILE ? 80u \
+  : HOLDS_VALUE(needs)       ? 16u \
   : (needs) >= FOLD_MOMENTS  ? 32u \
   : (needs)&FOLD_SUM         ? 24u \
                              : 16u)
 
 static const struct rml_function functions[FUNCTIONS] = {
 #define RML_AGGREGATE(NAME, name, argument, parameters, type, needs, nullable, sentence) \
- {#name,      RML_ARGUMENT_##argument, RML_PARAMETERS_##parameters,                      \
-  nullable,   STATE_BYTES(needs),      sentence,                                         \
+ {#name,                                                                                 \
+  RML_ARGUMENT_##argument,                                                               \
+  RML_PARAMETERS_##parameters,                                                           \
+  nullable,                                                                              \
+  STATE_BYTES(needs),                                                                    \
+  HOLDS_VALUE(needs),                                                                    \
+  sentence,                                                                              \
   type_##type},
 #include "operators/aggregate.def"
 #undef RML_AGGREGATE
@@ -575,10 +582,10 @@ static bool range_result(const struct rml_fold *fold, const unsigned char *at, v
     return true;
 }
 
-static bool end_result(const unsigned char *at, void *cell)
+static bool end_result(const struct rml_fold *fold, const unsigned char *at, void *cell)
 {
     const struct rml_end *end = rml_fold_own_words(at);
-    memcpy(cell, &end->cell, sizeof end->cell);
+    memcpy(cell, end->value, fold->cell_bytes);
     return true;
 }
 
@@ -620,7 +627,7 @@ static bool result_of_some(enum function function, const struct rml_fold *fold,
                && store_number(number, cell);
     case FUNCTION_FIRST:
     case FUNCTION_LAST:
-        return end_result(at, cell);
+        return end_result(fold, at, cell);
     case FUNCTION_EWMA:
         return rml_decay_mean(rml_fold_own_words(at), &number) && store_number(number, cell);
     case FUNCTION_COUNT:

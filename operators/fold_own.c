@@ -17,7 +17,7 @@ uint32_t rml_fold_own_bytes(const struct rml_fold *fold)
         return WORD + (uint32_t)sizeof(struct rml_moments);
     case RML_FOLD_FIRST:
     case RML_FOLD_LAST:
-        return WORD + (uint32_t)sizeof(struct rml_end);
+        return WORD + rml_end_bytes(fold->cell_bytes);
     case RML_FOLD_DECAY:
         return WORD + (uint32_t)sizeof(struct rml_decay);
     case RML_FOLD_HISTOGRAM:
@@ -94,17 +94,11 @@ static uint64_t add_histogram(const struct rml_fold *fold, const struct rml_fold
     return skipped;
 }
 
-// A cell of a column of words or of bools, as bits.
-static inline uint64_t cell_at(const struct rml_fold *fold, const struct rml_fold_walk *walk,
-                               uint32_t row)
+// Cells have `bytes` bytes, which the compiler knows where it matters.
+__attribute__((always_inline)) static inline uint64_t
+add_ends(const struct rml_fold *fold, const struct rml_fold_walk *walk, uint32_t bytes)
 {
-    const uint8_t *bools = walk->data;
-    const uint64_t *words = walk->data;
-    return fold->kind == RML_KIND_BOOL ? bools[row] : words[row];
-}
-
-static uint64_t add_end(const struct rml_fold *fold, const struct rml_fold_walk *walk)
-{
+    const unsigned char *cells = walk->data;
     uint64_t skipped = 0;
     for (uint32_t i = 0; i < walk->count; i++) {
         uint32_t row = walk->rows[i];
@@ -116,13 +110,19 @@ static uint64_t add_end(const struct rml_fold *fold, const struct rml_fold_walk 
         }
         unsigned char *at = state_at(fold, walk, i);
         bool any = count_value(at) > 0;
-        uint64_t cell = cell_at(fold, walk, row);
+        const unsigned char *cell = cells + (size_t)row * bytes;
         if (fold->needs == RML_FOLD_FIRST)
-            rml_end_first((void *)(at + WORD), any, walk->time[row], cell);
+            rml_end_first((void *)(at + WORD), any, walk->time[row], cell, bytes);
         else
-            rml_end_last((void *)(at + WORD), any, walk->time[row], cell);
+            rml_end_last((void *)(at + WORD), any, walk->time[row], cell, bytes);
     }
     return skipped;
+}
+
+static uint64_t add_end(const struct rml_fold *fold, const struct rml_fold_walk *walk)
+{
+    return fold->cell_bytes == WORD ? add_ends(fold, walk, WORD)
+                                    : add_ends(fold, walk, fold->cell_bytes);
 }
 
 uint64_t rml_fold_own_add(const struct rml_fold *fold, const struct rml_fold_walk *walk)
@@ -157,9 +157,9 @@ static void merge_end(const struct rml_fold *fold, unsigned char *into, const un
     memcpy(&values, into, sizeof values);
     const struct rml_end *end = rml_fold_own_words(from);
     if (fold->needs == RML_FOLD_FIRST)
-        rml_end_first((void *)(into + WORD), values > 0, end->time, end->cell);
+        rml_end_first((void *)(into + WORD), values > 0, end->time, end->value, fold->cell_bytes);
     else
-        rml_end_last((void *)(into + WORD), values > 0, end->time, end->cell);
+        rml_end_last((void *)(into + WORD), values > 0, end->time, end->value, fold->cell_bytes);
 }
 
 void rml_fold_own_merge(const struct rml_fold *fold, unsigned char *into, const unsigned char *from)

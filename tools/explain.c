@@ -26,18 +26,6 @@ uint64_t rml_explain_panes(const struct rml_plan *plan, const struct rml_plan_st
     return (uint64_t)(open_ns / window->pane_ns) + 1 + (open_ns % window->pane_ns != 0);
 }
 
-/* The pane's own header is two words. A histogram has a word for each of its columns. */
-uint64_t rml_explain_pane_bytes(const struct rml_plan_stage *stage,
-                                const struct rml_functions *functions)
-{
-    uint64_t bytes = 16;
-    for (uint32_t a = 0; a < stage->aggregate_count; a++)
-        bytes += stage->aggregates[a].part == 0
-                     ? functions->list[stage->aggregates[a].function].state_bytes
-                     : 8;
-    return bytes;
-}
-
 static void argument(const struct rml_plan *plan, const struct rml_plan_stage *stage,
                      const struct rml_plan_aggregate *aggregate, char *text, size_t bytes)
 {

@@ -18,10 +18,6 @@ uint64_t rml_explain_lane_bytes(const struct rml_plan *plan, const struct rml_pl
 /* Panes of a key that can be open at once. */
 uint64_t rml_explain_panes(const struct rml_plan *plan, const struct rml_plan_stage *stage);
 
-/* About how many bytes of state one pane of one key takes; sketches may grow beyond. */
-uint64_t rml_explain_pane_bytes(const struct rml_plan_stage *stage,
-                                const struct rml_functions *functions);
-
 /* The argument of an aggregate as the file means it: a column's name or an expression; may be "". */
 void rml_explain_argument(const struct rml_plan *plan, const struct rml_plan_stage *stage,
                           const struct rml_plan_aggregate *aggregate, char *text, size_t bytes);

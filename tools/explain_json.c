@@ -80,7 +80,7 @@ static void put_window(struct rml_json *json, const struct rml_plan *plan,
                       plan->sources[stage->source].frame.columns[stage->key_columns[k]].name);
     rml_json_close(json, ']');
     rml_json_unsigned(json, "key_bytes", stage->key_bytes);
-    rml_json_unsigned(json, "pane_bytes_about", rml_explain_pane_bytes(stage, functions));
+    rml_json_unsigned(json, "pane_bytes_about", rml_plan_pane_bytes(stage));
     rml_json_open(json, "aggregate", '[');
     for (uint32_t a = 0; a < stage->aggregate_count; a++) {
         const struct rml_plan_aggregate *aggregate = &stage->aggregates[a];

@@ -165,7 +165,7 @@ static void show_window(const struct rml_plan *plan, const struct rml_plan_stage
         fprintf(out, "panes of %s, %" PRIu64 " open at once", duration(window->pane_ns, text),
                 rml_explain_panes(plan, stage));
     fprintf(out, "; state about %s a key and %s, %u bytes of key\n",
-            about(rml_explain_pane_bytes(stage, functions), text), session ? "session" : "pane",
+            about(rml_plan_pane_bytes(stage), text), session ? "session" : "pane",
             stage->key_bytes);
     indent(out, depth);
     fprintf(out, "a result row has %u bytes\n", stage->output.record_bytes);

@@ -13,7 +13,6 @@ enum rml_function_argument {
     RML_ARGUMENT_NONE,    // count()
     RML_ARGUMENT_NUMBER,  // sum(x)
     RML_ARGUMENT_BOOL,    // count_if(failed)
-    RML_ARGUMENT_WORD,    // first(x): all but strings
     RML_ARGUMENT_ANY,     // distinct(x)
 };
 
@@ -38,7 +37,8 @@ struct rml_function {
     enum rml_function_argument argument;
     enum rml_function_parameters parameters;
     bool nullable;         // an aggregate of nothing is null
-    uint32_t state_bytes;  // of one key and pane, to begin with
+    uint32_t state_bytes;  // of one key and pane, to begin with, ...
+    bool holds_value;      // ... and a value of the argument's more
     const char *sentence;  // for help and `explain`
     /* The type of the result, given the type of the argument (ignored where there is none). */
     enum rml_type (*type)(enum rml_type argument);

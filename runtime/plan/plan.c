@@ -168,6 +168,14 @@ void rml_plan_errors_fini(struct rml_plan_errors *errors)
     *errors = (struct rml_plan_errors){0};
 }
 
+uint64_t rml_plan_pane_bytes(const struct rml_plan_stage *stage)
+{
+    uint64_t bytes = 16;  // the pane's own two words
+    for (uint32_t a = 0; a < stage->aggregate_count; a++)
+        bytes += stage->aggregates[a].state_bytes;
+    return bytes;
+}
+
 uint32_t rml_plan_source_find(const struct rml_plan *plan, const char *name)
 {
     for (uint32_t i = 0; i < plan->source_count; i++)

@@ -78,7 +78,8 @@ struct rml_plan_aggregate {
     uint32_t column;              // frame column of the argument; RML_FIELD_ABSENT: none (count())
     enum rml_type type;           // of the result
     bool nullable;
-    uint32_t part;  // of a function with several result columns, from 0
+    uint32_t part;         // of a function with several result columns, from 0
+    uint32_t state_bytes;  // of one key and pane, to begin with, if it shares nothing with others
     uint32_t parameter_count;
     const double *parameters;     // as enum rml_function_parameters says
     const char *parameters_text;  // as written; NULL: none
@@ -226,6 +227,10 @@ int rml_plan_parse(const char *text, size_t length, const char *path,
                    struct rml_plan_errors *errors, struct rml_err *err);
 void rml_plan_close(struct rml_plan *plan);
 void rml_plan_errors_fini(struct rml_plan_errors *errors);
+
+/* About how many bytes of state one pane of one key takes in a window stage, and at most, but for sketches
+ * that grow. */
+uint64_t rml_plan_pane_bytes(const struct rml_plan_stage *stage);
 
 /* The index of a source / stage, or UINT32_MAX. */
 uint32_t rml_plan_source_find(const struct rml_plan *plan, const char *name);

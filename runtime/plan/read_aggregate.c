@@ -113,14 +113,13 @@ static bool argument_fits(enum rml_function_argument wanted, enum rml_type type)
 {
     if (wanted == RML_ARGUMENT_ANY)
         return true;
-    if (wanted == RML_ARGUMENT_WORD)
-        return rml_type_info[type].kind != RML_KIND_STR;
     return wanted == RML_ARGUMENT_BOOL ? type == RML_BOOL : rml_type_is_number(type);
 }
 
 static const char *const argument_words[] = {
-    [RML_ARGUMENT_NONE] = "nothing", [RML_ARGUMENT_NUMBER] = "a number",
-    [RML_ARGUMENT_BOOL] = "a bool",  [RML_ARGUMENT_WORD] = "anything but a string",
+    [RML_ARGUMENT_NONE] = "nothing",
+    [RML_ARGUMENT_NUMBER] = "a number",
+    [RML_ARGUMENT_BOOL] = "a bool",
     [RML_ARGUMENT_ANY] = "anything",
 };
 
@@ -162,6 +161,9 @@ static bool read_argument(struct aggregates *all, const struct rml_yaml_node *no
     }
     aggregate->type = function->type(type);
     aggregate->nullable = function->nullable;
+    aggregate->state_bytes = function->state_bytes;
+    if (function->holds_value)
+        aggregate->state_bytes += (rml_type_info[type].cell_bytes + 7) / 8 * 8;
     return true;
 }
 
@@ -216,6 +218,7 @@ static bool add_part(struct aggregates *all, const struct rml_yaml_node *node,
     }
     bool good = add_column(all, node, aggregate);
     aggregate->part++;
+    aggregate->state_bytes = 8;  // of a further part: a histogram's word
     return good;
 }
 

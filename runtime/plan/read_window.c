@@ -86,22 +86,14 @@ static void read_key(struct rml_reader *reader, const struct rml_reader_stage *d
     }
 }
 
-/*
- * A key's panes of records lie in one page: each has two times, and the states of its aggregates, which
- * take at most what each would take alone. A histogram has a word for each of its columns.
- */
+/* A key's panes of records lie in one page: each has two times, and the states of its aggregates. */
 static void check_counted_panes(struct rml_reader *reader, const struct rml_reader_stage *draft,
                                 const struct rml_plan_stage *stage)
 {
     const struct rml_plan_window *window = &stage->window;
     if (window->kind != RML_WINDOW_COUNT || window->pane_records == 0)
         return;
-    uint64_t pane_bytes = 16;
-    for (uint32_t a = 0; a < stage->aggregate_count; a++)
-        pane_bytes += stage->aggregates[a].part == 0
-                          ? reader->functions->list[stage->aggregates[a].function].state_bytes
-                          : 8;
-    uint64_t most = (RML_PAGE_BYTES - 8) / pane_bytes;
+    uint64_t most = (RML_PAGE_BYTES - 8) / rml_plan_pane_bytes(stage);
     uint32_t panes = window->size_records / window->pane_records;
     if (panes > most)
         rml_report_add(

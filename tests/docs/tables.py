@@ -107,7 +107,7 @@ def aggregates():
     for name, argument, parameters, type_, nullable, sentence in re.findall(
             r'^RML_AGGREGATE\(\w+, (\w+), (\w+), (\w+), (\w+), [^,]+, (\w+),\s*"((?:[^"\\]|\\.|"\s+")*)"\)', text,
             re.M):
-        takes = {"NONE": "nothing", "BOOL": "a bool", "NUMBER": "a number", "WORD": "anything but a string",
+        takes = {"NONE": "nothing", "BOOL": "a bool", "NUMBER": "a number",
                  "ANY": "anything"}[argument]
         takes += {"NONE": "", "SPAN": ", a duration", "COUNT": ", a number from 1 to 10", "BOUNDS": ", bounds that rise",
                   "QUANTILE": ", a number from 0 to 1, if need be `exact` or an accuracy such as `0.5%`"}[parameters]

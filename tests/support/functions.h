@@ -19,21 +19,33 @@ static enum rml_type plan_type_f64(enum rml_type argument)
     return RML_F64;
 }
 
+static enum rml_type plan_type_argument(enum rml_type argument)
+{
+    return argument;
+}
+
 static inline const struct rml_functions *plan_functions(void)
 {
     static const struct rml_function list[] = {
-        {"count", RML_ARGUMENT_NONE, RML_PARAMETERS_NONE, false, 16, "Records.", plan_type_u64},
-        {"count_if", RML_ARGUMENT_BOOL, RML_PARAMETERS_NONE, false, 16,
+        {"count", RML_ARGUMENT_NONE, RML_PARAMETERS_NONE, false, 16, false, "Records.",
+         plan_type_u64},
+        {"count_if", RML_ARGUMENT_BOOL, RML_PARAMETERS_NONE, false, 16, false,
          "Records for which it is true.", plan_type_u64},
-        {"sum", RML_ARGUMENT_NUMBER, RML_PARAMETERS_NONE, true, 16, "The sum.", plan_type_f64},
-        {"avg", RML_ARGUMENT_NUMBER, RML_PARAMETERS_NONE, true, 16, "The mean.", plan_type_f64},
-        {"first", RML_ARGUMENT_WORD, RML_PARAMETERS_NONE, true, 16, "The first.", plan_type_f64},
-        {"ewma", RML_ARGUMENT_NUMBER, RML_PARAMETERS_SPAN, true, 16, "It fades.", plan_type_f64},
-        {"quantile", RML_ARGUMENT_NUMBER, RML_PARAMETERS_QUANTILE, true, 16, "A quantile.",
+        {"sum", RML_ARGUMENT_NUMBER, RML_PARAMETERS_NONE, true, 16, false, "The sum.",
          plan_type_f64},
-        {"top", RML_ARGUMENT_ANY, RML_PARAMETERS_COUNT, true, 16, "The first.", plan_type_f64},
-        {"distinct", RML_ARGUMENT_ANY, RML_PARAMETERS_NONE, false, 16, "How many.", plan_type_u64},
-        {"histogram", RML_ARGUMENT_NUMBER, RML_PARAMETERS_BOUNDS, false, 16, "Counts.",
+        {"avg", RML_ARGUMENT_NUMBER, RML_PARAMETERS_NONE, true, 16, false, "The mean.",
+         plan_type_f64},
+        {"first", RML_ARGUMENT_ANY, RML_PARAMETERS_NONE, true, 16, true, "The first.",
+         plan_type_argument},
+        {"ewma", RML_ARGUMENT_NUMBER, RML_PARAMETERS_SPAN, true, 16, false, "It fades.",
+         plan_type_f64},
+        {"quantile", RML_ARGUMENT_NUMBER, RML_PARAMETERS_QUANTILE, true, 16, false, "A quantile.",
+         plan_type_f64},
+        {"top", RML_ARGUMENT_ANY, RML_PARAMETERS_COUNT, true, 16, false, "The first.",
+         plan_type_f64},
+        {"distinct", RML_ARGUMENT_ANY, RML_PARAMETERS_NONE, false, 16, false, "How many.",
+         plan_type_u64},
+        {"histogram", RML_ARGUMENT_NUMBER, RML_PARAMETERS_BOUNDS, false, 16, false, "Counts.",
          plan_type_u64},
     };
     static const struct rml_functions functions = {sizeof list / sizeof list[0], list};

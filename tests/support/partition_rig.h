@@ -23,13 +23,15 @@
 #define RIG_RECORDS    400
 #define RIG_PARTITIONS 4
 
-static const char rig_schema[] = "schema: {event: {ts: time_ns, key: u64, n: i64, x: f64}}\n";
+static const char rig_schema[] =
+    "schema: {event: {ts: time_ns, key: u64, n: i64, x: f64, tag: str16}}\n";
 
 struct rig_record {
     int64_t ts;
     uint64_t key;
     int64_t n;
     double x;
+    char tag[16];  // says n, see rig_tag_says
 };
 
 static uint64_t rig_seed;
@@ -60,7 +62,16 @@ static inline void rig_draw_records(struct rig_record *records)
             .n = (int64_t)draw(1000) - 500,
             .x = draw(9) == 0 ? __builtin_nan("") : ((double)draw(4096) - 2048) / 16,
         };
+        snprintf(records[i].tag, sizeof records[i].tag, "n = %d", (int)records[i].n);
     }
+}
+
+/* Is that the tag of a record with this n? */
+static inline bool rig_tag_says(const char tag[16], int64_t n)
+{
+    char text[16] = {0};
+    snprintf(text, sizeof text, "n = %d", (int)n);
+    return memcmp(tag, text, sizeof text) == 0;
 }
 
 /* RML_SEED names one case; else there are so many. */

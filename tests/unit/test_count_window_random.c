@@ -20,6 +20,7 @@ struct result {
     uint64_t key, count;
     uint32_t revision;
     int64_t sum_n, max_n, first_n, last_n;
+    char first_tag[16], last_tag[16];  // the engine's alone: of the same records
     double sum_x, median_n;
 };
 
@@ -99,28 +100,31 @@ static void collect(void *context, const struct rml_schema *schema,
     rig_read_field(schema, row->record, "sum_x", &r->sum_x, 8);
     rig_read_field(schema, row->record, "first_n", &r->first_n, 8);
     rig_read_field(schema, row->record, "last_n", &r->last_n, 8);
+    rig_read_field(schema, row->record, "first_tag", r->first_tag, 16);
+    rig_read_field(schema, row->record, "last_tag", r->last_tag, 16);
     rig_read_field(schema, row->record, "exact_n", &r->median_n, 8);
 }
 
 static void engine(const struct rig_record *records, const struct settings *s, struct results *out,
                    uint64_t counts[RML_STAGE_COUNTERS])
 {
-    char text[1024], window[96];
+    char text[2048], window[96];
     snprintf(window, sizeof window,
              s->every == s->size ? "{type: tumbling, size: %u records}"
                                  : "{type: sliding, size: %u records, every: %u records}",
              s->size, s->every);
-    snprintf(text, sizeof text,
-             "version: 1\npipeline: random\n%s"
-             "runtime: {workers: 1, partitions: %u, state_limit: 64MiB, max_keys: %u}\n"
-             "sources: {in: {schema: event, event_time: ts, partition_by: [key]}}\n"
-             "stages:\n"
-             "  w:\n"
-             "    from: in\n    key: key\n    window: %s\n"
-             "    aggregate: {n: count(), sum_n: sum(n), max_n: max(n), sum_x: sum(x), first_n: "
-             "first(n), last_n: last(n), exact_n: 'quantile(n, 0.5, exact)'}\n"
-             "sinks: {out: {from: w, type: ring}}\n",
-             rig_schema, s->partitions, s->keys_max, window);
+    snprintf(
+        text, sizeof text,
+        "version: 1\npipeline: random\n%s"
+        "runtime: {workers: 1, partitions: %u, state_limit: 64MiB, max_keys: %u}\n"
+        "sources: {in: {schema: event, event_time: ts, partition_by: [key]}}\n"
+        "stages:\n"
+        "  w:\n"
+        "    from: in\n    key: key\n    window: %s\n"
+        "    aggregate: {n: count(), sum_n: sum(n), max_n: max(n), sum_x: sum(x), first_n: "
+        "first(n), last_n: last(n), first_tag: first(tag), last_tag: last(tag), exact_n: 'quantile(n, 0.5, exact)'}\n"
+        "sinks: {out: {from: w, type: ring}}\n",
+        rig_schema, s->partitions, s->keys_max, window);
     out->count = 0;
     rig_run(text, records, collect, out, counts);
 }
@@ -141,7 +145,8 @@ static bool same(const struct result *a, const struct result *b)
     return a->fire == b->fire && a->start == b->start && a->end == b->end && a->key == b->key
            && a->revision == b->revision && a->count == b->count && a->sum_n == b->sum_n
            && a->max_n == b->max_n && a->sum_x == b->sum_x && a->first_n == b->first_n
-           && a->last_n == b->last_n && a->median_n == b->median_n;
+           && a->last_n == b->last_n && rig_tag_says(a->first_tag, b->first_n)
+           && rig_tag_says(a->last_tag, b->last_n) && a->median_n == b->median_n;
 }
 
 // A stable sort by key, as both lists keep each key's own order.

@@ -84,13 +84,14 @@ static void ends_go_by_time_and_ties_by_arrival(void **state)
     (void)state;
     uint64_t seed = rml_test_seed();
     for (uint32_t c = 0; c < 200; c++) {
-        struct rml_end first = {0}, last = {0};
+        uint64_t first[3] = {0}, last[3] = {0};  // an end is a time and a value
         uint32_t count = 1 + (uint32_t)(rml_test_random(&seed) % 30), least = 0, greatest = 0;
         int64_t times[30];
         for (uint32_t i = 0; i < count; i++) {
             times[i] = (int64_t)(rml_test_random(&seed) % 10) - 5;
-            rml_end_first(&first, i > 0, times[i], i);
-            rml_end_last(&last, i > 0, times[i], i);
+            const uint32_t value[2] = {i, ~i};
+            rml_end_first((void *)first, i > 0, times[i], value, sizeof value);
+            rml_end_last((void *)last, i > 0, times[i], value, sizeof value);
         }
         for (uint32_t i = 1; i < count; i++)
             least = times[i] < times[least] ? i : least;
@@ -98,8 +99,10 @@ static void ends_go_by_time_and_ties_by_arrival(void **state)
             greatest = times[i] > times[greatest] || (i > greatest && times[i] == times[greatest])
                            ? i
                            : greatest;
-        assert_int_equal(first.cell, least);
-        assert_int_equal(last.cell, greatest);
+        const uint32_t expected[2][2] = {{least, ~least}, {greatest, ~greatest}};
+        assert_int_equal(rml_end_bytes(sizeof expected[0]), 16);
+        assert_memory_equal(&first[1], expected[0], sizeof expected[0]);
+        assert_memory_equal(&last[1], expected[1], sizeof expected[1]);
     }
 }
 

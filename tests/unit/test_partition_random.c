@@ -26,6 +26,7 @@ struct result {
     double sum_x, max_x;
     uint64_t odd;
     int64_t first_n, last_n;
+    char first_tag[16], last_tag[16];  // the engine's alone: of the same records
     uint64_t range_n, below[4];
     double var_x, stddev_n, rate_n, ewma_x;
     double median_n, p90_x, p90_exact, scale_n, scale_x;
@@ -301,6 +302,8 @@ static void collect(void *context, const struct rml_schema *schema,
     rig_read_field(schema, row->record, "odd", &r->odd, 8);
     rig_read_field(schema, row->record, "first_n", &r->first_n, 8);
     rig_read_field(schema, row->record, "last_n", &r->last_n, 8);
+    rig_read_field(schema, row->record, "first_tag", r->first_tag, 16);
+    rig_read_field(schema, row->record, "last_tag", r->last_tag, 16);
     rig_read_field(schema, row->record, "range_n", &r->range_n, 8);
     rig_read_field(schema, row->record, "below_0", &r->below[0], 8);
     rig_read_field(schema, row->record, "below_1", &r->below[1], 8);
@@ -329,26 +332,27 @@ static uint32_t engine(const struct rig_record *records, const struct settings *
         ",\n      median_n: median(n), p90_x: 'quantile(x, 0.9)', distinct_n: distinct(n),\n"
         "      p90_exact: 'quantile(x, 0.9, exact)', top_n: 'top(n % 10, 2)'";
     char text[2048];
-    snprintf(text, sizeof text,
-             "version: 1\npipeline: random\n%s"
-             "runtime: {workers: 1, partitions: %u, state_limit: 64MiB}\n"
-             "sources: {in: {schema: event, event_time: ts, partition_by: [key], out_of_order: "
-             "%lldns}}\n"
-             "stages:\n"
-             "  w:\n"
-             "    from: in\n    key: key\n"
-             "    window: {type: sliding, size: %lldns, every: %lldns, offset: %lldns, late: "
-             "%lldns}\n"
-             "    aggregate: {count_: count(), sum_n: sum(n), min_n: min(n), sum_x: sum(x), max_x: "
-             "max(x), odd: count_if(n %% 2 != 0),\n"
-             "      first_n: first(n), last_n: last(n), range_n: range(n), "
-             "below: 'histogram(n, -100, 0, 250)',\n"
-             "      var_x: var_pop(x), stddev_n: stddev_samp(n), "
-             "rate_n: rate(n), ewma_x: 'ewma(x, " SPAN_TEXT ")'%s}\n"
-             "sinks: {out: {from: w, type: ring}}\n",
-             rig_schema, s->partitions, (long long)s->out_of_order, (long long)s->size,
-             (long long)s->every, (long long)s->offset, (long long)s->late,
-             s->sketched ? sketches : "");
+    snprintf(
+        text, sizeof text,
+        "version: 1\npipeline: random\n%s"
+        "runtime: {workers: 1, partitions: %u, state_limit: 64MiB}\n"
+        "sources: {in: {schema: event, event_time: ts, partition_by: [key], out_of_order: "
+        "%lldns}}\n"
+        "stages:\n"
+        "  w:\n"
+        "    from: in\n    key: key\n"
+        "    window: {type: sliding, size: %lldns, every: %lldns, offset: %lldns, late: "
+        "%lldns}\n"
+        "    aggregate: {count_: count(), sum_n: sum(n), min_n: min(n), sum_x: sum(x), max_x: "
+        "max(x), odd: count_if(n %% 2 != 0),\n"
+        "      first_n: first(n), last_n: last(n), first_tag: first(tag), last_tag: last(tag), "
+        "range_n: range(n), "
+        "below: 'histogram(n, -100, 0, 250)',\n"
+        "      var_x: var_pop(x), stddev_n: stddev_samp(n), "
+        "rate_n: rate(n), ewma_x: 'ewma(x, " SPAN_TEXT ")'%s}\n"
+        "sinks: {out: {from: w, type: ring}}\n",
+        rig_schema, s->partitions, (long long)s->out_of_order, (long long)s->size,
+        (long long)s->every, (long long)s->offset, (long long)s->late, s->sketched ? sketches : "");
     uint64_t counts[RML_STAGE_COUNTERS];
     out->count = 0;
     rig_run(text, records, collect, out, counts);
@@ -396,7 +400,8 @@ static bool same_more(const struct result *got, const struct result *expected)
         expected->values == 0
         || (near(got->var_x, expected->var_x, 16384) && near(got->ewma_x, expected->ewma_x, 128));
     return x && got->first_n == expected->first_n && got->last_n == expected->last_n
-           && got->range_n == expected->range_n
+           && rig_tag_says(got->first_tag, expected->first_n)
+           && rig_tag_says(got->last_tag, expected->last_n) && got->range_n == expected->range_n
            && memcmp(got->below, expected->below, sizeof got->below) == 0
            && near(got->stddev_n, expected->stddev_n, 500)
            && near(got->rate_n, expected->rate_n, fabs(expected->rate_n));

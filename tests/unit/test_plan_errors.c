@@ -231,7 +231,6 @@ static const struct bad {
     {W "top(model, 2, 3)\n", 11, 24, 1, "3 is one parameter too many", "top(user, 3)"},
     {W "top(model, 10)\n      more: top(tokens, 1)\n", 12, 13, 14,
      "have more than 32 result columns", "second stage"},
-    {W "first(model)\n", 11, 16, 5, "first takes anything but a string, this is a str16", ""},
     {STAGES "  w: {from: calls, key: model, " WINDOW ", aggregate: {n: ewma(tokens, 10s)}}\n", 6,
      83, 11, "an aggregate is a function and its argument", "needs quotes"},
     {STAGES "  w: {from: calls, key: model, " WINDOW ", aggregate: {model: count()}}\n", 6, 80, 5,

@@ -28,6 +28,7 @@ struct result {
     int64_t sum_n, max_n;
     double sum_x;
     int64_t first_n, last_n;
+    char first_tag[16], last_tag[16];  // the engine's alone: of the same records
     double var_n, median_n, exact_n;
     uint64_t distinct_n;
 };
@@ -384,6 +385,8 @@ static void collect(void *context, const struct rml_schema *schema,
     rig_read_field(schema, row->record, "sum_x", &r->sum_x, 8);
     rig_read_field(schema, row->record, "first_n", &r->first_n, 8);
     rig_read_field(schema, row->record, "last_n", &r->last_n, 8);
+    rig_read_field(schema, row->record, "first_tag", r->first_tag, 16);
+    rig_read_field(schema, row->record, "last_tag", r->last_tag, 16);
     rig_read_field(schema, row->record, "var_n", &r->var_n, 8);
     rig_read_field(schema, row->record, "median_n", &r->median_n, 8);
     rig_read_field(schema, row->record, "distinct_n", &r->distinct_n, 8);
@@ -397,21 +400,22 @@ static uint32_t engine(const struct rig_record *records, const struct settings *
     char text[2048], max[48] = "";
     if (s->max != 0)
         snprintf(max, sizeof max, ", max: %lldns", (long long)s->max);
-    snprintf(text, sizeof text,
-             "version: 1\npipeline: random\n%s"
-             "runtime: {workers: 1, partitions: %u, state_limit: 64MiB}\n"
-             "sources: {in: {schema: event, event_time: ts, partition_by: [key], out_of_order: "
-             "%lldns}}\n"
-             "stages:\n"
-             "  w:\n"
-             "    from: in\n    key: key\n"
-             "    window: {type: session, gap: %lldns, late: %lldns%s}\n"
-             "    aggregate: {n: count(), sum_n: sum(n), max_n: max(n), sum_x: sum(x), first_n: "
-             "first(n), last_n: last(n), var_n: var_pop(n), median_n: median(n), distinct_n: "
-             "distinct(n), exact_n: 'quantile(n, 0.5, exact)'}\n"
-             "sinks: {out: {from: w, type: ring}}\n",
-             rig_schema, s->partitions, (long long)s->out_of_order, (long long)s->gap,
-             (long long)s->late, max);
+    snprintf(
+        text, sizeof text,
+        "version: 1\npipeline: random\n%s"
+        "runtime: {workers: 1, partitions: %u, state_limit: 64MiB}\n"
+        "sources: {in: {schema: event, event_time: ts, partition_by: [key], out_of_order: "
+        "%lldns}}\n"
+        "stages:\n"
+        "  w:\n"
+        "    from: in\n    key: key\n"
+        "    window: {type: session, gap: %lldns, late: %lldns%s}\n"
+        "    aggregate: {n: count(), sum_n: sum(n), max_n: max(n), sum_x: sum(x), first_n: "
+        "first(n), last_n: last(n), first_tag: first(tag), last_tag: last(tag), var_n: "
+        "var_pop(n), median_n: median(n), distinct_n: distinct(n), exact_n: 'quantile(n, 0.5, exact)'}\n"
+        "sinks: {out: {from: w, type: ring}}\n",
+        rig_schema, s->partitions, (long long)s->out_of_order, (long long)s->gap,
+        (long long)s->late, max);
     out->count = 0;
     rig_run(text, records, collect, out, counts);
     return (uint32_t)counts[RML_STAGE_late];
@@ -433,6 +437,7 @@ static void draw_case(struct settings *s, struct rig_record *records)
 static bool same_more(const struct result *a, const struct result *b)
 {
     return a->first_n == b->first_n && a->last_n == b->last_n && a->distinct_n == b->distinct_n
+           && rig_tag_says(a->first_tag, b->first_n) && rig_tag_says(a->last_tag, b->last_n)
            && fabs(a->var_n - b->var_n) <= 1e-9 * 250000 && a->exact_n == b->median_n
            && fabs(a->median_n - b->median_n) <= (b->count <= 63 ? 0 : 0.00776 * 500);
 }
