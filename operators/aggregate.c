@@ -261,9 +261,9 @@ void rml_aggregator_gather(const struct rml_aggregator *aggregator, void *state)
     reset(aggregator, true, state);
 }
 
-void rml_aggregator_release(const struct rml_aggregator *aggregator, void *state)
+void rml_aggregator_release(const struct rml_aggregator *aggregator, const void *state)
 {
-    unsigned char *at = state;
+    const unsigned char *at = state;
     for (uint32_t i = 0; aggregator->sketches != NULL && i < aggregator->fold_count; i++) {
         if (rml_fold_is_sketch(&aggregator->folds[i]))
             rml_fold_sketch_release(&aggregator->folds[i], aggregator->sketches,

@@ -104,7 +104,7 @@ bool rml_aggregator_has_room(const struct rml_aggregator *aggregator, uint32_t c
 /* The state of no records. `state` is 8-byte aligned. What a state grew into is its own until it is
  * released. */
 void rml_aggregator_reset(const struct rml_aggregator *aggregator, void *state);
-void rml_aggregator_release(const struct rml_aggregator *aggregator, void *state);
+void rml_aggregator_release(const struct rml_aggregator *aggregator, const void *state);
 
 /* The same for the one state that others are merged into to give a result: it takes no room, is not
  * released, and is void when the next one is begun. */

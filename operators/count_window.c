@@ -63,9 +63,15 @@ static struct count_window *window_of(struct rml_operator *op)
     return (void *)op;
 }
 
-static struct pane *pane_at(const struct count_window *w, struct row *row, uint64_t pane)
+static size_t pane_offset(const struct count_window *w, uint64_t pane)
 {
-    return (void *)(row->panes + (size_t)(pane % w->pane_count) * w->pane_bytes);
+    return (size_t)(pane % w->pane_count) * w->pane_bytes;
+}
+
+static const struct pane *pane_at(const struct count_window *w, const struct row *row,
+                                  uint64_t pane)
+{
+    return (const void *)(row->panes + pane_offset(w, pane));
 }
 
 // Bring the states up to the records that were taken; before anything reads, merges or frees one.
@@ -83,7 +89,7 @@ static void fold(struct count_window *w)
 /* Results */
 
 // Of the panes from `from` to before `to`: what they span, and their state.
-static const void *gather(struct count_window *w, struct row *row, uint64_t from, uint64_t to,
+static const void *gather(struct count_window *w, const struct row *row, uint64_t from, uint64_t to,
                           struct rml_window_row *result)
 {
     const struct pane *oldest = pane_at(w, row, from);
@@ -103,7 +109,7 @@ static const void *gather(struct count_window *w, struct row *row, uint64_t from
     return to - from > 1 ? w->gathered : oldest->state;
 }
 
-static void give_result(struct count_window *w, uint32_t slot, struct row *row, int64_t clock)
+static void give_result(struct count_window *w, uint32_t slot, const struct row *row, int64_t clock)
 {
     uint64_t records = row->records < w->spec.size_records ? row->records : w->spec.size_records;
     uint64_t to = row->records / w->spec.pane_records;
@@ -132,9 +138,9 @@ static void leave_all(struct count_window *w)
 {
     uint32_t end = rml_keyed_end(&w->keyed);
     for (uint32_t slot = 0; slot < end; slot++) {
-        struct row *row = rml_rows_find(&w->rows, w->env.pages, w->row_shape, slot);
+        const struct row *row = rml_rows_find(&w->rows, w->env.pages, w->row_shape, slot);
         if (row != NULL && row->records > 0)
-            leave(w, slot, row);
+            leave(w, slot, rml_rows_change(&w->rows, w->env.pages, w->row_shape, slot));
     }
     rml_rows_clear(&w->rows, w->env.pages);
 }
@@ -184,7 +190,7 @@ static void take_row(struct count_window *w, const struct rml_run *run, uint16_t
         rml_count(&w->env.counts[RML_STAGE_refused], 1);
         return;
     }
-    struct pane *pane = pane_at(w, row, row->records / w->spec.pane_records);
+    struct pane *pane = (void *)(row->panes + pane_offset(w, row->records / w->spec.pane_records));
     if (row->records == 0)
         rml_keyed_use(&w->keyed, slot);
     if (row->records % w->spec.pane_records == 0)

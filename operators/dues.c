@@ -32,14 +32,20 @@ void rml_dues_clear(struct rml_dues *dues)
     rml_dues_init(dues, dues->pages, dues->width_ns);
 }
 
-static struct node *node_at(const struct rml_dues *dues, uint32_t number)
+static struct node *change_node(struct rml_dues *dues, uint32_t number)
 {
-    return rml_rows_known(&dues->nodes, dues->pages, dues->node_shape, number);
+    return rml_rows_change(&dues->nodes, dues->pages, dues->node_shape, number);
 }
 
-static struct rml_due *heap_at(const struct rml_dues *dues, uint32_t place)
+static const struct rml_due *heap_at(const struct rml_dues *dues, uint32_t place)
 {
     return rml_rows_known(&dues->heap, dues->pages, dues->heap_shape, place);
+}
+
+static void set_heap(struct rml_dues *dues, uint32_t place, const struct rml_due *due)
+{
+    struct rml_due *to = rml_rows_change(&dues->heap, dues->pages, dues->heap_shape, place);
+    *to = *due;
 }
 
 // Every entry can come into the heap, and from there into a bucket again: there is a place and a node
@@ -64,10 +70,10 @@ void rml_dues_keep(struct rml_dues *dues, struct rml_due due)
         const struct rml_due *parent = heap_at(dues, (place - 1) / 2);
         if (!is_before(&due, parent))
             break;
-        *heap_at(dues, place) = *parent;
+        set_heap(dues, place, parent);
         place = (place - 1) / 2;
     }
-    *heap_at(dues, place) = due;
+    set_heap(dues, place, &due);
     dues->next = due.at < dues->next ? due.at : dues->next;
 }
 
@@ -87,7 +93,7 @@ void rml_dues_put(struct rml_dues *dues, struct rml_due due)
         return;
     }
     uint32_t number = dues->free_node != NO_NODE ? dues->free_node : dues->fresh_node++;
-    struct node *node = node_at(dues, number);
+    struct node *node = change_node(dues, number);
     if (number == dues->free_node)
         dues->free_node = node->next;
     uint32_t *head = &dues->heads[(uint64_t)bucket & (RML_DUES_BUCKETS - 1)];
@@ -119,7 +125,7 @@ bool rml_dues_open(struct rml_dues *dues, int64_t now, struct rml_due *ret_due)
         if (*head == NO_NODE)
             continue;
         uint32_t number = *head;
-        struct node *node = node_at(dues, number);
+        struct node *node = change_node(dues, number);
         *ret_due = node->due;
         *head = node->next;
         node->next = dues->free_node;
@@ -144,11 +150,11 @@ static void drop_least(struct rml_dues *dues)
             child++;
         if (!is_before(heap_at(dues, child), &moved))
             break;
-        *heap_at(dues, place) = *heap_at(dues, child);
+        set_heap(dues, place, heap_at(dues, child));
         place = child;
     }
     if (dues->heap_count > 0)
-        *heap_at(dues, place) = moved;
+        set_heap(dues, place, &moved);
 }
 
 bool rml_dues_take(struct rml_dues *dues, int64_t now, struct rml_due *ret_due)

@@ -10,9 +10,14 @@ struct piece {
     double values[];
 };
 
-static struct piece *piece_of(const struct rml_chunks *chunks, uint32_t chunk)
+static const struct piece *piece_of(const struct rml_chunks *chunks, uint32_t chunk)
 {
     return rml_chunk(chunks->pages, chunk);
+}
+
+static struct piece *change_head(struct rml_chunks *chunks, uint32_t chunk)
+{
+    return rml_chunk_change(chunks->pages, chunk, sizeof(struct piece));
 }
 
 static uint32_t piece_room(uint32_t bytes)
@@ -22,19 +27,20 @@ static uint32_t piece_room(uint32_t bytes)
 
 static void keep(struct rml_chunks *chunks, struct rml_kept_slot *slot, double x)
 {
-    struct piece *piece = slot->chunk != RML_NO_CHUNK ? piece_of(chunks, slot->chunk) : NULL;
-    if (piece == NULL || piece->count == piece_room(slot->bytes)) {
-        uint32_t bytes = piece == NULL                       ? RML_CHUNK_BYTES_MIN
+    const struct piece *newest = slot->chunk != RML_NO_CHUNK ? piece_of(chunks, slot->chunk) : NULL;
+    if (newest == NULL || newest->count == piece_room(slot->bytes)) {
+        uint32_t bytes = newest == NULL                      ? RML_CHUNK_BYTES_MIN
                          : slot->bytes < RML_CHUNK_BYTES_MAX ? 2 * slot->bytes
                                                              : RML_CHUNK_BYTES_MAX;
         uint32_t chunk = rml_chunks_take(chunks, bytes);
         RML_CHECK(chunk != RML_NO_CHUNK);
-        piece = piece_of(chunks, chunk);
-        *piece = (struct piece){.before = slot->chunk};
+        *change_head(chunks, chunk) = (struct piece){.before = slot->chunk};
         slot->chunk = chunk;
         slot->bytes = bytes;
     }
-    piece->values[piece->count++] = x;
+    struct piece *piece = change_head(chunks, slot->chunk);
+    double *value = rml_change(chunks->pages, &piece->values[piece->count++], sizeof *value);
+    *value = x;
     slot->values++;
 }
 
@@ -57,24 +63,23 @@ void rml_fold_kept_absorb(struct rml_chunks *chunks, struct rml_kept_slot *into,
 {
     if (from->chunk == RML_NO_CHUNK)
         return;
-    struct piece *oldest = piece_of(chunks, from->chunk);
-    while (oldest->before != RML_NO_CHUNK)
-        oldest = piece_of(chunks, oldest->before);
-    oldest->before = into->chunk;
+    uint32_t oldest = from->chunk;
+    while (piece_of(chunks, oldest)->before != RML_NO_CHUNK)
+        oldest = piece_of(chunks, oldest)->before;
+    change_head(chunks, oldest)->before = into->chunk;
     into->chunk = from->chunk;
     into->bytes = from->bytes;
     into->values += from->values;
     *from = (struct rml_kept_slot){.chunk = RML_NO_CHUNK};
 }
 
-void rml_fold_kept_release(struct rml_chunks *chunks, struct rml_kept_slot *slot)
+void rml_fold_kept_release(struct rml_chunks *chunks, const struct rml_kept_slot *slot)
 {
-    while (slot->chunk != RML_NO_CHUNK) {
-        uint32_t before = piece_of(chunks, slot->chunk)->before;
-        rml_chunks_give(chunks, slot->chunk);
-        slot->chunk = before;
+    for (uint32_t chunk = slot->chunk; chunk != RML_NO_CHUNK;) {
+        uint32_t before = piece_of(chunks, chunk)->before;
+        rml_chunks_give(chunks, chunk);
+        chunk = before;
     }
-    slot->values = 0;
 }
 
 /* A way through all pieces of all slots. */

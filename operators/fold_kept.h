@@ -32,7 +32,8 @@ uint64_t rml_fold_kept_add(const struct rml_fold *fold, struct rml_chunks *chunk
 void rml_fold_kept_absorb(struct rml_chunks *chunks, struct rml_kept_slot *into,
                           struct rml_kept_slot *from);
 
-void rml_fold_kept_release(struct rml_chunks *chunks, struct rml_kept_slot *slot);
+/* Give all pieces back; the slot is void then. */
+void rml_fold_kept_release(struct rml_chunks *chunks, const struct rml_kept_slot *slot);
 
 /* The quantile over all listed slots, as rml_exact_quantile. */
 bool rml_fold_kept_quantile(const struct rml_chunks *chunks, const struct rml_kept_list *list,

@@ -225,8 +225,9 @@ static void *region_to_change(const struct rml_fold *fold, struct rml_sketches *
 {
     if (slot->chunk == RML_NO_CHUNK)
         return slot->row;
-    return slot->chunk == GATHERED ? sketches->gathered[fold->index]
-                                   : rml_chunk(sketches->chunks.pages, slot->chunk);
+    return slot->chunk == GATHERED
+               ? sketches->gathered[fold->index]
+               : rml_chunk_change(sketches->chunks.pages, slot->chunk, slot->capacity);
 }
 
 void rml_fold_sketch_reset(const struct rml_fold *fold, struct rml_sketches *sketches, bool gathers,
@@ -248,20 +249,19 @@ void rml_fold_sketch_reset(const struct rml_fold *fold, struct rml_sketches *ske
         kind_of(fold)->init(fold, region_to_change(fold, sketches, slot), slot->capacity);
 }
 
-static void release(struct rml_sketches *sketches, struct slot *slot)
+static void release(struct rml_sketches *sketches, const struct slot *slot)
 {
     if (slot->chunk != RML_NO_CHUNK && slot->chunk != GATHERED)
         rml_chunks_give(&sketches->chunks, slot->chunk);
-    slot->chunk = RML_NO_CHUNK;
 }
 
 void rml_fold_sketch_release(const struct rml_fold *fold, struct rml_sketches *sketches,
-                             unsigned char *at)
+                             const unsigned char *at)
 {
     if (is_kept(fold))
-        rml_fold_kept_release(&sketches->chunks, (void *)at);
+        rml_fold_kept_release(&sketches->chunks, (const void *)at);
     else
-        release(sketches, (void *)at);
+        release(sketches, (const void *)at);
 }
 
 // Move the sketch to a region of twice the size. Whoever adds has seen to it that there is room.
@@ -272,7 +272,7 @@ static void grow(const struct rml_fold *fold, struct rml_sketches *sketches, str
     RML_CHECK(capacity <= kind->bytes_max(fold));
     uint32_t chunk = rml_chunks_take(&sketches->chunks, capacity);
     RML_CHECK(chunk != RML_NO_CHUNK);
-    void *region = rml_chunk(sketches->chunks.pages, chunk);
+    void *region = rml_chunk_change(sketches->chunks.pages, chunk, capacity);
     if (slot->capacity > 0)
         kind->move(fold, region, capacity, region_of(fold, sketches, slot));
     else

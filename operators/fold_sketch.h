@@ -46,9 +46,9 @@ void rml_fold_sketch_merge(const struct rml_fold *fold, struct rml_sketches *ske
 void rml_fold_sketch_absorb(const struct rml_fold *fold, struct rml_sketches *sketches,
                             unsigned char *into, unsigned char *from);
 
-/* Give back what the slot has outside of its row. */
+/* Give back what the slot has outside of its row; the slot itself is void then. */
 void rml_fold_sketch_release(const struct rml_fold *fold, struct rml_sketches *sketches,
-                             unsigned char *at);
+                             const unsigned char *at);
 
 /* Results of a slot with values; false: null. */
 bool rml_fold_sketch_quantile(const struct rml_fold *fold, const struct rml_sketches *sketches,

@@ -163,12 +163,12 @@ uint32_t rml_keyed_reach(struct rml_keyed *keyed, const struct rml_batch *batch,
 void rml_keyed_use(struct rml_keyed *keyed, uint32_t slot)
 {
     if (keyed->has_key)
-        rml_keys_row(&keyed->keys, slot)->uses++;
+        rml_keys_row_change(&keyed->keys, slot)->uses++;
 }
 
 void rml_keyed_release(struct rml_keyed *keyed, uint32_t slot)
 {
-    if (keyed->has_key && --rml_keys_row(&keyed->keys, slot)->uses == 0)
+    if (keyed->has_key && --rml_keys_row_change(&keyed->keys, slot)->uses == 0)
         rml_keys_drop(&keyed->keys, slot);
 }
 

@@ -81,9 +81,14 @@ static struct sessions *sessions_of(struct rml_operator *op)
     return (void *)op;
 }
 
-static struct session *at(const struct sessions *w, uint32_t number)
+static const struct session *at(const struct sessions *w, uint32_t number)
 {
     return rml_rows_known(&w->list, w->env.pages, w->session_shape, number);
+}
+
+static struct session *change(struct sessions *w, uint32_t number)
+{
+    return rml_rows_change(&w->list, w->env.pages, w->session_shape, number);
 }
 
 static int64_t end_of(const struct sessions *w, const struct session *s)
@@ -98,40 +103,48 @@ static int64_t due_of(const struct sessions *w, const struct session *s)
 
 static void schedule(struct sessions *w, uint32_t number)
 {
-    struct session *s = at(w, number);
+    struct session *s = change(w, number);
     s->due = due_of(w, s);
     rml_dues_put(&w->dues, (struct rml_due){.at = s->due, .number = number, .stamp = ++s->stamp});
 }
 
 /* The lists of keys, newest start first */
 
-static uint32_t *head_of(const struct sessions *w, uint32_t slot)
+static uint32_t head_of(const struct sessions *w, uint32_t slot)
 {
-    return rml_rows_known(&w->heads, w->env.pages, w->head_shape, slot);
+    const uint32_t *head = rml_rows_known(&w->heads, w->env.pages, w->head_shape, slot);
+    return *head;
+}
+
+// The word that names the session behind `before`, NONE: the newest of the slot.
+static uint32_t *change_link(struct sessions *w, uint32_t slot, uint32_t before)
+{
+    return before != NONE ? &change(w, before)->next
+                          : rml_rows_change(&w->heads, w->env.pages, w->head_shape, slot);
 }
 
 static void unlink_session(struct sessions *w, uint32_t number)
 {
     const struct session *s = at(w, number);
-    uint32_t *link = head_of(w, s->slot);
-    while (*link != number)
-        link = &at(w, *link)->next;
-    *link = s->next;
+    uint32_t before = NONE;
+    for (uint32_t n = head_of(w, s->slot); n != number; n = at(w, n)->next)
+        before = n;
+    *change_link(w, s->slot, before) = s->next;
 }
 
 static void link_session(struct sessions *w, uint32_t number)
 {
-    struct session *s = at(w, number);
-    uint32_t *link = head_of(w, s->slot);
-    while (*link != NONE && at(w, *link)->first > s->first)
-        link = &at(w, *link)->next;
-    s->next = *link;
-    *link = number;
+    struct session *s = change(w, number);
+    uint32_t before = NONE, n = head_of(w, s->slot);
+    for (; n != NONE && at(w, n)->first > s->first; n = at(w, n)->next)
+        before = n;
+    s->next = n;
+    *change_link(w, s->slot, before) = number;
 }
 
 static void free_session(struct sessions *w, uint32_t number)
 {
-    struct session *s = at(w, number);
+    struct session *s = change(w, number);
     rml_aggregator_release(&w->aggregator, s->state);
     unlink_session(w, number);
     s->stamp++;  // its entry is void
@@ -214,7 +227,7 @@ static void retract(struct sessions *w, struct session *s, int64_t fire)
 
 static void come_due(struct sessions *w, uint32_t number)
 {
-    struct session *s = at(w, number);
+    struct session *s = change(w, number);
     if (s->open) {
         give_result(w, s, end_of(w, s));
         rml_count(&w->env.counts[RML_STAGE_windows_fired], 1);
@@ -330,7 +343,7 @@ static uint32_t find_session(const struct sessions *w, uint32_t slot, int64_t ti
 // Take `other` into `s`, at the moment `now`. Of two starts the earlier one stays.
 static void absorb(struct sessions *w, uint32_t number, uint32_t other_number, int64_t now)
 {
-    struct session *s = at(w, number), *other = at(w, other_number);
+    struct session *s = change(w, number), *other = change(w, other_number);
     fold(w);
     struct session *later = s->first <= other->first ? other : s;
     uint32_t results = later == other ? s->results : other->results;
@@ -350,7 +363,7 @@ static void absorb(struct sessions *w, uint32_t number, uint32_t other_number, i
 // Absorb what the session now reaches.
 static void bridge(struct sessions *w, uint32_t number, int64_t now)
 {
-    for (uint32_t n = *head_of(w, at(w, number)->slot); n != NONE;) {
+    for (uint32_t n = head_of(w, at(w, number)->slot); n != NONE;) {
         const struct session *s = at(w, number), *other = at(w, n);
         uint32_t next = other->next;
         int64_t first = s->first < other->first ? s->first : other->first;
@@ -364,7 +377,7 @@ static void bridge(struct sessions *w, uint32_t number, int64_t now)
 // Extend a session to a time that is near it.
 static void join(struct sessions *w, uint32_t number, int64_t time, int64_t now)
 {
-    struct session *s = at(w, number);
+    struct session *s = change(w, number);
     if (time >= s->first && time <= s->last)
         return;
     if (time > s->last) {
@@ -425,7 +438,7 @@ static void take_row(struct sessions *w, const struct rml_run *run, uint16_t row
             rml_count(&w->env.counts[RML_STAGE_refused], 1);
         return;
     }
-    struct session *s = at(w, number);
+    struct session *s = change(w, number);
     s->records++;
     w->folded_states[w->folded_count] = s->state;
     w->folded_rows[w->folded_count++] = row;

@@ -83,13 +83,19 @@ static uint32_t suffixes(const struct rml_stacks *stacks)
     return (uint32_t)((stacks->split - stacks->first) / stacks->step) + 1;
 }
 
+static void void_row(struct rml_stacks *stacks, const struct rml_rows *rows, uint32_t slot)
+{
+    if (find(stacks, rows, slot) == NULL)
+        return;
+    struct merged *m = rml_rows_change(rows, stacks->pages, stacks->shape, slot);
+    m->records = 0;
+}
+
 // Merge one suffix of a slot anew, from its own panes and the suffix behind it.
 static bool merge_suffix(struct rml_stacks *stacks, uint32_t index, uint32_t slot)
 {
     struct rml_rows *rows = &stacks->suffix[index];
-    struct merged *old = rml_rows_find(rows, stacks->pages, stacks->shape, slot);
-    if (old != NULL)
-        old->records = 0;
+    void_row(stacks, rows, slot);
     bool is_last = index + 1 == suffixes(stacks);
     int64_t to = is_last ? stacks->split : start_of(stacks, index + 1) - 1;
     if (!add_panes(stacks, rows, slot, start_of(stacks, index), to))
@@ -173,9 +179,7 @@ void rml_stacks_change(struct rml_stacks *stacks, int64_t pane, uint32_t slot)
         return;
     bool done = true;
     if (pane > stacks->split) {
-        struct merged *old = rml_rows_find(&stacks->back, stacks->pages, stacks->shape, slot);
-        if (old != NULL)
-            old->records = 0;
+        void_row(stacks, &stacks->back, slot);
         done = add_panes(stacks, &stacks->back, slot, stacks->split + 1, stacks->upto);
     } else {
         for (uint32_t i = index_of(stacks, pane) + 1; done && i-- > stacks->next;)

@@ -114,7 +114,7 @@ static void free_pane(struct window *w, uint32_t at)
     for (uint32_t first = 0; first < rml_keyed_end(&w->keyed); first += leaf_rows) {
         uint32_t leaf = rml_rows_leaf(&pane->rows, w->env.pages, w->row_shape, first);
         for (uint32_t i = 0; leaf != RML_NO_PAGE && i < leaf_rows; i++) {
-            struct row *row = rml_rows_in_leaf(w->env.pages, w->row_shape, leaf, first + i);
+            const struct row *row = rml_rows_in_leaf(w->env.pages, w->row_shape, leaf, first + i);
             if (row->is_started) {
                 rml_aggregator_release(&w->aggregator, row->state);
                 rml_keyed_release(&w->keyed, first + i);
@@ -344,13 +344,15 @@ static int64_t window_settled(const struct rml_operator *op, int64_t watermark)
 static uint32_t find_states(struct window *w, struct pane *pane, const uint32_t *slots,
                             uint32_t count, void **states)
 {
-    struct row *seen[RML_KEYS_BLOCK];
+    const struct row *seen[RML_KEYS_BLOCK];
     for (uint32_t i = 0; i < count; i++) {
         seen[i] = rml_rows_look(&pane->rows, w->env.pages, w->row_shape, slots[i]);
         __builtin_prefetch(seen[i], 1);
     }
     for (uint32_t i = 0; i < count; i++) {
-        struct row *row = seen[i]->is_started ? seen[i] : reach_row(w, pane, slots[i]);
+        struct row *row = seen[i]->is_started
+                              ? rml_change(w->env.pages, seen[i], w->row_shape.stride)
+                              : reach_row(w, pane, slots[i]);
         if (row == NULL)
             return i;
         row->records++;

@@ -23,9 +23,9 @@ static struct rml_rows_shape note_shape(void)
     return rml_rows_shape((uint32_t)sizeof(struct note));
 }
 
-static struct note *note_of(const struct rml_chunks *chunks, uint32_t page)
+static struct note *change_note(struct rml_chunks *chunks, uint32_t page)
 {
-    return rml_rows_find(&chunks->notes, chunks->pages, note_shape(), page);
+    return rml_rows_change(&chunks->notes, chunks->pages, note_shape(), page);
 }
 
 void rml_chunks_init(struct rml_chunks *chunks, struct rml_pages *pages)
@@ -47,22 +47,22 @@ static uint32_t per_page(const struct note *note)
 
 static void link_page(struct rml_chunks *chunks, uint32_t page)
 {
-    struct note *note = note_of(chunks, page);
+    struct note *note = change_note(chunks, page);
     note->before = RML_NO_PAGE;
     note->after = chunks->open[note->size_log];
     if (note->after != RML_NO_PAGE)
-        note_of(chunks, note->after)->before = page;
+        change_note(chunks, note->after)->before = page;
     chunks->open[note->size_log] = page;
 }
 
 static void unlink_page(struct rml_chunks *chunks, const struct note *note)
 {
     if (note->before != RML_NO_PAGE)
-        note_of(chunks, note->before)->after = note->after;
+        change_note(chunks, note->before)->after = note->after;
     else
         chunks->open[note->size_log] = note->after;
     if (note->after != RML_NO_PAGE)
-        note_of(chunks, note->after)->before = note->before;
+        change_note(chunks, note->after)->before = note->before;
 }
 
 // A page for chunks of that size, or RML_NO_PAGE.
@@ -92,7 +92,7 @@ uint32_t rml_chunks_take(struct rml_chunks *chunks, uint32_t bytes)
         page = open_page(chunks, size_log);
     if (page == RML_NO_PAGE)
         return RML_NO_CHUNK;
-    struct note *note = note_of(chunks, page);
+    struct note *note = change_note(chunks, page);
     uint32_t unit;
     if (note->free != 0) {
         unit = note->free - 1u;
@@ -108,7 +108,7 @@ uint32_t rml_chunks_take(struct rml_chunks *chunks, uint32_t bytes)
 void rml_chunks_give(struct rml_chunks *chunks, uint32_t chunk)
 {
     uint32_t page = chunk >> 8;
-    struct note *note = note_of(chunks, page);
+    struct note *note = change_note(chunks, page);
     RML_CHECK(chunk != RML_NO_CHUNK && note->used > 0);
     bool was_full = note->used == per_page(note);
     note->used--;
@@ -118,7 +118,8 @@ void rml_chunks_give(struct rml_chunks *chunks, uint32_t chunk)
         rml_pages_give(chunks->pages, page);
         return;
     }
-    memcpy(rml_chunk(chunks->pages, chunk), &note->free, sizeof note->free);
+    memcpy(rml_chunk_change(chunks->pages, chunk, sizeof note->free), &note->free,
+           sizeof note->free);
     note->free = (uint16_t)((chunk & 0xff) + 1);
     if (was_full)
         link_page(chunks, page);

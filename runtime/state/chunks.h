@@ -37,10 +37,16 @@ uint32_t rml_chunks_take(struct rml_chunks *chunks, uint32_t bytes);
 void rml_chunks_give(struct rml_chunks *chunks, uint32_t chunk);
 
 /* Where it lies: a page's number, and 64-byte units from the page's start in the low 8 bits. */
-static inline void *rml_chunk(const struct rml_pages *pages, uint32_t chunk)
+static inline const void *rml_chunk(const struct rml_pages *pages, uint32_t chunk)
 {
-    unsigned char *page = rml_page(pages, chunk >> 8);
+    const unsigned char *page = rml_page(pages, chunk >> 8);
     return page + (size_t)(chunk & 0xff) * RML_CHUNK_BYTES_MIN;
+}
+
+/* The same, to change its first `bytes`. */
+static inline void *rml_chunk_change(struct rml_pages *pages, uint32_t chunk, uint32_t bytes)
+{
+    return rml_change(pages, rml_chunk(pages, chunk), bytes);
 }
 
 #endif

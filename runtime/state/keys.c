@@ -80,14 +80,19 @@ static uint32_t directory_index(const struct rml_keys *keys, uint64_t hash)
     return (uint32_t)((hash & UINT32_MAX) >> (32 - keys->depth));
 }
 
-static struct page *page_of(const struct rml_keys *keys, uint64_t hash)
+static uint32_t page_number(const struct rml_keys *keys, uint64_t hash)
 {
-    return rml_page(keys->pages, keys->directory[directory_index(keys, hash)]);
+    return keys->directory[directory_index(keys, hash)];
 }
 
-static struct rml_key_row *row_at(const struct rml_keys *keys, uint32_t place)
+static const struct page *page_of(const struct rml_keys *keys, uint64_t hash)
 {
-    void *row = keys->pages->base + (size_t)place * PLACE_BYTES;
+    return rml_page(keys->pages, page_number(keys, hash));
+}
+
+static const struct rml_key_row *row_at(const struct rml_keys *keys, uint32_t place)
+{
+    const void *row = keys->pages->base + (size_t)place * PLACE_BYTES;
     return row;
 }
 
@@ -122,14 +127,14 @@ static unsigned empty_places(const struct bucket *bucket)
     return found;
 }
 
-static struct rml_key_row *find(const struct rml_keys *keys, uint64_t hash, const void *key)
+static const struct rml_key_row *find(const struct rml_keys *keys, uint64_t hash, const void *key)
 {
     const struct page *page = page_of(keys, hash);
     uint32_t at = home_of(hash);
     for (uint32_t far = 0; far <= FAR_MAX; far++, at = next_bucket(at)) {
         const struct bucket *bucket = &page->buckets[at];
         for (unsigned found = match(bucket, &hash); found != 0; found &= found - 1) {
-            struct rml_key_row *row = row_at(keys, bucket->place[__builtin_ctz(found)]);
+            const struct rml_key_row *row = row_at(keys, bucket->place[__builtin_ctz(found)]);
             if (memcmp(row->key, key, keys->key_bytes) == 0)
                 return row;
         }
@@ -153,39 +158,50 @@ static uint32_t distance_to_room(const struct page *page, uint32_t home)
     return far;
 }
 
-static void put(struct page *page, uint32_t home, uint32_t far, uint32_t tag, uint32_t place)
+static struct bucket *change_bucket(struct rml_keys *keys, const struct page *page, uint32_t at)
+{
+    return rml_change(keys->pages, &page->buckets[at], sizeof page->buckets[at]);
+}
+
+static uint32_t *change_count(struct rml_keys *keys, const struct page *page)
+{
+    return rml_change(keys->pages, &page->count, sizeof page->count);
+}
+
+static void put(struct rml_keys *keys, const struct page *page, uint32_t home, uint32_t far,
+                const struct rml_key_row *row, uint32_t tag)
 {
     uint32_t at = home;
     for (uint32_t i = 0; i < far; i++, at = next_bucket(at))
-        page->buckets[at].passed++;
-    struct bucket *bucket = &page->buckets[at];
+        change_bucket(keys, page, at)->passed++;
+    struct bucket *bucket = change_bucket(keys, page, at);
     unsigned i = (unsigned)__builtin_ctz(empty_places(bucket));
     bucket->tag[i] = tag;
-    bucket->place[i] = place;
+    bucket->place[i] = place_of(keys, row);
     bucket->far[i] = (uint8_t)far;
-    page->count++;
+    ++*change_count(keys, page);
 }
 
-static void take_out(struct page *page, uint32_t at, unsigned i)
+static void take_out(struct rml_keys *keys, const struct page *page, uint32_t at, unsigned i)
 {
-    struct bucket *bucket = &page->buckets[at];
+    struct bucket *bucket = change_bucket(keys, page, at);
     uint32_t over = at;
     for (uint32_t far = bucket->far[i]; far > 0; far--) {
         over = over > 0 ? over - 1 : PAGE_BUCKETS - 1;
-        page->buckets[over].passed--;
+        change_bucket(keys, page, over)->passed--;
     }
     bucket->tag[i] = 0;
-    page->count--;
+    --*change_count(keys, page);
 }
 
 // Remove the keys whose first differing hash bit is not `side`.
-static void keep_side(struct page *page, uint32_t bit, uint32_t side)
+static void keep_side(struct rml_keys *keys, const struct page *page, uint32_t bit, uint32_t side)
 {
     for (uint32_t at = 0; at < PAGE_BUCKETS; at++) {
         for (unsigned i = 0; i < BUCKET_KEYS; i++) {
             uint32_t tag = page->buckets[at].tag[i];
             if (tag != 0 && (tag >> bit & 1) != side)
-                take_out(page, at, i);
+                take_out(keys, page, at, i);
         }
     }
 }
@@ -204,18 +220,19 @@ static bool double_directory(struct rml_keys *keys)
 
 static bool split(struct rml_keys *keys, uint64_t hash)
 {
-    struct page *low = page_of(keys, hash);
-    if (low->depth == keys->depth && !double_directory(keys))
+    uint32_t number = page_number(keys, hash);
+    if (page_of(keys, hash)->depth == keys->depth && !double_directory(keys))
         return false;
     uint32_t twin = rml_pages_take(keys->pages);
     if (twin == RML_NO_PAGE)
         return false;
-    struct page *high = rml_page(keys->pages, twin);
+    struct page *low = rml_page_change(keys->pages, number);
+    struct page *high = rml_page_change(keys->pages, twin);
     low->depth++;
     memcpy(high, low, sizeof *high);
     uint32_t bit = 32 - low->depth;
-    keep_side(low, bit, 0);
-    keep_side(high, bit, 1);
+    keep_side(keys, low, bit, 0);
+    keep_side(keys, high, bit, 1);
 
     // Of the directory entries that named the old page, the upper half names the new one.
     uint32_t span = 1u << (keys->depth - low->depth);
@@ -246,7 +263,7 @@ static struct rml_key_row *take_row(struct rml_keys *keys, const void *key)
 
 static struct rml_key_row *insert(struct rml_keys *keys, uint64_t hash, const void *key)
 {
-    struct page *page = page_of(keys, hash);
+    const struct page *page = page_of(keys, hash);
     uint32_t home = home_of(hash);
     uint32_t far = distance_to_room(page, home);
     while (page->count >= PAGE_KEYS_FULL || far > FAR_MAX) {
@@ -257,7 +274,7 @@ static struct rml_key_row *insert(struct rml_keys *keys, uint64_t hash, const vo
     }
     struct rml_key_row *row = take_row(keys, key);
     if (row != NULL)
-        put(page, home, far, tag_of(hash), place_of(keys, row));
+        put(keys, page, home, far, row, tag_of(hash));
     return row;
 }
 
@@ -329,19 +346,19 @@ uint32_t rml_keys_reach(struct rml_keys *keys, const uint64_t *hashes, const voi
 
 void rml_keys_drop(struct rml_keys *keys, uint32_t slot)
 {
-    struct rml_key_row *row = rml_keys_row(keys, slot);
+    struct rml_key_row *row = rml_keys_row_change(keys, slot);
     RML_CHECK(row->uses == 0);
     uint64_t hash = rml_key_hash_bytes(row->key, keys->key_bytes);
     uint32_t place = place_of(keys, row);
-    struct page *page = page_of(keys, hash);
+    const struct page *page = page_of(keys, hash);
     uint32_t at = home_of(hash);
     for (uint32_t far = 0; far <= FAR_MAX; far++, at = next_bucket(at)) {
-        struct bucket *bucket = &page->buckets[at];
+        const struct bucket *bucket = &page->buckets[at];
         for (unsigned found = match(bucket, &hash); found != 0; found &= found - 1) {
             unsigned i = (unsigned)__builtin_ctz(found);
             if (bucket->place[i] != place)
                 continue;
-            take_out(page, at, i);
+            take_out(keys, page, at, i);
             row->uses = keys->free_slot;
             keys->free_slot = slot;
             keys->count--;

@@ -58,11 +58,15 @@ uint32_t rml_keys_reach(struct rml_keys *keys, const uint64_t *hashes, const voi
 /* Forget the key in `slot`, which nobody uses any more. */
 void rml_keys_drop(struct rml_keys *keys, uint32_t slot);
 
-/* The row of a slot that was given out. */
-static inline struct rml_key_row *rml_keys_row(const struct rml_keys *keys, uint32_t slot)
+/* The row of a slot that was given out; and to change it. */
+static inline const struct rml_key_row *rml_keys_row(const struct rml_keys *keys, uint32_t slot)
 {
-    uint32_t leaf = rml_rows_leaf(&keys->rows, keys->pages, keys->row_shape, slot);
-    return rml_rows_in_leaf(keys->pages, keys->row_shape, leaf, slot);
+    return rml_rows_known(&keys->rows, keys->pages, keys->row_shape, slot);
+}
+
+static inline struct rml_key_row *rml_keys_row_change(struct rml_keys *keys, uint32_t slot)
+{
+    return rml_rows_change(&keys->rows, keys->pages, keys->row_shape, slot);
 }
 
 #endif

@@ -6,6 +6,7 @@
 
 #include "runtime/base/check.h"
 #include "runtime/base/err.h"
+#include "runtime/state/snapshot.h"
 
 #define HUGE_BYTES ((size_t)2 << 20)
 
@@ -30,6 +31,7 @@ int rml_pages_open(struct rml_pages *pages, uint64_t bytes_max, struct rml_err *
 
 void rml_pages_close(struct rml_pages *pages)
 {
+    rml_snapshot_untrack(pages);
     if (pages->base != NULL)
         munmap(pages->base, (size_t)pages->limit * RML_PAGE_BYTES);
     *pages = (struct rml_pages){0};
@@ -40,7 +42,7 @@ uint32_t rml_pages_take(struct rml_pages *pages)
     uint32_t page = pages->free_page;
     if (page != RML_NO_PAGE) {
         memcpy(&pages->free_page, rml_page(pages, page), sizeof pages->free_page);
-        memset(rml_page(pages, page), 0, RML_PAGE_BYTES);
+        memset(rml_page_change(pages, page), 0, RML_PAGE_BYTES);
     } else if (pages->fresh < pages->limit) {
         page = pages->fresh++;
     } else {
@@ -54,7 +56,7 @@ void rml_pages_give(struct rml_pages *pages, uint32_t page)
 {
     RML_CHECK(page != RML_NO_PAGE && page < pages->fresh);
     RML_CHECK(pages->in_use > 0);
-    memcpy(rml_page(pages, page), &pages->free_page, sizeof pages->free_page);
+    memcpy(rml_change(pages, rml_page(pages, page), sizeof page), &pages->free_page, sizeof page);
     pages->free_page = page;
     pages->in_use--;
 }

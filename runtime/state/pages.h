@@ -4,6 +4,10 @@
  * The whole range of addresses is reserved when opening and touched page by page, so that taking a
  * page neither allocates nor fails as long as the limit is not reached. Numbers instead of pointers
  * keep state relocatable: the same bytes mean the same wherever they are mapped.
+ *
+ * Whoever writes into a page announces it first: what is found in pages is const, and rml_change makes
+ * it writable. So it is known, in granules of 256 bytes, what differs from the last checkpoint, and a
+ * checkpoint that is being copied gets the old bytes before they go (runtime/state/snapshot.h).
  */
 #ifndef RML_STATE_PAGES_H
 #define RML_STATE_PAGES_H
@@ -12,9 +16,13 @@
 #include <stdint.h>
 
 struct rml_err;
+struct rml_snapshot;
 
 #define RML_PAGE_BYTES 16384u
 #define RML_NO_PAGE    0u  // page 0 is never given out, and stays full of zeros
+
+#define RML_GRANULE_BYTES 256u
+#define RML_PAGE_GRANULES (RML_PAGE_BYTES / RML_GRANULE_BYTES)  // a bit each in 64
 
 struct rml_pages {
     unsigned char *base;
@@ -22,6 +30,8 @@ struct rml_pages {
     uint32_t fresh;      // the first page never given out yet
     uint32_t free_page;  // head of the list of returned pages, or RML_NO_PAGE
     uint32_t in_use;
+    uint64_t *changed;  // by page: granules announced since the last snapshot; NULL: nobody asks
+    struct rml_snapshot *snapshot;  // where `changed` is not NULL
 };
 
 /* Reserve room for `bytes_max` bytes of pages. -ENOMEM when the address space has no such room. */
@@ -32,9 +42,35 @@ void rml_pages_close(struct rml_pages *pages);
 uint32_t rml_pages_take(struct rml_pages *pages);
 void rml_pages_give(struct rml_pages *pages, uint32_t page);
 
-static inline void *rml_page(const struct rml_pages *pages, uint32_t page)
+static inline const void *rml_page(const struct rml_pages *pages, uint32_t page)
 {
     return pages->base + (size_t)page * RML_PAGE_BYTES;
+}
+
+/* Note granules of a page as changed, the first time since the last snapshot that some of them are. */
+void rml_pages_note(struct rml_pages *pages, uint32_t page, uint64_t granules);
+
+/*
+ * `bytes` (> 0) at `at`, inside one page, are about to be written: the same place, to write through
+ * until the partition's step ends.
+ */
+static inline void *rml_change(struct rml_pages *pages, const void *at, size_t bytes)
+{
+    size_t offset = (size_t)((const unsigned char *)at - pages->base);
+    if (pages->changed != NULL) {
+        size_t page = offset / RML_PAGE_BYTES, in_page = offset % RML_PAGE_BYTES;
+        unsigned first = (unsigned)(in_page / RML_GRANULE_BYTES);
+        unsigned last = (unsigned)((in_page + bytes - 1) / RML_GRANULE_BYTES);
+        uint64_t granules = UINT64_MAX << first & UINT64_MAX >> (RML_PAGE_GRANULES - 1 - last);
+        if ((~pages->changed[page] & granules) != 0)
+            rml_pages_note(pages, (uint32_t)page, granules);
+    }
+    return pages->base + offset;
+}
+
+static inline void *rml_page_change(struct rml_pages *pages, uint32_t page)
+{
+    return rml_change(pages, rml_page(pages, page), RML_PAGE_BYTES);
 }
 
 #endif

@@ -33,9 +33,13 @@ void *rml_rows_reach(struct rml_rows *rows, struct rml_pages *pages, struct rml_
     uint32_t directory = reach_page(pages, &rows->root[leaf >> RML_ROWS_LEAVES_LOG]);
     if (directory == RML_NO_PAGE)
         return NULL;
-    uint32_t *leaves = rml_page(pages, directory);
-    uint32_t page = reach_page(pages, &leaves[leaf & (RML_ROWS_LEAVES - 1)]);
-    return page == RML_NO_PAGE ? NULL : rml_rows_in_leaf(pages, shape, page, row);
+    const uint32_t *leaves = rml_page(pages, directory);
+    const uint32_t *place = &leaves[leaf & (RML_ROWS_LEAVES - 1)];
+    if (*place == RML_NO_PAGE)
+        (void)reach_page(pages, rml_change(pages, place, sizeof *place));
+    if (*place == RML_NO_PAGE)
+        return NULL;
+    return rml_change(pages, rml_rows_in_leaf(pages, shape, *place, row), shape.stride);
 }
 
 void rml_rows_clear(struct rml_rows *rows, struct rml_pages *pages)

@@ -44,36 +44,44 @@ static inline uint32_t rml_rows_leaf(const struct rml_rows *rows, const struct r
 }
 
 /* The row at its place in a leaf that exists. */
-static inline void *rml_rows_in_leaf(const struct rml_pages *pages, struct rml_rows_shape shape,
-                                     uint32_t leaf_page, uint32_t row)
+static inline const void *rml_rows_in_leaf(const struct rml_pages *pages,
+                                           struct rml_rows_shape shape, uint32_t leaf_page,
+                                           uint32_t row)
 {
-    unsigned char *leaf = rml_page(pages, leaf_page);
+    const unsigned char *leaf = rml_page(pages, leaf_page);
     return leaf + (size_t)(row & ((1u << shape.leaf_log) - 1)) * shape.stride;
 }
 
-/* The row; or where its leaf does not exist a place full of zeros, which is only to be read. */
-static inline void *rml_rows_look(const struct rml_rows *rows, const struct rml_pages *pages,
-                                  struct rml_rows_shape shape, uint32_t row)
+/* The row; or where its leaf does not exist a place full of zeros. */
+static inline const void *rml_rows_look(const struct rml_rows *rows, const struct rml_pages *pages,
+                                        struct rml_rows_shape shape, uint32_t row)
 {
     return rml_rows_in_leaf(pages, shape, rml_rows_leaf(rows, pages, shape, row), row);
 }
 
 /* A row that was reached before. */
-static inline void *rml_rows_known(const struct rml_rows *rows, const struct rml_pages *pages,
-                                   struct rml_rows_shape shape, uint32_t row)
+static inline const void *rml_rows_known(const struct rml_rows *rows, const struct rml_pages *pages,
+                                         struct rml_rows_shape shape, uint32_t row)
 {
     return rml_rows_in_leaf(pages, shape, rml_rows_leaf(rows, pages, shape, row), row);
 }
 
+/* A row that was reached before, to be changed. */
+static inline void *rml_rows_change(const struct rml_rows *rows, struct rml_pages *pages,
+                                    struct rml_rows_shape shape, uint32_t row)
+{
+    return rml_change(pages, rml_rows_known(rows, pages, shape, row), shape.stride);
+}
+
 /* The row, or NULL when its leaf does not exist. */
-static inline void *rml_rows_find(const struct rml_rows *rows, const struct rml_pages *pages,
-                                  struct rml_rows_shape shape, uint32_t row)
+static inline const void *rml_rows_find(const struct rml_rows *rows, const struct rml_pages *pages,
+                                        struct rml_rows_shape shape, uint32_t row)
 {
     uint32_t leaf = rml_rows_leaf(rows, pages, shape, row);
     return leaf == RML_NO_PAGE ? NULL : rml_rows_in_leaf(pages, shape, leaf, row);
 }
 
-/* The row, its leaf made of zeros if it was not there; NULL when no page is left. row < rml_rows_max. */
+/* The row, to be changed, its leaf made of zeros if it was not there; NULL when no page is left. row < rml_rows_max. */
 void *rml_rows_reach(struct rml_rows *rows, struct rml_pages *pages, struct rml_rows_shape shape,
                      uint32_t row);
 

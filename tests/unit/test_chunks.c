@@ -33,7 +33,8 @@ static void chunks_never_overlap_and_all_pages_come_back(void **state)
                 held[count].chunk = rml_chunks_take(&chunks, held[count].bytes);
                 held[count].mark = (unsigned char)rml_test_random(&seed);
                 assert_int_not_equal(held[count].chunk, RML_NO_CHUNK);
-                memset(rml_chunk(&pages, held[count].chunk), held[count].mark, held[count].bytes);
+                memset(rml_chunk_change(&pages, held[count].chunk, held[count].bytes),
+                       held[count].mark, held[count].bytes);
                 count++;
             } else if (count > 0) {
                 uint32_t at = (uint32_t)(rml_test_random(&seed) % count);

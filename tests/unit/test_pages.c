@@ -52,7 +52,7 @@ static void a_page_is_full_of_zeros_however_often_it_was_used(void **state)
             for (uint32_t j = 0; j < count; j++)
                 assert_int_not_equal(page, taken[j]);
             assert_true(is_zero(rml_page(&pages, page), RML_PAGE_BYTES));
-            memset(rml_page(&pages, page), 0xa5, RML_PAGE_BYTES);
+            memset(rml_page_change(&pages, page), 0xa5, RML_PAGE_BYTES);
             taken[count++] = page;
         }
         assert_int_equal(pages.in_use, count);
