@@ -38,6 +38,11 @@ static const struct rule {
      "ooo-",
      NULL,
      {NULL, NULL, NULL, "it takes records as they arrive, and none is late for it"}},
+    {RML_SET_WINDOW_ON_LATE,
+     "on_late",
+     "ooo-",
+     NULL,
+     {NULL, NULL, NULL, "it takes records as they arrive, and none is late for it"}},
     {RML_SET_WINDOW_GAP,
      "gap",
      "--+-",
@@ -208,6 +213,30 @@ static void read_session(struct rml_reader *reader, const struct rml_values *val
                        "%s: max is shorter than gap: not even one record would fit", values->what);
 }
 
+// A fired window keeps its state to be corrected, or goes at once: not both, and not for no time.
+static bool read_late(struct rml_reader *reader, const struct rml_values *values,
+                      struct rml_plan_window *window)
+{
+    const struct rml_yaml_node *on_late = values->at[RML_SET_WINDOW_ON_LATE];
+    uint32_t drops = 0;
+    bool good = rml_reader_number(reader, values, RML_SET_WINDOW_LATE, &window->late_ns);
+    if (!rml_reader_choice(reader, values, RML_SET_WINDOW_ON_LATE, &drops) || !good)
+        return false;
+    if (window->late_ns == 0)
+        rml_reader_forget_default(reader, values, RML_SET_WINDOW_ON_LATE);
+    if (drops && window->late_ns > 0)
+        rml_report_add(reader->report, values->at[RML_SET_WINDOW_LATE]->key->place,
+                       "leave it out, or write  on_late: correct",
+                       "%s: late is for how long late records correct a window, and with on_late: "
+                       "drop none does",
+                       values->what);
+    if (on_late != NULL && !drops && window->late_ns == 0)
+        rml_report_add(reader->report, on_late->key->place, "such as  late: 10s",
+                       "%s: on_late: correct needs late, or no record is in time to correct",
+                       values->what);
+    return true;
+}
+
 // Of a window of a type that there is not, nothing else can be judged.
 static bool type_is_known(struct rml_reader *reader, const struct rml_reader_stage *draft,
                           const struct rml_yaml_node *node)
@@ -231,7 +260,7 @@ void rml_read_shape(struct rml_reader *reader, const struct rml_reader_stage *dr
                                draft->name->text, &values))
         return;
     uint32_t kind = 0;
-    bool good = rml_reader_number(reader, &values, RML_SET_WINDOW_LATE, &window->late_ns);
+    bool good = read_late(reader, &values, window);
     if (!rml_reader_choice(reader, &values, RML_SET_WINDOW_TYPE, &kind))
         return;
     window->kind = (enum rml_window_kind)kind;

@@ -12,6 +12,7 @@
 
 struct settings {
     int64_t size, every, offset, late, out_of_order;
+    bool drops;  // on_late: drop is written where there is no late
     uint32_t partitions;
     bool sketched;  // with aggregates whose state grows; without, panes that overlap stay merged
 };
@@ -325,13 +326,23 @@ static void collect(void *context, const struct rml_schema *schema,
     rig_read_field(schema, row->record, "top_n_2_count", &r->top_n_count[1], 8);
 }
 
+static void print_window(const struct settings *s, char text[192])
+{
+    char late[32] = "on_late: drop";
+    if (!s->drops)
+        snprintf(late, sizeof late, "late: %lldns", (long long)s->late);
+    snprintf(text, 192, "{type: sliding, size: %lldns, every: %lldns, offset: %lldns, %s}",
+             (long long)s->size, (long long)s->every, (long long)s->offset, late);
+}
+
 static uint32_t engine(const struct rig_record *records, const struct settings *s,
                        struct results *out)
 {
     static const char sketches[] =
         ",\n      median_n: median(n), p90_x: 'quantile(x, 0.9)', distinct_n: distinct(n),\n"
         "      p90_exact: 'quantile(x, 0.9, exact)', top_n: 'top(n % 10, 2)'";
-    char text[2048];
+    char text[2048], window[192];
+    print_window(s, window);
     snprintf(
         text, sizeof text,
         "version: 1\npipeline: random\n%s"
@@ -341,8 +352,7 @@ static uint32_t engine(const struct rig_record *records, const struct settings *
         "stages:\n"
         "  w:\n"
         "    from: in\n    key: key\n"
-        "    window: {type: sliding, size: %lldns, every: %lldns, offset: %lldns, late: "
-        "%lldns}\n"
+        "    window: %s\n"
         "    aggregate: {count_: count(), sum_n: sum(n), min_n: min(n), sum_x: sum(x), max_x: "
         "max(x), odd: count_if(n %% 2 != 0),\n"
         "      first_n: first(n), last_n: last(n), first_tag: first(tag), last_tag: last(tag), "
@@ -351,8 +361,7 @@ static uint32_t engine(const struct rig_record *records, const struct settings *
         "      var_x: var_pop(x), stddev_n: stddev_samp(n), "
         "rate_n: rate(n), ewma_x: 'ewma(x, " SPAN_TEXT ")'%s}\n"
         "sinks: {out: {from: w, type: ring}}\n",
-        rig_schema, s->partitions, (long long)s->out_of_order, (long long)s->size,
-        (long long)s->every, (long long)s->offset, (long long)s->late, s->sketched ? sketches : "");
+        rig_schema, s->partitions, (long long)s->out_of_order, window, s->sketched ? sketches : "");
     uint64_t counts[RML_STAGE_COUNTERS];
     out->count = 0;
     rig_run(text, records, collect, out, counts);
@@ -369,6 +378,7 @@ static void draw_case(struct settings *s, struct rig_record *records)
               + (draw(3) == 0 ? unit * (int64_t)draw(5) : 0);
     s->offset = draw(2) ? 0 : (int64_t)draw(40) - 20;
     s->late = draw(2) ? 0 : (int64_t)draw(30);
+    s->drops = s->late == 0 && draw(2);
     s->out_of_order = draw(2) ? 0 : (int64_t)draw(20);
     s->partitions = 1 + (uint32_t)draw(PARTITIONS);
     s->sketched = draw(2);

@@ -175,6 +175,16 @@ static const struct bad {
     {STAGES "  w: {from: calls, key: model, window: {type: tumbling, size: 9 records, offset: 1s}, "
             "aggregate: {n: count()}}\n",
      6, 74, 6, "a counted window has no offset", "first record"},
+    {STAGES "  w: {from: calls, key: model, window: {type: tumbling, size: 1s, late: 2s, on_late: "
+            "drop}, aggregate: {n: count()}}\n",
+     6, 67, 4, "with on_late: drop none does", "leave it out"},
+    {STAGES "  w: {from: calls, key: model, window: {type: tumbling, size: 1s, on_late: correct}, "
+            "aggregate: {n: count()}}\n",
+     6, 67, 7, "on_late: correct needs late", "late: 10s"},
+    {STAGES
+     "  w: {from: calls, key: model, window: {type: tumbling, size: 9 records, on_late: drop}, "
+     "aggregate: {n: count()}}\n",
+     6, 74, 7, "a counted window has no on_late", "as they arrive"},
     {STAGES "  w: {from: calls, key: model, window: {type: sliding, size: 1000 records, every: 1 "
             "record}, aggregate: {n: count()}}\n",
      6, 32, 6, "a key would have 1000 panes of 1 records, at most", "small multiple of every"},

@@ -16,6 +16,7 @@
 
 struct settings {
     int64_t gap, max, late, out_of_order;
+    bool drops;  // on_late: drop is written where there is no late
     uint32_t partitions;
 };
 
@@ -394,12 +395,21 @@ static void collect(void *context, const struct rml_schema *schema,
     r->retracted = retracted != 0;
 }
 
+static void print_window(const struct settings *s, char text[192])
+{
+    char max[48] = "", late[32] = "on_late: drop";
+    if (s->max != 0)
+        snprintf(max, sizeof max, ", max: %lldns", (long long)s->max);
+    if (!s->drops)
+        snprintf(late, sizeof late, "late: %lldns", (long long)s->late);
+    snprintf(text, 192, "{type: session, gap: %lldns, %s%s}", (long long)s->gap, late, max);
+}
+
 static uint32_t engine(const struct rig_record *records, const struct settings *s,
                        struct results *out, uint64_t counts[RML_STAGE_COUNTERS])
 {
-    char text[2048], max[48] = "";
-    if (s->max != 0)
-        snprintf(max, sizeof max, ", max: %lldns", (long long)s->max);
+    char text[2048], window[192];
+    print_window(s, window);
     snprintf(
         text, sizeof text,
         "version: 1\npipeline: random\n%s"
@@ -409,13 +419,12 @@ static uint32_t engine(const struct rig_record *records, const struct settings *
         "stages:\n"
         "  w:\n"
         "    from: in\n    key: key\n"
-        "    window: {type: session, gap: %lldns, late: %lldns%s}\n"
+        "    window: %s\n"
         "    aggregate: {n: count(), sum_n: sum(n), max_n: max(n), sum_x: sum(x), first_n: "
         "first(n), last_n: last(n), first_tag: first(tag), last_tag: last(tag), var_n: "
         "var_pop(n), median_n: median(n), distinct_n: distinct(n), exact_n: 'quantile(n, 0.5, exact)'}\n"
         "sinks: {out: {from: w, type: ring}}\n",
-        rig_schema, s->partitions, (long long)s->out_of_order, (long long)s->gap,
-        (long long)s->late, max);
+        rig_schema, s->partitions, (long long)s->out_of_order, window);
     out->count = 0;
     rig_run(text, records, collect, out, counts);
     return (uint32_t)counts[RML_STAGE_late];
@@ -428,6 +437,7 @@ static void draw_case(struct settings *s, struct rig_record *records)
     s->gap = 1 + (int64_t)draw(draw(2) ? 5 : 40);
     s->max = draw(3) == 0 ? s->gap + (int64_t)draw(60) : 0;
     s->late = draw(2) ? 0 : (int64_t)draw(60);
+    s->drops = s->late == 0 && draw(2);
     s->out_of_order = draw(2) ? 0 : (int64_t)draw(20);
     s->partitions = 1 + (uint32_t)draw(RIG_PARTITIONS);
     rig_draw_records(records);
