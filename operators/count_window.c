@@ -48,7 +48,6 @@ struct count_window {
     struct rml_rows rows;  // by slot
     uint32_t pane_bytes, pane_count;
     void *gathered;  // a state
-    bool released;   // some key may have lost its last use since slots were looked up
 
     // Working room for one run.
     uint16_t rows_chosen[RML_BATCH_ROWS];
@@ -56,6 +55,7 @@ struct count_window {
     void *folded_states[RML_BATCH_ROWS];
     uint32_t folded_count;
     const struct rml_batch *batch;
+    struct rml_keyed_block block;
 };
 
 static struct count_window *window_of(struct rml_operator *op)
@@ -130,8 +130,7 @@ static void leave(struct count_window *w, uint32_t slot, struct row *row)
     for (uint64_t p = 0; p < kept; p++)
         rml_aggregator_release(&w->aggregator, pane_at(w, row, p)->state);
     row->records = 0;
-    w->released = true;
-    rml_keyed_release(&w->keyed, slot);
+    rml_keyed_block_release(&w->keyed, &w->block, slot);
 }
 
 static void leave_all(struct count_window *w)
@@ -186,7 +185,7 @@ static void take_row(struct count_window *w, const struct rml_run *run, uint16_t
     bool taken = slot != RML_NO_SLOT && slot < rml_rows_max(w->row_shape) && has_room(w);
     struct row *row = taken ? rml_rows_reach(&w->rows, w->env.pages, w->row_shape, slot) : NULL;
     if (row == NULL) {
-        w->released = true;
+        rml_keyed_block_forget(&w->keyed, &w->block, slot);
         rml_count(&w->env.counts[RML_STAGE_refused], 1);
         return;
     }
@@ -206,32 +205,6 @@ static void take_row(struct count_window *w, const struct rml_run *run, uint16_t
     give_result(w, slot, row, run->clock[at]);
     if (w->spec.every_records == w->spec.size_records)
         leave(w, slot, row);
-}
-
-/*
- * Slots of a block are looked up together and pinned. Where a limit leaves a row without a slot, and
- * some key has gone since, the rest is looked up again: a row's fate must not depend on how rows are
- * cut into blocks.
- */
-static void take_block(struct count_window *w, const struct rml_run *run, const uint16_t *rows,
-                       uint32_t count)
-{
-    uint32_t slots[RML_KEYS_BLOCK];
-    uint32_t pinned = 0;  // the first row whose slot is
-    rml_keyed_reach(&w->keyed, w->batch, run, rows, count, slots);
-    rml_keyed_pin(&w->keyed, slots, count);
-    w->released = false;
-    for (uint32_t i = 0; i < count; i++) {
-        if (slots[i] == RML_NO_SLOT && w->released) {
-            rml_keyed_unpin(&w->keyed, slots + pinned, count - pinned);
-            rml_keyed_reach(&w->keyed, w->batch, run, rows + i, count - i, slots + i);
-            pinned = i;
-            rml_keyed_pin(&w->keyed, slots + pinned, count - pinned);
-            w->released = false;
-        }
-        take_row(w, run, rows[i], slots[i]);
-    }
-    rml_keyed_unpin(&w->keyed, slots + pinned, count - pinned);
 }
 
 // Time has ended: what still comes is late for everything.
@@ -255,9 +228,11 @@ static void count_window_take(struct rml_operator *op, const struct rml_batch *b
     uint32_t count;
     const uint16_t *rows = rml_keyed_begin(&w->keyed, &w->env, batch, w->rows_chosen, &count);
     w->batch = batch;
-    for (uint32_t done = 0; done < count; done += RML_KEYS_BLOCK)
-        take_block(w, run, rows + done,
-                   count - done < RML_KEYS_BLOCK ? count - done : RML_KEYS_BLOCK);
+    for (uint32_t done = 0; done < count; done += w->block.count) {
+        rml_keyed_block_begin(&w->keyed, &w->block, batch, run, rows + done, count - done);
+        for (uint32_t i = 0; i < w->block.count; i++)
+            take_row(w, run, rows[done + i], rml_keyed_block_next(&w->keyed, &w->block));
+    }
     fold(w);
     show_state(w);
 }

@@ -172,24 +172,65 @@ void rml_keyed_release(struct rml_keyed *keyed, uint32_t slot)
         rml_keys_drop(&keyed->keys, slot);
 }
 
-void rml_keyed_pin(struct rml_keyed *keyed, const uint32_t *slots, uint32_t count)
-{
-    for (uint32_t i = 0; i < count; i++) {
-        if (slots[i] != RML_NO_SLOT)
-            rml_keyed_use(keyed, slots[i]);
-    }
-}
-
-void rml_keyed_unpin(struct rml_keyed *keyed, const uint32_t *slots, uint32_t count)
-{
-    for (uint32_t i = 0; i < count; i++) {
-        if (slots[i] != RML_NO_SLOT)
-            rml_keyed_release(keyed, slots[i]);
-    }
-}
-
 void rml_keyed_forget_unused(struct rml_keyed *keyed, uint32_t slot)
 {
     if (keyed->has_key && rml_keys_row(&keyed->keys, slot)->uses == 0)
         rml_keys_drop(&keyed->keys, slot);
+}
+
+void rml_keyed_block_begin(struct rml_keyed *keyed, struct rml_keyed_block *block,
+                           const struct rml_batch *batch, const struct rml_run *run,
+                           const uint16_t *rows, uint32_t count)
+{
+    block->batch = batch;
+    block->run = run;
+    block->rows = rows;
+    block->count = count < RML_KEYS_BLOCK ? count : RML_KEYS_BLOCK;
+    block->next = 0;
+    block->gave = false;
+    (void)rml_keyed_reach(keyed, batch, run, rows, block->count, block->slots);
+}
+
+// All places are looked at, whichever are to come: a loop of known length becomes a few vectors.
+static bool is_to_come(const struct rml_keyed_block *block, uint32_t slot)
+{
+    uint32_t found = 0;
+    for (uint32_t i = 0; i < RML_KEYS_BLOCK; i++)
+        found |= (block->slots[i] == slot) & (i >= block->next) & (i < block->count);
+    return found != 0;
+}
+
+void rml_keyed_block_forget(struct rml_keyed *keyed, struct rml_keyed_block *block, uint32_t slot)
+{
+    if (!keyed->has_key || slot == RML_NO_SLOT || rml_keys_row(&keyed->keys, slot)->uses > 0)
+        return;
+    block->gave = true;
+    if (!is_to_come(block, slot))
+        rml_keys_drop(&keyed->keys, slot);
+}
+
+void rml_keyed_block_release(struct rml_keyed *keyed, struct rml_keyed_block *block, uint32_t slot)
+{
+    block->gave = true;
+    if (keyed->has_key && --rml_keys_row(&keyed->keys, slot)->uses == 0 && !is_to_come(block, slot))
+        rml_keys_drop(&keyed->keys, slot);
+}
+
+// Keys that only rows to come have make room for those that come first.
+static void look_up_again(struct rml_keyed *keyed, struct rml_keyed_block *block)
+{
+    uint32_t from = block->next, count = block->count - from;
+    while (block->next < block->count)
+        rml_keyed_block_forget(keyed, block, block->slots[block->next++]);
+    block->next = from;
+    block->gave = false;
+    (void)rml_keyed_reach(keyed, block->batch, block->run, block->rows + from, count,
+                          block->slots + from);
+}
+
+uint32_t rml_keyed_block_next(struct rml_keyed *keyed, struct rml_keyed_block *block)
+{
+    if (block->slots[block->next] == RML_NO_SLOT && block->gave)
+        look_up_again(keyed, block);
+    return block->slots[block->next++];
 }

@@ -55,15 +55,35 @@ static inline uint32_t rml_keyed_end(const struct rml_keyed *keyed)
 void rml_keyed_use(struct rml_keyed *keyed, uint32_t slot);
 void rml_keyed_release(struct rml_keyed *keyed, uint32_t slot);
 
-/*
- * One use more, and one less, of each slot that is one: keys looked up together are pinned while their
- * rows are taken one after the other, so that one whose last use goes meanwhile is forgotten with the
- * last of them.
- */
-void rml_keyed_pin(struct rml_keyed *keyed, const uint32_t *slots, uint32_t count);
-void rml_keyed_unpin(struct rml_keyed *keyed, const uint32_t *slots, uint32_t count);
-
 /* Forget the key of a slot that was reached and then not used. */
 void rml_keyed_forget_unused(struct rml_keyed *keyed, uint32_t slot);
+
+/*
+ * Rows that are taken one after the other, while keys come and go, though their slots are looked up
+ * together: a key whose last use goes stays as long as a row to come has its slot. Where a limit leaves
+ * a row without a slot, and something was given back since, the rest is looked up again. So a row's fate
+ * does not depend on how rows are cut into blocks. All zeros: there are no rows to come.
+ */
+struct rml_keyed_block {
+    const struct rml_batch *batch;
+    const struct rml_run *run;
+    const uint16_t *rows;
+    uint32_t count;
+    uint32_t next;  // the first row to come
+    bool gave;      // something was given back since the look-up
+    uint32_t slots[RML_KEYS_BLOCK];
+};
+
+/* Look up the slots of up to RML_KEYS_BLOCK rows, ascending. */
+void rml_keyed_block_begin(struct rml_keyed *keyed, struct rml_keyed_block *block,
+                           const struct rml_batch *batch, const struct rml_run *run,
+                           const uint16_t *rows, uint32_t count);
+
+/* The slot of the next row to come, to be used or forgotten, or RML_NO_SLOT. */
+uint32_t rml_keyed_block_next(struct rml_keyed *keyed, struct rml_keyed_block *block);
+
+/* One use less of a slot; and forget the key of one that was reached and then not used. */
+void rml_keyed_block_release(struct rml_keyed *keyed, struct rml_keyed_block *block, uint32_t slot);
+void rml_keyed_block_forget(struct rml_keyed *keyed, struct rml_keyed_block *block, uint32_t slot);
 
 #endif

@@ -64,7 +64,6 @@ struct sessions {
     struct rml_rows list;   // by number: sessions
     uint32_t live, fresh, free;
     struct rml_dues dues;
-    bool released;  // some key may have lost its last use since slots were looked up
 
     // Working room for one run.
     uint16_t rows[RML_BATCH_ROWS];
@@ -74,6 +73,7 @@ struct sessions {
     void *folded_states[RML_BATCH_ROWS];
     uint32_t folded_count;
     const struct rml_batch *batch;
+    struct rml_keyed_block block;
 };
 
 static struct sessions *sessions_of(struct rml_operator *op)
@@ -151,8 +151,7 @@ static void free_session(struct sessions *w, uint32_t number)
     s->next = w->free;
     w->free = number;
     w->live--;
-    w->released = true;
-    rml_keyed_release(&w->keyed, s->slot);
+    rml_keyed_block_release(&w->keyed, &w->block, s->slot);
 }
 
 // A session of one record, or NONE when there is no room for it.
@@ -431,7 +430,7 @@ static void take_row(struct sessions *w, const struct rml_run *run, uint16_t row
     bool late = false;
     uint32_t number = slot != RML_NO_SLOT ? place(w, slot, run->time[row], now, &late) : NONE;
     if (number == NONE) {
-        w->released = true;
+        rml_keyed_block_forget(&w->keyed, &w->block, slot);
         if (late)
             w->late[w->late_count++] = row;
         else
@@ -453,34 +452,6 @@ static void take_row(struct sessions *w, const struct rml_run *run, uint16_t row
         schedule(w, number);
 }
 
-/*
- * Slots of a block are looked up together, and pinned: a key whose last session goes meanwhile is
- * forgotten only with the block. Where a limit leaves a row without a slot, and some key has lost its
- * last session since, the rest is looked up again: a row's fate must not depend on how rows are cut
- * into blocks.
- */
-static void take_block(struct sessions *w, const struct rml_run *run, const uint16_t *rows,
-                       uint32_t count)
-{
-    uint32_t slots[RML_KEYS_BLOCK];
-    uint32_t pinned = 0;  // the first row whose slot is
-    (void)rml_keyed_reach(&w->keyed, w->batch, run, rows, count, slots);
-    rml_keyed_pin(&w->keyed, slots, count);
-    w->released = false;
-    for (uint32_t i = 0; i < count; i++) {
-        advance(w, run->judge[rows[i]]);
-        if (slots[i] == RML_NO_SLOT && w->released) {
-            rml_keyed_unpin(&w->keyed, slots + pinned, count - pinned);
-            (void)rml_keyed_reach(&w->keyed, w->batch, run, rows + i, count - i, slots + i);
-            pinned = i;
-            rml_keyed_pin(&w->keyed, slots + pinned, count - pinned);
-            w->released = false;
-        }
-        take_row(w, run, rows[i], slots[i]);
-    }
-    rml_keyed_unpin(&w->keyed, slots + pinned, count - pinned);
-}
-
 static void session_take(struct rml_operator *op, const struct rml_batch *batch,
                          const struct rml_run *run)
 {
@@ -491,9 +462,13 @@ static void session_take(struct rml_operator *op, const struct rml_batch *batch,
     const uint16_t *rows = rml_keyed_begin(&w->keyed, &w->env, batch, w->rows, &count);
     w->batch = batch;
     w->late_count = 0;
-    for (uint32_t done = 0; done < count; done += RML_KEYS_BLOCK)
-        take_block(w, run, rows + done,
-                   count - done < RML_KEYS_BLOCK ? count - done : RML_KEYS_BLOCK);
+    for (uint32_t done = 0; done < count; done += w->block.count) {
+        rml_keyed_block_begin(&w->keyed, &w->block, batch, run, rows + done, count - done);
+        for (uint32_t i = 0; i < w->block.count; i++) {
+            advance(w, run->judge[rows[done + i]]);
+            take_row(w, run, rows[done + i], rml_keyed_block_next(&w->keyed, &w->block));
+        }
+    }
     fold(w);
     rml_keyed_pass_late(&w->env, batch, run, w->late, w->late_count);
 }
