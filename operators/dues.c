@@ -4,37 +4,49 @@
 
 #include "runtime/time/time.h"
 
-#define NO_NODE 0u
+#define NO_BLOCK      0u
+#define BLOCK_ENTRIES 15u
 
-struct node {
-    struct rml_due due;
-    uint32_t next;  // in its bucket, or among the free ones
-    uint32_t unused;
+// Entries of one bucket. Of a bucket's blocks only the first may have places left.
+struct block {
+    uint32_t next;  // of its bucket, or of the free ones
+    uint32_t count;
+    struct rml_due due[BLOCK_ENTRIES];
 };
+
+_Static_assert(sizeof(struct block) <= RML_GRANULE_BYTES, "to change one is to change one granule");
 
 void rml_dues_init(struct rml_dues *dues, struct rml_pages *pages, int64_t width_ns)
 {
+    uint32_t width_log = 1;
+    while (width_log < 62 && INT64_C(1) << width_log < width_ns)
+        width_log++;
     *dues = (struct rml_dues){
         .pages = pages,
-        .width_ns = width_ns > 2 ? width_ns : 2,
+        .width_log = width_log,
         .opened = INT64_MIN,
         .next = RML_TIME_END,
-        .node_shape = rml_rows_shape(sizeof(struct node)),
+        .block_shape = rml_rows_shape(RML_GRANULE_BYTES),
         .heap_shape = rml_rows_shape(sizeof(struct rml_due)),
-        .fresh_node = NO_NODE + 1,
+        .fresh_block = NO_BLOCK + 1,
     };
 }
 
 void rml_dues_clear(struct rml_dues *dues)
 {
-    rml_rows_clear(&dues->nodes, dues->pages);
+    rml_rows_clear(&dues->blocks, dues->pages);
     rml_rows_clear(&dues->heap, dues->pages);
-    rml_dues_init(dues, dues->pages, dues->width_ns);
+    rml_dues_init(dues, dues->pages, INT64_C(1) << dues->width_log);
 }
 
-static struct node *change_node(struct rml_dues *dues, uint32_t number)
+static const struct block *block_at(const struct rml_dues *dues, uint32_t number)
 {
-    return rml_rows_change(&dues->nodes, dues->pages, dues->node_shape, number);
+    return rml_rows_known(&dues->blocks, dues->pages, dues->block_shape, number);
+}
+
+static struct block *change_block(struct rml_dues *dues, uint32_t number)
+{
+    return rml_rows_change(&dues->blocks, dues->pages, dues->block_shape, number);
 }
 
 static const struct rml_due *heap_at(const struct rml_dues *dues, uint32_t place)
@@ -48,14 +60,29 @@ static void set_heap(struct rml_dues *dues, uint32_t place, const struct rml_due
     *to = *due;
 }
 
-// Every entry can come into the heap, and from there into a bucket again: there is a place and a node
-// for each of them, always.
+// Blocks that so many entries take up at most, however they fall into buckets.
+static uint32_t blocks_for(uint32_t entries)
+{
+    return entries / BLOCK_ENTRIES + (entries < RML_DUES_BUCKETS ? entries : RML_DUES_BUCKETS);
+}
+
+// Every entry can come into the heap, and from there into a bucket again: there is always a place for
+// each of them here and there.
 bool rml_dues_has_room(struct rml_dues *dues)
 {
     uint32_t entries = dues->heap_count + dues->waiting;
-    return entries < rml_rows_max(dues->heap_shape) && entries + 1 < rml_rows_max(dues->node_shape)
-           && rml_rows_reach(&dues->heap, dues->pages, dues->heap_shape, entries) != NULL
-           && rml_rows_reach(&dues->nodes, dues->pages, dues->node_shape, entries + 1) != NULL;
+    if (entries < dues->room)
+        return true;
+    if (entries >= rml_rows_max(dues->heap_shape)
+        || blocks_for(entries + 1) >= rml_rows_max(dues->block_shape)
+        || rml_rows_reach(&dues->heap, dues->pages, dues->heap_shape, entries) == NULL)
+        return false;
+    for (uint32_t b = blocks_for(entries) + 1; b <= blocks_for(entries + 1); b++) {
+        if (rml_rows_reach(&dues->blocks, dues->pages, dues->block_shape, b) == NULL)
+            return false;
+    }
+    dues->room = entries + 1;
+    return true;
 }
 
 static bool is_before(const struct rml_due *a, const struct rml_due *b)
@@ -79,7 +106,25 @@ void rml_dues_keep(struct rml_dues *dues, struct rml_due due)
 
 static int64_t bucket_of(const struct rml_dues *dues, int64_t time)
 {
-    return rml_time_floor_div(time, dues->width_ns);
+    return time >> dues->width_log;  // rounds down, below 0 too
+}
+
+static int64_t begin_of(const struct rml_dues *dues, int64_t bucket)
+{
+    return bucket * (INT64_C(1) << dues->width_log);
+}
+
+// A block without entries before the first of a bucket.
+static struct block *add_block(struct rml_dues *dues, uint32_t *head)
+{
+    uint32_t number = dues->free_block != NO_BLOCK ? dues->free_block : dues->fresh_block++;
+    struct block *block = change_block(dues, number);
+    if (number == dues->free_block)
+        dues->free_block = block->next;
+    block->next = *head;
+    block->count = 0;
+    *head = number;
+    return block;
 }
 
 void rml_dues_put(struct rml_dues *dues, struct rml_due due)
@@ -92,15 +137,13 @@ void rml_dues_put(struct rml_dues *dues, struct rml_due due)
         rml_dues_keep(dues, due);
         return;
     }
-    uint32_t number = dues->free_node != NO_NODE ? dues->free_node : dues->fresh_node++;
-    struct node *node = change_node(dues, number);
-    if (number == dues->free_node)
-        dues->free_node = node->next;
     uint32_t *head = &dues->heads[(uint64_t)bucket & (RML_DUES_BUCKETS - 1)];
-    *node = (struct node){.due = due, .next = *head};
-    *head = number;
+    struct block *block = *head != NO_BLOCK && block_at(dues, *head)->count < BLOCK_ENTRIES
+                              ? change_block(dues, *head)
+                              : add_block(dues, head);
+    block->due[block->count++] = due;
     dues->waiting++;
-    int64_t begins = bucket * dues->width_ns;
+    int64_t begins = begin_of(dues, bucket);
     dues->next = begins < dues->next ? begins : dues->next;
 }
 
@@ -111,30 +154,33 @@ static void find_next(struct rml_dues *dues)
     if (dues->waiting == 0)
         return;
     int64_t bucket = dues->opened;
-    while (dues->heads[(uint64_t)bucket & (RML_DUES_BUCKETS - 1)] == NO_NODE)
+    while (dues->heads[(uint64_t)bucket & (RML_DUES_BUCKETS - 1)] == NO_BLOCK)
         bucket++;
-    int64_t begins = bucket * dues->width_ns;
+    int64_t begins = begin_of(dues, bucket);
     dues->next = begins < dues->next ? begins : dues->next;
 }
 
-bool rml_dues_open(struct rml_dues *dues, int64_t now, struct rml_due *ret_due)
+uint32_t rml_dues_open(struct rml_dues *dues, int64_t now, struct rml_due due[RML_DUES_OPEN])
 {
     int64_t last = bucket_of(dues, now);
+    uint32_t count = 0;
     for (; dues->waiting > 0 && dues->opened <= last; dues->opened++) {
         uint32_t *head = &dues->heads[(uint64_t)dues->opened & (RML_DUES_BUCKETS - 1)];
-        if (*head == NO_NODE)
-            continue;
-        uint32_t number = *head;
-        struct node *node = change_node(dues, number);
-        *ret_due = node->due;
-        *head = node->next;
-        node->next = dues->free_node;
-        dues->free_node = number;
-        dues->waiting--;
-        return true;
+        while (*head != NO_BLOCK) {
+            if (count + BLOCK_ENTRIES > RML_DUES_OPEN)
+                return count;
+            uint32_t number = *head;
+            struct block *block = change_block(dues, number);
+            memcpy(&due[count], block->due, block->count * sizeof due[0]);
+            count += block->count;
+            dues->waiting -= block->count;
+            *head = block->next;
+            block->next = dues->free_block;
+            dues->free_block = number;
+        }
     }
     dues->opened = last + 1 > dues->opened ? last + 1 : dues->opened;
-    return false;
+    return count;
 }
 
 static void drop_least(struct rml_dues *dues)

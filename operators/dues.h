@@ -18,6 +18,7 @@
 #include "runtime/state/rows.h"
 
 #define RML_DUES_BUCKETS 256u  // a power of two
+#define RML_DUES_OPEN    64u   // entries of buckets that are taken out together
 
 struct rml_due {
     int64_t at;
@@ -27,19 +28,20 @@ struct rml_due {
 
 struct rml_dues {
     struct rml_pages *pages;
-    int64_t width_ns;  // of a bucket
-    int64_t opened;    // buckets before this one (counted from time 0) are in the heap
-    int64_t next;      // no entry is due before
-    struct rml_rows_shape node_shape, heap_shape;
-    struct rml_rows nodes;  // of buckets' lists, numbered from 1
-    uint32_t fresh_node, free_node;
-    uint32_t waiting;  // entries in buckets
-    uint32_t heads[RML_DUES_BUCKETS];
+    uint32_t width_log;  // a bucket covers 1 << width_log ns
+    int64_t opened;      // buckets before this one (counted from time 0) are in the heap
+    int64_t next;        // no entry is due before
+    struct rml_rows_shape block_shape, heap_shape;
+    struct rml_rows blocks;  // of entries in buckets, numbered from 1
+    uint32_t fresh_block, free_block;
+    uint32_t waiting;                  // entries in buckets
+    uint32_t heads[RML_DUES_BUCKETS];  // each bucket's first block
     struct rml_rows heap;
     uint32_t heap_count;
+    uint32_t room;  // so many entries have their places
 };
 
-/* Empty; a bucket covers `width_ns`, at least 2. */
+/* Empty; a bucket covers the least power of two that is `width_ns`, at least 2. */
 void rml_dues_init(struct rml_dues *dues, struct rml_pages *pages, int64_t width_ns);
 
 /* Nothing is in it: give its pages back. */
@@ -57,11 +59,11 @@ bool rml_dues_has_room(struct rml_dues *dues);
 void rml_dues_put(struct rml_dues *dues, struct rml_due due);
 
 /*
- * When time has come to `now`, first take out entries of buckets until there is none: each is dropped,
- * put again at a later time, or kept. Then take what is due, the earliest first, until there is none;
- * more may be put meanwhile.
+ * When time has come to `now`, first take out entries of buckets, some at a time, until there is none:
+ * each is dropped, put again at a later time, or kept. Returns how many. Then take what is due, the
+ * earliest first, until there is none; more may be put meanwhile.
  */
-bool rml_dues_open(struct rml_dues *dues, int64_t now, struct rml_due *ret_due);
+uint32_t rml_dues_open(struct rml_dues *dues, int64_t now, struct rml_due due[RML_DUES_OPEN]);
 void rml_dues_keep(struct rml_dues *dues, struct rml_due due);
 bool rml_dues_take(struct rml_dues *dues, int64_t now, struct rml_due *ret_due);
 

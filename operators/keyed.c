@@ -212,12 +212,13 @@ void rml_keyed_block_forget(struct rml_keyed *keyed, struct rml_keyed_block *blo
 void rml_keyed_block_release(struct rml_keyed *keyed, struct rml_keyed_block *block, uint32_t slot)
 {
     block->gave = true;
-    if (keyed->has_key && --rml_keys_row(&keyed->keys, slot)->uses == 0 && !is_to_come(block, slot))
+    if (keyed->has_key && --rml_keys_row_change(&keyed->keys, slot)->uses == 0
+        && !is_to_come(block, slot))
         rml_keys_drop(&keyed->keys, slot);
 }
 
 // Keys that only rows to come have make room for those that come first.
-static void look_up_again(struct rml_keyed *keyed, struct rml_keyed_block *block)
+void rml_keyed_block_again(struct rml_keyed *keyed, struct rml_keyed_block *block)
 {
     uint32_t from = block->next, count = block->count - from;
     while (block->next < block->count)
@@ -226,11 +227,4 @@ static void look_up_again(struct rml_keyed *keyed, struct rml_keyed_block *block
     block->gave = false;
     (void)rml_keyed_reach(keyed, block->batch, block->run, block->rows + from, count,
                           block->slots + from);
-}
-
-uint32_t rml_keyed_block_next(struct rml_keyed *keyed, struct rml_keyed_block *block)
-{
-    if (block->slots[block->next] == RML_NO_SLOT && block->gave)
-        look_up_again(keyed, block);
-    return block->slots[block->next++];
 }

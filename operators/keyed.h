@@ -79,8 +79,16 @@ void rml_keyed_block_begin(struct rml_keyed *keyed, struct rml_keyed_block *bloc
                            const struct rml_batch *batch, const struct rml_run *run,
                            const uint16_t *rows, uint32_t count);
 
+/* Look up again the slots of rows to come. */
+void rml_keyed_block_again(struct rml_keyed *keyed, struct rml_keyed_block *block);
+
 /* The slot of the next row to come, to be used or forgotten, or RML_NO_SLOT. */
-uint32_t rml_keyed_block_next(struct rml_keyed *keyed, struct rml_keyed_block *block);
+static inline uint32_t rml_keyed_block_next(struct rml_keyed *keyed, struct rml_keyed_block *block)
+{
+    if (block->slots[block->next] == RML_NO_SLOT && block->gave)
+        rml_keyed_block_again(keyed, block);
+    return block->slots[block->next++];
+}
 
 /* One use less of a slot; and forget the key of one that was reached and then not used. */
 void rml_keyed_block_release(struct rml_keyed *keyed, struct rml_keyed_block *block, uint32_t slot);

@@ -51,6 +51,7 @@ struct session {
     uint32_t stamp;    // of its entry; never the same twice
     uint32_t results;  // given for this start and not retracted
     bool open;         // has not fired, or was reopened
+    bool is_newest;    // of its key
     _Alignas(uint64_t) unsigned char state[];
 };
 
@@ -72,6 +73,7 @@ struct sessions {
     uint16_t folded_rows[RML_BATCH_ROWS];
     void *folded_states[RML_BATCH_ROWS];
     uint32_t folded_count;
+    int64_t folded_least;  // of their times
     const struct rml_batch *batch;
     struct rml_keyed_block block;
 };
@@ -130,6 +132,9 @@ static void unlink_session(struct sessions *w, uint32_t number)
     for (uint32_t n = head_of(w, s->slot); n != number; n = at(w, n)->next)
         before = n;
     *change_link(w, s->slot, before) = s->next;
+    if (before == NONE && s->next != NONE)
+        change(w, s->next)->is_newest = true;
+    change(w, number)->is_newest = false;
 }
 
 static void link_session(struct sessions *w, uint32_t number)
@@ -140,6 +145,9 @@ static void link_session(struct sessions *w, uint32_t number)
         before = n;
     s->next = n;
     *change_link(w, s->slot, before) = number;
+    s->is_newest = before == NONE;
+    if (s->is_newest && n != NONE)
+        change(w, n)->is_newest = false;
 }
 
 static void free_session(struct sessions *w, uint32_t number)
@@ -189,9 +197,20 @@ static void fold(struct sessions *w)
         return;
     uint64_t skipped = rml_aggregator_fold(&w->aggregator, w->batch->columns, w->folded_states,
                                            w->folded_rows, w->folded_count);
+    rml_count(&w->env.counts[RML_STAGE_aggregated], w->folded_count);
     if (skipped > 0)
         rml_count(&w->env.counts[RML_STAGE_null_skipped], skipped);
     w->folded_count = 0;
+    w->folded_least = RML_TIME_END;
+}
+
+// A record of the session, to be folded into it.
+static void add(struct sessions *w, struct session *s, uint16_t row, int64_t time)
+{
+    s->records++;
+    w->folded_states[w->folded_count] = s->state;
+    w->folded_rows[w->folded_count++] = row;
+    w->folded_least = time < w->folded_least ? time : w->folded_least;
 }
 
 static void give_result(struct sessions *w, struct session *s, int64_t fire)
@@ -239,32 +258,52 @@ static void come_due(struct sessions *w, uint32_t number)
     free_session(w, number);
 }
 
-// Has the session of an entry come due? One that was put off gets another entry.
+// Has the session of an entry come due? One that was put off is put there again.
 static bool is_due(struct sessions *w, const struct rml_due *due)
 {
     const struct session *s = at(w, due->number);
     if (s->stamp != due->stamp)
         return false;
-    if (due_of(w, s) <= due->at)
+    struct rml_due later = *due;
+    later.at = due_of(w, s);
+    if (later.at <= due->at)
         return true;
-    schedule(w, due->number);
+    change(w, due->number)->due = later.at;
+    rml_dues_put(&w->dues, later);
     return false;
 }
 
-static void advance(struct sessions *w, int64_t watermark)
+static void open_dues(struct sessions *w, int64_t watermark)
 {
-    if (w->dues.next > watermark || rml_dues_is_empty(&w->dues))
-        return;
-    fold(w);
-    struct rml_due due;
-    while (rml_dues_open(&w->dues, watermark, &due)) {
-        if (is_due(w, &due))
-            rml_dues_keep(&w->dues, due);
+    struct rml_due due[RML_DUES_OPEN];
+    for (uint32_t count; (count = rml_dues_open(&w->dues, watermark, due)) > 0;) {
+        for (uint32_t i = 0; i < count; i++)
+            __builtin_prefetch(at(w, due[i].number), 1);
+        for (uint32_t i = 0; i < count; i++) {
+            if (is_due(w, &due[i]))
+                rml_dues_keep(&w->dues, due[i]);
+        }
     }
+}
+
+// Something may be due: what is, comes due.
+static void advance_to(struct sessions *w, int64_t watermark)
+{
+    // all records of sessions that come due are the gap or more before
+    if (rml_time_add(w->folded_least, w->spec.gap_ns) <= watermark)
+        fold(w);
+    open_dues(w, watermark);
+    struct rml_due due;
     while (rml_dues_take(&w->dues, watermark, &due)) {
         if (is_due(w, &due))
             come_due(w, due.number);
     }
+}
+
+static inline void advance(struct sessions *w, int64_t watermark)
+{
+    if (w->dues.next <= watermark && !rml_dues_is_empty(&w->dues))
+        advance_to(w, watermark);
 }
 
 // Nothing is left: give the pages back.
@@ -393,6 +432,22 @@ static void join(struct sessions *w, uint32_t number, int64_t time, int64_t now)
     bridge(w, number, now);
 }
 
+/*
+ * By far the most records extend their key's newest session, or lie in it, while it has not fired.
+ * There is nothing to be looked for or moved then: the session reaches no older one that it did not
+ * reach before (with a `max` there may be one that was near all the time), and it comes due later.
+ */
+static bool extends_newest(const struct sessions *w, const struct session *newest, uint32_t slot,
+                           int64_t time)
+{
+    if (newest->slot != slot || !newest->is_newest || !newest->open || time < newest->first)
+        return false;
+    if (time <= newest->last)
+        return true;
+    return distance(time, newest->last) < (uint64_t)w->spec.gap_ns
+           && (w->spec.max_ns == 0 || (newest->next == NONE && fits(w, newest->first, time)));
+}
+
 // For one record more, and for what it bridges, whose sketch grows to the largest once at most.
 static bool has_room(struct sessions *w)
 {
@@ -438,10 +493,7 @@ static void take_row(struct sessions *w, const struct rml_run *run, uint16_t row
         return;
     }
     struct session *s = change(w, number);
-    s->records++;
-    w->folded_states[w->folded_count] = s->state;
-    w->folded_rows[w->folded_count++] = row;
-    rml_count(&w->env.counts[RML_STAGE_aggregated], 1);
+    add(w, s, row, run->time[row]);
     s->open = now == RML_TIME_NONE || end_of(w, s) > now;
     if (!s->open) {
         fold(w);
@@ -450,6 +502,45 @@ static void take_row(struct sessions *w, const struct rml_run *run, uint16_t row
     }
     if (s->records == 1 || due_of(w, s) < s->due)
         schedule(w, number);
+}
+
+/*
+ * The newest session of each row's key, on its way before the first is needed. What is there may be
+ * another key's or none by the time of the row's turn, and shows it.
+ */
+static void look_newest(const struct sessions *w, const struct session **newest)
+{
+    const uint32_t *heads[RML_KEYS_BLOCK];
+    for (uint32_t i = 0; i < w->block.count; i++) {
+        uint32_t slot = w->block.slots[i] != RML_NO_SLOT ? w->block.slots[i] : 0;
+        heads[i] = rml_rows_look(&w->heads, w->env.pages, w->head_shape, slot);
+        __builtin_prefetch(heads[i]);
+    }
+    for (uint32_t i = 0; i < w->block.count; i++) {
+        newest[i] = rml_rows_look(&w->list, w->env.pages, w->session_shape, *heads[i]);
+        __builtin_prefetch(newest[i], 1);
+        __builtin_prefetch(newest[i]->state, 1);
+    }
+}
+
+static void take_block(struct sessions *w, const struct rml_run *run, const uint16_t *rows)
+{
+    const struct session *newest[RML_KEYS_BLOCK];
+    look_newest(w, newest);
+    uint32_t count = w->block.count;
+    bool has_room = rml_aggregator_has_room(&w->aggregator, w->folded_count + count + 1);
+    for (uint32_t i = 0; i < count; i++) {
+        int64_t time = run->time[rows[i]];
+        advance(w, run->judge[rows[i]]);
+        uint32_t slot = rml_keyed_block_next(&w->keyed, &w->block);
+        if (!has_room || !extends_newest(w, newest[i], slot, time)) {
+            take_row(w, run, rows[i], slot);
+            continue;
+        }
+        struct session *s = rml_change(w->env.pages, newest[i], w->session_shape.stride);
+        s->last = time > s->last ? time : s->last;
+        add(w, s, rows[i], time);
+    }
 }
 
 static void session_take(struct rml_operator *op, const struct rml_batch *batch,
@@ -464,10 +555,7 @@ static void session_take(struct rml_operator *op, const struct rml_batch *batch,
     w->late_count = 0;
     for (uint32_t done = 0; done < count; done += w->block.count) {
         rml_keyed_block_begin(&w->keyed, &w->block, batch, run, rows + done, count - done);
-        for (uint32_t i = 0; i < w->block.count; i++) {
-            advance(w, run->judge[rows[done + i]]);
-            take_row(w, run, rows[done + i], rml_keyed_block_next(&w->keyed, &w->block));
-        }
+        take_block(w, run, rows + done);
     }
     fold(w);
     rml_keyed_pass_late(&w->env, batch, run, w->late, w->late_count);

@@ -60,10 +60,12 @@ static void come_to(struct fixture *f, int64_t now)
     uint32_t left = due_by(f, now);
     if (left > 0)
         assert_true(f->dues.next <= now);
-    struct rml_due due;
-    while (rml_dues_open(&f->dues, now, &due)) {
-        if (holds(f, due))
-            rml_dues_keep(&f->dues, due);
+    struct rml_due due, opened[RML_DUES_OPEN];
+    for (uint32_t count; (count = rml_dues_open(&f->dues, now, opened)) > 0;) {
+        for (uint32_t i = 0; i < count; i++) {
+            if (holds(f, opened[i]))
+                rml_dues_keep(&f->dues, opened[i]);
+        }
     }
     int64_t last = INT64_MIN;
     while (rml_dues_take(&f->dues, now, &due)) {
@@ -128,7 +130,7 @@ static void room_runs_out_before_anything_is_lost(void **state)
     struct rml_pages pages;
     struct rml_dues dues;
     struct rml_err err = {0};
-    assert_int_equal(rml_pages_open(&pages, 12 * (uint64_t)RML_PAGE_BYTES, &err), 0);
+    assert_int_equal(rml_pages_open(&pages, 16 * (uint64_t)RML_PAGE_BYTES, &err), 0);
     rml_dues_init(&dues, &pages, 10);
     uint32_t put_count = 0, taken = 0;
     while (rml_dues_has_room(&dues)) {
@@ -136,9 +138,11 @@ static void room_runs_out_before_anything_is_lost(void **state)
         put_count++;
     }
     assert_true(put_count > 1000);
-    struct rml_due due;
-    while (rml_dues_open(&dues, RML_TIME_END, &due))
-        rml_dues_keep(&dues, due);
+    struct rml_due due, opened[RML_DUES_OPEN];
+    for (uint32_t count; (count = rml_dues_open(&dues, RML_TIME_END, opened)) > 0;) {
+        for (uint32_t i = 0; i < count; i++)
+            rml_dues_keep(&dues, opened[i]);
+    }
     while (rml_dues_take(&dues, RML_TIME_END, &due))
         taken++;
     assert_int_equal(taken, put_count);
