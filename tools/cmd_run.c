@@ -7,7 +7,9 @@
 
 #include "operators/registry.h"
 #include "runtime/base/err.h"
+#include "runtime/control/claim.h"
 #include "runtime/control/engine.h"
+#include "runtime/control/leave.h"
 #include "runtime/control/server.h"
 #include "runtime/plan/plan.h"
 #include "tools/args.h"
@@ -83,21 +85,35 @@ static int serve(struct rml_server *server, struct rml_plan *plan, int *ret_code
     return rc;
 }
 
-static int run(struct rml_plan *plan)
+static int run_engine(struct rml_plan *plan, struct rml_claim *claim, int *ret_code,
+                      struct rml_err *err)
 {
     const struct rml_server_options options = {
-        .plan = plan, .clock = &rml_clock_system, .say = say, .say_context = plan};
-    struct rml_err err = {0};
+        .plan = plan, .clock = &rml_clock_system, .claim = claim, .say = say, .say_context = plan};
     struct rml_server *server = NULL;
-    int code = RML_EXIT_FAILED;
-    int rc = rml_server_open(&server, &options, &err);
+    int rc = rml_server_open(&server, &options, err);
     if (rc == 0)
-        rc = serve(server, plan, &code, &err);
+        rc = serve(server, plan, ret_code, err);
+    rml_server_close(server);  // last: who waits for our end finds the files complete
+    return rc;
+}
+
+static int run(struct rml_plan *plan)
+{
+    struct rml_err err = {0};
+    struct rml_claim claim;
+    int code = RML_EXIT_FAILED;
+    rml_leave_off();  // a signal that comes early is not to leave a claimed name behind
+    int rc = rml_claim_open(&claim, plan->name, &err);
+    if (rc == 0)
+        rc = rml_claim_listen(&claim, &err);
+    if (rc == 0)
+        rc = run_engine(plan, &claim, &code, &err);
     if (rc < 0) {
         fprintf(stderr, "ringmill: %s: %s\n", plan->name, err.text);
         code = exit_of(rc);
     }
-    rml_server_close(server);  // last: who waits for our end finds the files complete
+    rml_claim_close(&claim);
     return code;
 }
 

@@ -45,7 +45,6 @@ struct conn {
 struct rml_server {
     struct rml_server_options options;
     struct rml_engine *engine;
-    struct rml_claim claim;
     struct rml_subscribers subscribers;
     int epoll, signals;
     int spare_fd;  // kept for the day when there is no other
@@ -138,7 +137,7 @@ static void accept_one(struct rml_server *s, int socket)
 
 static int accept_next(const struct rml_server *s)
 {
-    return accept4(s->claim.listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    return accept4(s->options.claim->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 }
 
 // Out of descriptors: who waits would wake us for ever, so give up the spare one to tell them.
@@ -431,7 +430,6 @@ int rml_server_open(struct rml_server **ret_server, const struct rml_server_opti
     if (s == NULL)
         return RML_FAIL(err, -ENOMEM, "no memory for a server");
     s->options = *options;
-    s->claim = RML_CLAIM_NONE;
     s->epoll = -1;
     s->signals = -1;
     s->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
@@ -443,9 +441,8 @@ int rml_server_open(struct rml_server **ret_server, const struct rml_server_opti
         s->conns[i] = (struct conn){.socket = -1, .pidfd = -1};
     if (rc == 0)
         rc = watch_signals(s, err);
-    if (rc == 0)
-        rc = rml_claim_open(&s->claim, options->plan->name, err);
     if (rc < 0) {
+        s->options.claim = NULL;
         rml_server_close(s);
         return rc;
     }
@@ -466,18 +463,16 @@ int rml_server_run(struct rml_server *s, struct rml_engine *engine, bool *ret_dr
     s->subscribers.engine = engine;
     s->subscribers.plan = s->options.plan;
     int rc = rml_engine_start(engine, err);
-    if (rc == 0)
-        rc = rml_claim_listen(&s->claim, err);
     if (rc < 0)
         return rc;
-    if (watch(s, s->claim.listen_fd, ABOUT_LISTENER, 0) < 0
+    if (watch(s, s->options.claim->listen_fd, ABOUT_LISTENER, 0) < 0
         || watch(s, s->signals, ABOUT_SIGNALS, 0) < 0
         || watch(s, rml_engine_fd(engine), ABOUT_ENGINE, 0) < 0)
         return RML_FAIL(err, -errno, "cannot watch descriptors: %s", strerror(errno));
     say(s, "running: %s, process %ld, socket %s", s->options.plan->name, (long)getpid(),
-        s->claim.socket);
+        s->options.claim->socket);
     serve(s);
-    rml_leave_on_signal(&s->claim, s->signalled);
+    rml_leave_on_signal(s->options.claim, s->signalled);
     *ret_drained = rml_engine_is_drained(engine);
     return 0;
 }
@@ -487,7 +482,9 @@ void rml_server_close(struct rml_server *s)
     if (s == NULL)
         return;
     rml_leave_off();
-    rml_claim_close(&s->claim);  // first: who waits for our hanging up finds nothing left
+    if (s->options.claim != NULL)
+        rml_claim_close(
+            s->options.claim);  // first: who waits for our hanging up finds nothing left
     for (uint32_t i = 0; s->conns != NULL && i < s->conn_max; i++) {
         if (s->conns[i].socket < 0)
             continue;

@@ -16,28 +16,31 @@
  * It stays open as long as the peer wants, and to the end of the engine: its closing says that all
  * files are written, the board will not change any more, and the name is free.
  *
- *     rml_server_open -> rml_engine_open (with rml_server_hook) -> rml_server_run
- *                     -> rml_engine_stop -> rml_engine_close -> rml_server_close
+ *     rml_claim_open -> rml_claim_listen
+ *         -> rml_server_open -> rml_engine_open (with rml_server_hook) -> rml_server_run
+ *         -> rml_engine_stop -> rml_engine_close -> rml_server_close
  */
 #ifndef RML_CONTROL_SERVER_H
 #define RML_CONTROL_SERVER_H
 
 #include "runtime/control/engine.h"
 
+struct rml_claim;
 struct rml_err;
 struct rml_server;
 
 struct rml_server_options {
     const struct rml_plan *plan;
     const struct rml_clock *clock;
+    struct rml_claim *claim;  // of the plan's name, and listening; closed with the server
     /* Told what happens: running, attached, detached, draining. May be NULL. */
     void (*say)(void *context, const char *sentence);
     void *say_context;
 };
 
 /*
- * Claim the pipeline's name, before anything of it is opened. SIGINT and SIGTERM are blocked in the
- * calling thread from here on. 0; or a negative errno and a sentence (-EBUSY: it runs already).
+ * Set a server up, before anything of the pipeline is opened. SIGINT and SIGTERM are blocked in the
+ * calling thread from here on. 0; or a negative errno and a sentence; the claim is the caller's then.
  */
 int rml_server_open(struct rml_server **ret_server, const struct rml_server_options *options,
                     struct rml_err *err);
@@ -46,7 +49,7 @@ int rml_server_open(struct rml_server **ret_server, const struct rml_server_opti
 void rml_server_hook(struct rml_server *server, struct rml_engine_options *options);
 
 /*
- * Start the engine, listen, and serve until SIGINT, SIGTERM or a request ends it. The first signal (or
+ * Start the engine and serve until SIGINT, SIGTERM or a request ends it. The first signal (or
  * `drain`) drains: nobody attaches any more, what is published is taken, windows fire. A second one
  * (or `stop`) ends at once; *ret_drained says which it was. From its return to rml_server_close a further
  * signal ends the process, whatever files may still be waited for (leave.h). 0; or a negative errno and
