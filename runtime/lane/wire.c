@@ -12,11 +12,10 @@
 
 #include "runtime/base/check.h"
 #include "runtime/base/err.h"
+#include "runtime/base/parcel.h"
 #include "runtime/base/rundir.h"
 #include "runtime/base/utf8.h"
 #include "runtime/ring/broadcast.h"
-
-#define FDS_LIMIT 253  // SCM_MAX_FD: what the kernel passes at most
 
 // The layouts are shared by programs built at different times: they change with the version only.
 _Static_assert(sizeof(struct rml_wire_head) == 16, "wire layout");
@@ -214,34 +213,11 @@ int rml_wire_check(const void *message, size_t bytes, struct rml_err *err)
     return rc < 0 ? rc : kind->type;
 }
 
-// Room for the most descriptors that there can be, aligned for the header.
-union control {
-    struct cmsghdr header;
-    unsigned char bytes[CMSG_SPACE(FDS_LIMIT * sizeof(int))];
-};
-
 int rml_wire_send(int socket, const struct rml_wire_head *message, const int *fds,
                   uint32_t fd_count)
 {
     RML_CHECK(fd_count <= RML_WIRE_FDS_MAX);
-    union control control = {0};
-    struct iovec body = {.iov_len = message->bytes};
-    memcpy(&body.iov_base, &message, sizeof body.iov_base);  // const to us, and to sendmsg
-    struct msghdr header = {.msg_iov = &body, .msg_iovlen = 1};
-    if (fd_count > 0) {
-        header.msg_control = &control;
-        header.msg_controllen = CMSG_SPACE(fd_count * sizeof(int));
-        struct cmsghdr *rights = CMSG_FIRSTHDR(&header);
-        rights->cmsg_level = SOL_SOCKET;
-        rights->cmsg_type = SCM_RIGHTS;
-        rights->cmsg_len = CMSG_LEN(fd_count * sizeof(int));
-        memcpy(CMSG_DATA(rights), fds, fd_count * sizeof(int));
-    }
-    ssize_t sent;
-    do
-        sent = sendmsg(socket, &header, MSG_NOSIGNAL);
-    while (sent < 0 && errno == EINTR);
-    return sent < 0 ? -errno : 0;
+    return rml_parcel_send(socket, message, message->bytes, fds, fd_count, 0);
 }
 
 static void close_all(const int *fds, uint32_t count)
@@ -250,59 +226,23 @@ static void close_all(const int *fds, uint32_t count)
         close(fds[i]);
 }
 
-// Gather every descriptor that came, however many messages of rights the peer made of them.
-static uint32_t gather_fds(struct msghdr *header, int fds[FDS_LIMIT])
-{
-    uint32_t count = 0;
-    for (struct cmsghdr *c = CMSG_FIRSTHDR(header); c != NULL; c = CMSG_NXTHDR(header, c)) {
-        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
-            continue;
-        uint32_t more = (uint32_t)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
-        RML_CHECK(more <= FDS_LIMIT - count);  // the kernel's limit, and the room we gave it
-        memcpy(fds + count, CMSG_DATA(c), more * sizeof(int));
-        count += more;
-    }
-    return count;
-}
-
 int rml_wire_receive(int socket, void *message, size_t room, int *fds, uint32_t fds_max,
                      uint32_t *ret_fd_count, struct rml_err *err)
 {
-    union control control;
-    struct iovec body = {.iov_base = message, .iov_len = room};
-    struct msghdr header = {.msg_iov = &body,
-                            .msg_iovlen = 1,
-                            .msg_control = &control,
-                            .msg_controllen = sizeof control};
-    ssize_t got;
-    do
-        got = recvmsg(socket, &header, MSG_CMSG_CLOEXEC);
-    while (got < 0 && errno == EINTR);
-    if (got < 0) {
-        int rc = -errno;
-        return RML_FAIL(err, rc, "recvmsg: %s", strerrordesc_np(-rc));
-    }
-
-    int came[FDS_LIMIT];
-    uint32_t count = gather_fds(&header, came);
-    int rc;
-    if (got == 0) {
-        rc = 0;
-    } else if ((header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0) {
-        rc = RML_FAIL(err, -EPROTO,
-                      "a message that is too long, or more descriptors than we may open");
-    } else if (count > fds_max) {
-        rc = RML_FAIL(err, -EPROTO, "a message with %u descriptors", count);
-    } else {
-        rc = rml_wire_check(message, (size_t)got, err);
-    }
-    if (rc <= 0) {
-        close_all(came, count);
-        return rc;
-    }
-    if (count > 0)
-        memcpy(fds, came, count * sizeof(int));
-    *ret_fd_count = count;
+    uint32_t count = 0;
+    ptrdiff_t got = rml_parcel_receive(socket, message, room, fds, fds_max, &count, 0);
+    if (got == -EMSGSIZE)
+        return RML_FAIL(err, -EPROTO,
+                        "a message that is too long, or more descriptors than we may open");
+    if (got == -EMFILE)
+        return RML_FAIL(err, -EPROTO, "a message with more than %u descriptors", fds_max);
+    if (got < 0)
+        return RML_FAIL(err, (int)got, "recvmsg: %s", strerrordesc_np((int)-got));
+    int rc = got == 0 ? 0 : rml_wire_check(message, (size_t)got, err);
+    if (rc > 0)
+        *ret_fd_count = count;
+    else
+        close_all(fds, count);
     return rc;
 }
 
