@@ -70,7 +70,7 @@ static int open_segments(struct rml_lane_in *in, const char *name, struct rml_er
     if (rc < 0)
         return rc;
     snprintf(label, sizeof label, "ringmill:%s:returns", name);
-    return rml_segment_open_ours(&in->returns, label, rml_lane_returns_bytes(&in->geometry), err);
+    return rml_segment_make_ours(&in->returns, label, rml_lane_returns_bytes(&in->geometry), err);
 }
 
 static void open_parts(struct rml_lane_in *in)
@@ -96,7 +96,7 @@ static void open_parts(struct rml_lane_in *in)
     }
 }
 
-int rml_lane_in_open(struct rml_lane_in **ret_in, const struct rml_lane_geometry *geometry,
+int rml_lane_in_make(struct rml_lane_in **ret_in, const struct rml_lane_geometry *geometry,
                      const char *name, uint64_t epoch, struct rml_err *err)
 {
     int rc = rml_lane_geometry_check(geometry, err);
@@ -123,6 +123,27 @@ int rml_lane_in_open(struct rml_lane_in **ret_in, const struct rml_lane_geometry
     }
     open_parts(in);
     rml_lane_return_head(in->returns.memory)->epoch = epoch;
+    *ret_in = in;
+    return 0;
+}
+
+int rml_lane_in_seal(const struct rml_lane_in *in, struct rml_err *err)
+{
+    return rml_segment_seal_ours(&in->returns, err);
+}
+
+int rml_lane_in_open(struct rml_lane_in **ret_in, const struct rml_lane_geometry *geometry,
+                     const char *name, uint64_t epoch, struct rml_err *err)
+{
+    struct rml_lane_in *in;
+    int rc = rml_lane_in_make(&in, geometry, name, epoch, err);
+    if (rc < 0)
+        return rc;
+    rc = rml_lane_in_seal(in, err);
+    if (rc < 0) {
+        rml_lane_in_close(in);
+        return RML_WRAP(err, rc, "lane %s", name);
+    }
     *ret_in = in;
     return 0;
 }

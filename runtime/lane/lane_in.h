@@ -41,6 +41,14 @@ struct rml_lane_counts {
 int rml_lane_in_open(struct rml_lane_in **ret_in, const struct rml_lane_geometry *geometry,
                      const char *name, uint64_t epoch, struct rml_err *err);
 
+/*
+ * The same in two steps, for an engine with a keeper (runtime/keeper/keeping.h): between them the keeper
+ * maps the returns segment; before `seal` nobody else may get its descriptor.
+ */
+int rml_lane_in_make(struct rml_lane_in **ret_in, const struct rml_lane_geometry *geometry,
+                     const char *name, uint64_t epoch, struct rml_err *err);
+int rml_lane_in_seal(const struct rml_lane_in *in, struct rml_err *err);
+
 /* Unmap and close everything; nobody may be using the lane. NULL is accepted. */
 void rml_lane_in_close(struct rml_lane_in *in);
 

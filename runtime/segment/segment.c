@@ -73,16 +73,41 @@ int rml_segment_open_theirs(struct rml_segment *segment, const char *name, size_
     return rc;
 }
 
-int rml_segment_open_ours(struct rml_segment *segment, const char *name, size_t bytes,
+int rml_segment_make_ours(struct rml_segment *segment, const char *name, size_t bytes,
                           struct rml_err *err)
 {
     int rc = segment_reserve(segment, name, bytes, err);
     if (rc == 0)
         rc = segment_map(segment, segment->fd, PROT_READ | PROT_WRITE, err);
-    if (rc == 0)  // after our mapping, which stays writable; before anybody else has the descriptor
-        rc = segment_seal(segment, SEALS_SIZE | F_SEAL_FUTURE_WRITE, err);
     if (rc < 0)
         rml_segment_close(segment);
+    return rc;
+}
+
+int rml_segment_seal_ours(const struct rml_segment *segment, struct rml_err *err)
+{
+    const int seals = SEALS_SIZE | F_SEAL_FUTURE_WRITE;
+    // our mappings stay writable, and there will be no further one
+    return (fcntl(segment->fd, F_GET_SEALS) & seals) == seals ? 0
+                                                              : segment_seal(segment, seals, err);
+}
+
+int rml_segment_open_ours(struct rml_segment *segment, const char *name, size_t bytes,
+                          struct rml_err *err)
+{
+    int rc = rml_segment_make_ours(segment, name, bytes, err);
+    if (rc == 0)
+        rc = rml_segment_seal_ours(segment, err);
+    if (rc < 0)
+        rml_segment_close(segment);
+    return rc;
+}
+
+int rml_segment_again_theirs(struct rml_segment *segment, int fd, size_t bytes, struct rml_err *err)
+{
+    int rc = rml_segment_attach(segment, fd, bytes, false, err);
+    if (rc == 0)
+        segment->fd = fd;
     return rc;
 }
 

@@ -42,6 +42,18 @@ int rml_segment_open_ours(struct rml_segment *segment, const char *name, size_t 
                           struct rml_err *err);
 
 /*
+ * The same in two steps, where another process of ours maps it too: make it, let that one map it, then
+ * seal it, before anybody else gets the descriptor. Sealing what is sealed already is fine.
+ */
+int rml_segment_make_ours(struct rml_segment *segment, const char *name, size_t bytes,
+                          struct rml_err *err);
+int rml_segment_seal_ours(const struct rml_segment *segment, struct rml_err *err);
+
+/* Map again what a former process of ours opened with open_theirs; `fd` is the segment's from here on. */
+int rml_segment_again_theirs(struct rml_segment *segment, int fd, size_t bytes,
+                             struct rml_err *err);
+
+/*
  * Map a segment that came as `fd` from another process. `bytes` is what we expect, by our own
  * reckoning: -EPROTO when it is not exactly that long or could still shrink. `writable`: map it for
  * writing (-EPERM or -EACCES if its seals forbid that). The descriptor stays the caller's and may be
