@@ -7,6 +7,7 @@
 #include "operators/fold_sketch.h"
 #include "runtime/base/check.h"
 #include "runtime/base/int128.h"
+#include "runtime/state/roots.h"
 #include "runtime/stats/decay.h"
 #include "runtime/stats/ends.h"
 #include "runtime/stats/moments.h"
@@ -254,6 +255,13 @@ static void reset(const struct rml_aggregator *aggregator, bool gathers, unsigne
 void rml_aggregator_reset(const struct rml_aggregator *aggregator, void *state)
 {
     reset(aggregator, false, state);
+}
+
+void rml_aggregator_roots(const struct rml_aggregator *aggregator, struct rml_roots *roots)
+{
+    rml_roots_same(roots, aggregator->state_bytes);
+    if (aggregator->sketches != NULL)
+        rml_sketches_roots(aggregator->sketches, roots);
 }
 
 void rml_aggregator_gather(const struct rml_aggregator *aggregator, void *state)

@@ -46,6 +46,7 @@
 
 struct rml_err;
 struct rml_pages;
+struct rml_roots;
 struct rml_sketches;
 
 /* One argument's words in the state. */
@@ -89,6 +90,9 @@ int rml_aggregator_open(struct rml_aggregator *aggregator, const struct rml_plan
 
 /* Pages that states still have are left to whoever closes the pages. All zeros is fine. */
 void rml_aggregator_close(struct rml_aggregator *aggregator);
+
+/* What states have in pages beside their rows (runtime/state/roots.h). */
+void rml_aggregator_roots(const struct rml_aggregator *aggregator, struct rml_roots *roots);
 
 static inline bool rml_fold_is_sketch(const struct rml_fold *fold)
 {

@@ -27,6 +27,7 @@
 #include "runtime/base/check.h"
 #include "runtime/base/err.h"
 #include "runtime/partition/operator.h"
+#include "runtime/state/roots.h"
 #include "runtime/time/time.h"
 
 struct pane {
@@ -237,6 +238,17 @@ static void count_window_take(struct rml_operator *op, const struct rml_batch *b
     show_state(w);
 }
 
+/* Checkpoints */
+
+static void count_window_roots(struct rml_operator *op, struct rml_roots *roots)
+{
+    struct count_window *w = window_of(op);
+    rml_keyed_roots(&w->keyed, roots);
+    rml_aggregator_roots(&w->aggregator, roots);
+    rml_roots_same(roots, w->pane_count);
+    RML_ROOTS_WALK(roots, w->rows);
+}
+
 /* Setting up */
 
 static void count_window_close(struct rml_operator *op)
@@ -288,4 +300,5 @@ const struct rml_operator_kind rml_operator_count_window = {
     .close = count_window_close,
     .take = count_window_take,
     .advance = count_window_advance,
+    .roots = count_window_roots,
 };

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "runtime/state/roots.h"
 #include "runtime/time/time.h"
 
 #define NO_BLOCK      0u
@@ -37,6 +38,21 @@ void rml_dues_clear(struct rml_dues *dues)
     rml_rows_clear(&dues->blocks, dues->pages);
     rml_rows_clear(&dues->heap, dues->pages);
     rml_dues_init(dues, dues->pages, INT64_C(1) << dues->width_log);
+}
+
+void rml_dues_roots(struct rml_dues *dues, struct rml_roots *roots)
+{
+    rml_roots_same(roots, dues->width_log);
+    RML_ROOTS_WALK(roots, dues->opened);
+    RML_ROOTS_WALK(roots, dues->next);
+    RML_ROOTS_WALK(roots, dues->blocks);
+    RML_ROOTS_WALK(roots, dues->fresh_block);
+    RML_ROOTS_WALK(roots, dues->free_block);
+    RML_ROOTS_WALK(roots, dues->waiting);
+    RML_ROOTS_WALK(roots, dues->heads);
+    RML_ROOTS_WALK(roots, dues->heap);
+    RML_ROOTS_WALK(roots, dues->heap_count);
+    RML_ROOTS_WALK(roots, dues->room);
 }
 
 static const struct block *block_at(const struct rml_dues *dues, uint32_t number)

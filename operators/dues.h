@@ -20,6 +20,8 @@
 #define RML_DUES_BUCKETS 256u  // a power of two
 #define RML_DUES_OPEN    64u   // entries of buckets that are taken out together
 
+struct rml_roots;
+
 struct rml_due {
     int64_t at;
     uint32_t number;
@@ -43,6 +45,9 @@ struct rml_dues {
 
 /* Empty; a bucket covers the least power of two that is `width_ns`, at least 2. */
 void rml_dues_init(struct rml_dues *dues, struct rml_pages *pages, int64_t width_ns);
+
+/* runtime/state/roots.h */
+void rml_dues_roots(struct rml_dues *dues, struct rml_roots *roots);
 
 /* Nothing is in it: give its pages back. */
 void rml_dues_clear(struct rml_dues *dues);

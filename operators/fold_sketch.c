@@ -198,6 +198,11 @@ void rml_sketches_close(struct rml_sketches *sketches)
     free(sketches);
 }
 
+void rml_sketches_roots(struct rml_sketches *sketches, struct rml_roots *roots)
+{
+    rml_chunks_roots(&sketches->chunks, roots);
+}
+
 bool rml_sketches_have_room(const struct rml_sketches *sketches, uint32_t count)
 {
     const struct rml_pages *pages = sketches->chunks.pages;

@@ -25,6 +25,9 @@ int rml_sketches_open(struct rml_sketches **ret_sketches, const struct rml_aggre
 /* Whose sketches were not released leave their chunks to the pages, which are closed with them. NULL is fine. */
 void rml_sketches_close(struct rml_sketches *sketches);
 
+/* runtime/state/roots.h */
+void rml_sketches_roots(struct rml_sketches *sketches, struct rml_roots *roots);
+
 /* Is there room to take so many records, whatever they are: for their keys, rows and sketches? If
  * so, nothing below fails for them. */
 bool rml_sketches_have_room(const struct rml_sketches *sketches, uint32_t count);

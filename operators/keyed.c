@@ -47,6 +47,12 @@ void rml_keyed_close(struct rml_keyed *keyed)
     *keyed = (struct rml_keyed){0};
 }
 
+void rml_keyed_roots(struct rml_keyed *keyed, struct rml_roots *roots)
+{
+    if (keyed->has_key)
+        rml_keys_roots(&keyed->keys, roots);
+}
+
 static bool has_null(const struct rml_keyed *keyed, const struct rml_batch *batch, uint32_t row)
 {
     for (uint32_t k = 0; k < keyed->stage->key_count; k++) {

@@ -22,6 +22,9 @@ int rml_keyed_open(struct rml_keyed *keyed, const struct rml_operator_env *env,
                    struct rml_err *err);
 void rml_keyed_close(struct rml_keyed *keyed);  // accepts one of zeros
 
+/* runtime/state/roots.h */
+void rml_keyed_roots(struct rml_keyed *keyed, struct rml_roots *roots);
+
 /*
  * Begin to take a batch: fill in what the stage's expressions make, and choose the selected rows that
  * have a key, *ret_count of them, in `room` (RML_BATCH_ROWS) or where they stand already. The others are

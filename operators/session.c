@@ -36,6 +36,7 @@
 #include "runtime/base/check.h"
 #include "runtime/base/err.h"
 #include "runtime/partition/operator.h"
+#include "runtime/state/roots.h"
 #include "runtime/time/time.h"
 
 #define BUCKETS_IN_GAP 32
@@ -561,6 +562,21 @@ static void session_take(struct rml_operator *op, const struct rml_batch *batch,
     rml_keyed_pass_late(&w->env, batch, run, w->late, w->late_count);
 }
 
+/* Checkpoints */
+
+static void session_roots(struct rml_operator *op, struct rml_roots *roots)
+{
+    struct sessions *w = sessions_of(op);
+    rml_keyed_roots(&w->keyed, roots);
+    rml_aggregator_roots(&w->aggregator, roots);
+    RML_ROOTS_WALK(roots, w->heads);
+    RML_ROOTS_WALK(roots, w->list);
+    RML_ROOTS_WALK(roots, w->live);
+    RML_ROOTS_WALK(roots, w->fresh);
+    RML_ROOTS_WALK(roots, w->free);
+    rml_dues_roots(&w->dues, roots);
+}
+
 /* Setting up */
 
 static void session_close(struct rml_operator *op)
@@ -607,4 +623,5 @@ const struct rml_operator_kind rml_operator_session = {
     .take = session_take,
     .advance = session_advance,
     .deadline = session_deadline,
+    .roots = session_roots,
 };

@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "runtime/state/roots.h"
+
 struct merged {
     uint64_t records;
     unsigned char state[];
@@ -29,6 +31,18 @@ void rml_stacks_close(struct rml_stacks *stacks)
 {
     free(stacks->suffix);
     *stacks = (struct rml_stacks){0};
+}
+
+void rml_stacks_roots(struct rml_stacks *stacks, struct rml_roots *roots)
+{
+    rml_roots_same(roots, stacks->count);
+    RML_ROOTS_WALK(roots, stacks->next);
+    RML_ROOTS_WALK(roots, stacks->good);
+    RML_ROOTS_WALK(roots, stacks->first);
+    RML_ROOTS_WALK(roots, stacks->split);
+    RML_ROOTS_WALK(roots, stacks->upto);
+    rml_roots_walk(roots, stacks->suffix, stacks->count * sizeof *stacks->suffix);
+    RML_ROOTS_WALK(roots, stacks->back);
 }
 
 static void clear(struct rml_stacks *stacks)

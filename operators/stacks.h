@@ -25,6 +25,8 @@
 #include "operators/aggregate.h"
 #include "runtime/state/rows.h"
 
+struct rml_roots;
+
 /* Where the panes' own states are: of one pane and slot, with its number of records; NULL: none. */
 struct rml_stacks_panes {
     const void *(*state)(const void *context, int64_t pane, uint32_t slot, uint64_t *ret_records);
@@ -51,6 +53,9 @@ int rml_stacks_open(struct rml_stacks *stacks, const struct rml_aggregator *aggr
                     struct rml_pages *pages, struct rml_stacks_panes panes, uint32_t size,
                     uint32_t step);
 void rml_stacks_close(struct rml_stacks *stacks);  // pages are left to whoever closes them
+
+/* runtime/state/roots.h */
+void rml_stacks_roots(struct rml_stacks *stacks, struct rml_roots *roots);
 
 /*
  * Be ready for the window of the panes first..last, which begins and ends behind every one asked for

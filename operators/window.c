@@ -30,6 +30,7 @@
 #include "runtime/base/check.h"
 #include "runtime/base/err.h"
 #include "runtime/partition/operator.h"
+#include "runtime/state/roots.h"
 
 #define PANES_LIMIT 8192u  // open at once; a power of two
 #define NO_PANE     UINT32_MAX
@@ -546,6 +547,25 @@ static void window_take(struct rml_operator *op, const struct rml_batch *batch,
     rml_keyed_pass_late(&w->env, batch, run, w->late, w->late_count);
 }
 
+/* Checkpoints */
+
+static void window_roots(struct rml_operator *op, struct rml_roots *roots)
+{
+    struct window *w = window_of(op);
+    rml_keyed_roots(&w->keyed, roots);
+    rml_aggregator_roots(&w->aggregator, roots);
+    RML_ROOTS_WALK(roots, w->fired);
+    RML_ROOTS_WALK(roots, w->free_pane);
+    rml_roots_count(roots, &w->fresh_pane, PANES_LIMIT);
+    rml_roots_walk(roots, w->panes, w->fresh_pane * sizeof w->panes[0]);
+    rml_roots_count(roots, &w->open_count, PANES_LIMIT);
+    rml_roots_walk(roots, w->open, w->open_count * sizeof w->open[0]);
+    for (uint32_t i = 0; rml_roots_have(roots) && i < w->open_count; i++)
+        w->by_index[(uint64_t)w->panes[w->open[i]].index & (PANES_LIMIT - 1)] = w->open[i];
+    if (w->is_stacked)
+        rml_stacks_roots(&w->stacks, roots);
+}
+
 /* Setting up */
 
 static void window_close(struct rml_operator *op)
@@ -643,4 +663,5 @@ const struct rml_operator_kind rml_operator_window = {
     .advance = window_advance,
     .deadline = window_deadline,
     .settled = window_settled,
+    .roots = window_roots,
 };

@@ -4,6 +4,7 @@
 
 #include "runtime/base/check.h"
 #include "runtime/partition/operator.h"
+#include "runtime/state/roots.h"
 #include "runtime/time/time.h"
 
 static bool is_read(const struct rml_plan *plan, uint32_t stage, bool late)
@@ -41,6 +42,13 @@ void rml_emit_init(struct rml_emit *emit, const struct rml_plan *plan, uint32_t 
     emit->output_count = rml_outputs_list(plan, emit->outputs);
     for (uint32_t i = 0; i < RML_SOURCES_MAX; i++)
         emit->announced[i] = RML_TIME_NONE;
+}
+
+void rml_emit_roots(struct rml_emit *emit, struct rml_roots *roots)
+{
+    rml_roots_same(roots, emit->output_count);
+    RML_ROOTS_WALK(roots, emit->next_seq);
+    RML_ROOTS_WALK(roots, emit->announced);
 }
 
 uint32_t rml_emit_output(const struct rml_emit *emit, uint32_t stage, bool late)

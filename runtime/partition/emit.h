@@ -11,6 +11,8 @@
 #include "runtime/plan/plan.h"
 #include "runtime/record/batch.h"
 
+struct rml_roots;
+
 struct rml_emit {
     struct rml_result_door door;
     uint32_t partition;
@@ -23,6 +25,9 @@ struct rml_emit {
 
 void rml_emit_init(struct rml_emit *emit, const struct rml_plan *plan, uint32_t partition,
                    const struct rml_result_door *door);
+
+/* What comes next of each output (runtime/state/roots.h). Between steps. */
+void rml_emit_roots(struct rml_emit *emit, struct rml_roots *roots);
 
 /* The index of a stage's output, or RML_OUTPUTS_MAX when nobody reads it. */
 uint32_t rml_emit_output(const struct rml_emit *emit, uint32_t stage, bool late);

@@ -18,6 +18,7 @@
 
 struct rml_err;
 struct rml_operator;
+struct rml_roots;
 
 /* By what a run's records are judged. Arrays are by row of the batch. */
 struct rml_run {
@@ -66,6 +67,9 @@ struct rml_operator_kind {
     /* The least `fire` that a later row of it can have, now that the watermark is this. NULL: the
      * watermark. */
     int64_t (*settled)(const struct rml_operator *op, int64_t watermark);
+    /* Walk what it knows outside of pages and must know to go on from a checkpoint; reading: it has
+     * just been opened (runtime/state/roots.h). NULL: nothing. */
+    void (*roots)(struct rml_operator *op, struct rml_roots *roots);
 };
 
 struct rml_operators {

@@ -28,6 +28,8 @@
 #include "runtime/partition/operator.h"
 #include "runtime/partition/tree.h"
 #include "runtime/state/pages.h"
+#include "runtime/state/roots.h"
+#include "runtime/state/snapshot.h"
 #include "runtime/time/time.h"
 
 struct lane {
@@ -375,6 +377,85 @@ int64_t rml_partition_watermark(const struct rml_partition *p, uint32_t source)
     return source < p->plan->source_count ? p->sources[source].watermark : RML_TIME_NONE;
 }
 
+/* Snapshots */
+
+/* How a snapshot's stream begins: then come the roots, then pages. */
+struct stream_head {
+    uint64_t magic;
+    uint64_t root_bytes;
+};
+
+#define STREAM_MAGIC UINT64_C(0x31736c6d72736c6d)  // says also which version it is
+
+static void walk_roots(struct rml_partition *p, struct rml_roots *roots)
+{
+    rml_pages_roots(&p->pages, roots);
+    RML_ROOTS_WALK(roots, p->tick);
+    rml_roots_same(roots, p->lanes_max);
+    rml_roots_walk(roots, p->lanes, p->lanes_max * sizeof p->lanes[0]);
+    rml_roots_same(roots, p->plan->source_count);
+    for (uint32_t s = 0; s < p->plan->source_count; s++) {
+        RML_ROOTS_WALK(roots, p->sources[s].watermark);
+        RML_ROOTS_WALK(roots, p->sources[s].lane_count);
+        rml_tree_roots(&p->sources[s].tree, roots);
+    }
+    rml_emit_roots(&p->emit, roots);
+}
+
+void rml_partition_snapshot(struct rml_partition *p, uint64_t number,
+                            const struct rml_snapshot_sink *sink)
+{
+    struct rml_roots counting = {0}, writing = {.sink = sink};
+    walk_roots(p, &counting);
+    const struct stream_head head = {.magic = STREAM_MAGIC, .root_bytes = counting.bytes};
+    sink->put(sink->context, &head, sizeof head);
+    walk_roots(p, &writing);
+    RML_CHECK(writing.bytes == counting.bytes);
+    rml_snapshot_begin(&p->pages, number, sink);
+}
+
+bool rml_partition_copy(struct rml_partition *p, uint32_t granules)
+{
+    return rml_snapshot_copy(&p->pages, granules);
+}
+
+void rml_partition_abandon(struct rml_partition *p)
+{
+    rml_snapshot_abandon(&p->pages);
+}
+
+static int read_roots(struct rml_partition *p, const unsigned char *bytes, size_t count)
+{
+    struct rml_roots roots = {.reads = true, .from = bytes, .left = count};
+    walk_roots(p, &roots);
+    for (uint32_t s = 0; roots.rc == 0 && s < p->plan->source_count; s++)
+        find_deadlines(&p->sources[s]);
+    return roots.rc == 0 && roots.left > 0 ? -EBADMSG : roots.rc;
+}
+
+int rml_partition_restore(struct rml_partition *p, const struct rml_partition_stream *streams,
+                          uint32_t count, struct rml_err *err)
+{
+    bool tracks = p->pages.changed != NULL;
+    rml_snapshot_untrack(&p->pages);
+    for (uint32_t i = 0; i < count; i++) {
+        const unsigned char *bytes = streams[i].bytes;
+        struct stream_head head = {0};
+        if (streams[i].count >= sizeof head)
+            memcpy(&head, bytes, sizeof head);
+        if (head.magic != STREAM_MAGIC || head.root_bytes > streams[i].count - sizeof head)
+            return RML_FAIL(err, -EBADMSG, "this is no snapshot of a partition");
+        bytes += sizeof head + head.root_bytes;
+        size_t left = streams[i].count - sizeof head - head.root_bytes;
+        if (rml_snapshot_apply(&p->pages, bytes, left) != (int64_t)left)
+            return RML_FAIL(err, -EBADMSG, "a snapshot has a piece that cannot be");
+        if (i + 1 == count && read_roots(p, bytes - head.root_bytes, head.root_bytes) < 0)
+            return RML_FAIL(err, -EBADMSG,
+                            "the snapshot is of another pipeline, or of another version");
+    }
+    return tracks ? rml_snapshot_track(&p->pages, err) : 0;
+}
+
 int rml_partition_open(struct rml_partition **ret_partition, const struct rml_plan *plan,
                        const struct rml_operators *operators,
                        const struct rml_partition_options *options, struct rml_err *err)
@@ -393,6 +474,8 @@ int rml_partition_open(struct rml_partition **ret_partition, const struct rml_pl
         goto fail;
     }
     rc = rml_pages_open(&p->pages, plan->state_bytes_max, err);
+    if (rc == 0 && options->snapshots)
+        rc = rml_snapshot_track(&p->pages, err);
     if (rc < 0)
         goto fail;
     rml_emit_init(&p->emit, plan, options->index, &options->door);

@@ -10,6 +10,7 @@
 #define RML_PARTITION_PARTITION_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "runtime/lane/mark.h"
@@ -20,6 +21,7 @@ struct rml_err;
 struct rml_operators;
 struct rml_partition;
 struct rml_plan;
+struct rml_snapshot_sink;
 
 enum rml_step_kind {
     RML_STEP_BATCH,   // take `count` records of `lane`, which then vouches for `time`
@@ -53,6 +55,7 @@ struct rml_partition_options {
     struct rml_stage_counts *stages;    // plan->stage_count blocks, zeroed by the caller
     struct rml_source_counts *sources;  // plan->source_count blocks
     uint32_t lanes_max;                 // lane numbers are below this
+    bool snapshots;                     // are going to be taken: note what changes
 };
 
 /*
@@ -80,5 +83,35 @@ bool rml_partition_vouch_due(const struct rml_partition *partition, uint16_t lan
 
 /* The watermark of a source in this partition; RML_TIME_NONE before the first record. */
 int64_t rml_partition_watermark(const struct rml_partition *partition, uint32_t source);
+
+/*
+ * SNAPSHOTS. A snapshot is the whole state of a moment between two steps, as what changed since the one
+ * before it: words outside of pages at once, pages little by little while the partition goes on
+ * (runtime/state/snapshot.h; numbers and the sink are as there). A partition that is restored from the
+ * last RML_SNAPSHOT_ROUND streams and takes the same steps gives the same rows under the same numbers.
+ */
+void rml_partition_snapshot(struct rml_partition *partition, uint64_t number,
+                            const struct rml_snapshot_sink *sink);
+
+/* Copy some more granules of it. Returns whether something is left. */
+bool rml_partition_copy(struct rml_partition *partition, uint32_t granules);
+
+/* It did not become durable: the next one has what was in it. */
+void rml_partition_abandon(struct rml_partition *partition);
+
+/* The bytes that one snapshot put. */
+struct rml_partition_stream {
+    const void *bytes;
+    size_t count;
+};
+
+/*
+ * Bring a partition that has just been opened to the state of the last of these snapshots, which are in
+ * the order of their numbers. 0, or -EBADMSG and a sentence: they are not of such a partition; it is
+ * to be closed then.
+ */
+int rml_partition_restore(struct rml_partition *partition,
+                          const struct rml_partition_stream *streams, uint32_t count,
+                          struct rml_err *err);
 
 #endif

@@ -8,6 +8,7 @@
 #include "runtime/base/err.h"
 #include "runtime/base/hash.h"
 #include "runtime/partition/operator.h"
+#include "runtime/state/roots.h"
 #include "runtime/time/time.h"
 
 #define LINE_BYTES 64u
@@ -347,6 +348,30 @@ int rml_tree_open(struct rml_tree *tree, const struct rml_tree_options *options,
             return rc;
     }
     return 0;
+}
+
+static void count_roots(_Atomic uint64_t *counts, uint32_t count, struct rml_roots *roots)
+{
+    rml_roots_same(roots, count);
+    for (uint32_t i = 0; i < count; i++) {
+        uint64_t value = rml_count_read(&counts[i]);
+        RML_ROOTS_WALK(roots, value);
+        if (rml_roots_have(roots))
+            rml_count_set(&counts[i], value);
+    }
+}
+
+void rml_tree_roots(struct rml_tree *tree, struct rml_roots *roots)
+{
+    count_roots(tree->counts, RML_SOURCE_COUNTERS, roots);
+    for (uint32_t s = 0; s < tree->options.plan->stage_count; s++) {
+        if (tree->operators[s] == NULL)
+            continue;
+        rml_roots_same(roots, s);
+        count_roots(tree->options.stage_counts[s].value, RML_STAGE_COUNTERS, roots);
+        if (kind_of(tree, s)->roots != NULL)
+            kind_of(tree, s)->roots(tree->operators[s], roots);
+    }
 }
 
 void rml_tree_close(struct rml_tree *tree)

@@ -13,6 +13,7 @@
 struct rml_err;
 struct rml_operator;
 struct rml_operators;
+struct rml_roots;
 struct rml_run;
 
 struct rml_tree_options {
@@ -63,6 +64,9 @@ void rml_tree_advance(struct rml_tree *tree, int64_t watermark);
 
 /* The least `fire` that a later row of any stage can have at this watermark. */
 int64_t rml_tree_settled(const struct rml_tree *tree, int64_t watermark);
+
+/* Operators and counters (runtime/state/roots.h). */
+void rml_tree_roots(struct rml_tree *tree, struct rml_roots *roots);
 
 /*
  * Least watermark above the given one at which a stage acts; RML_TIME_END when none does. With `cuts`

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "runtime/base/check.h"
+#include "runtime/state/roots.h"
 
 #define PAGE_LAST (UINT32_MAX >> 8)
 
@@ -123,4 +124,10 @@ void rml_chunks_give(struct rml_chunks *chunks, uint32_t chunk)
     note->free = (uint16_t)((chunk & 0xff) + 1);
     if (was_full)
         link_page(chunks, page);
+}
+
+void rml_chunks_roots(struct rml_chunks *chunks, struct rml_roots *roots)
+{
+    RML_ROOTS_WALK(roots, chunks->notes);
+    RML_ROOTS_WALK(roots, chunks->open);
 }

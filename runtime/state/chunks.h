@@ -15,6 +15,8 @@
 #define RML_CHUNK_SIZES     9u  // 64 << 0 ... 64 << 8
 #define RML_NO_CHUNK        0u
 
+struct rml_roots;
+
 struct rml_chunks {
     struct rml_pages *pages;
     struct rml_rows notes;           // what is known of each page that holds chunks, by its number
@@ -26,6 +28,9 @@ void rml_chunks_init(struct rml_chunks *chunks, struct rml_pages *pages);
 
 /* Give every note back. All chunks must have been given back before. */
 void rml_chunks_fini(struct rml_chunks *chunks);
+
+/* Where chunks are, but for what is in pages (runtime/state/roots.h). */
+void rml_chunks_roots(struct rml_chunks *chunks, struct rml_roots *roots);
 
 /*
  * A chunk of `bytes`, a power of two between the limits, aligned to 64 bytes; what is in it is left

@@ -29,6 +29,7 @@
 #include "runtime/base/check.h"
 #include "runtime/base/err.h"
 #include "runtime/base/hash.h"
+#include "runtime/state/roots.h"
 
 #ifdef __AVX2__
 # include <immintrin.h>
@@ -395,6 +396,17 @@ int rml_keys_open(struct rml_keys *keys, struct rml_pages *pages, uint32_t key_b
         return RML_FAIL(err, -ENOMEM, "state_limit leaves no page for keys");
     }
     return 0;
+}
+
+void rml_keys_roots(struct rml_keys *keys, struct rml_roots *roots)
+{
+    rml_roots_same(roots, keys->key_bytes);
+    rml_roots_count(roots, &keys->depth, DEPTH_MAX);
+    rml_roots_walk(roots, keys->directory, sizeof(uint32_t) << keys->depth);
+    RML_ROOTS_WALK(roots, keys->count);
+    RML_ROOTS_WALK(roots, keys->slots_used);
+    RML_ROOTS_WALK(roots, keys->free_slot);
+    RML_ROOTS_WALK(roots, keys->rows);
 }
 
 void rml_keys_close(struct rml_keys *keys)

@@ -13,6 +13,7 @@
 #include "runtime/state/rows.h"
 
 struct rml_err;
+struct rml_roots;
 
 #define RML_NO_SLOT    UINT32_MAX
 #define RML_KEYS_BLOCK 64u  // look-ups of one call at most
@@ -54,6 +55,9 @@ void rml_keys_close(struct rml_keys *keys);
  */
 uint32_t rml_keys_reach(struct rml_keys *keys, const uint64_t *hashes, const void *key_cells,
                         uint32_t count, uint32_t *restrict slots);
+
+/* The table, but for what is in pages, and for its limits (runtime/state/roots.h). */
+void rml_keys_roots(struct rml_keys *keys, struct rml_roots *roots);
 
 /* Forget the key in `slot`, which nobody uses any more. */
 void rml_keys_drop(struct rml_keys *keys, uint32_t slot);

@@ -6,6 +6,7 @@
 
 #include "runtime/base/check.h"
 #include "runtime/base/err.h"
+#include "runtime/state/roots.h"
 #include "runtime/state/snapshot.h"
 
 #define HUGE_BYTES ((size_t)2 << 20)
@@ -59,4 +60,12 @@ void rml_pages_give(struct rml_pages *pages, uint32_t page)
     memcpy(rml_change(pages, rml_page(pages, page), sizeof page), &pages->free_page, sizeof page);
     pages->free_page = page;
     pages->in_use--;
+}
+
+void rml_pages_roots(struct rml_pages *pages, struct rml_roots *roots)
+{
+    rml_roots_same(roots, RML_PAGE_BYTES);
+    rml_roots_count(roots, &pages->fresh, pages->limit);
+    rml_roots_count(roots, &pages->free_page, pages->limit - 1);
+    rml_roots_count(roots, &pages->in_use, pages->limit - 1);
 }

@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 struct rml_err;
+struct rml_roots;
 struct rml_snapshot;
 
 #define RML_PAGE_BYTES 16384u
@@ -41,6 +42,9 @@ void rml_pages_close(struct rml_pages *pages);
 /* A page full of zeros, or RML_NO_PAGE when the limit is reached. The last one given comes first. */
 uint32_t rml_pages_take(struct rml_pages *pages);
 void rml_pages_give(struct rml_pages *pages, uint32_t page);
+
+/* Which pages are in use (runtime/state/roots.h). */
+void rml_pages_roots(struct rml_pages *pages, struct rml_roots *roots);
 
 static inline const void *rml_page(const struct rml_pages *pages, uint32_t page)
 {
