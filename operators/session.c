@@ -47,6 +47,7 @@ struct session {
     int64_t end_given;  // of the last result, where `results` > 0
     int64_t due;        // of its entry among the dues
     uint64_t records;
+    uint64_t shown;  // of these, in the last result, where `results` > 0
     uint32_t slot;
     uint32_t next;     // the key's next older session; while free: the next free one
     uint32_t stamp;    // of its entry; never the same twice
@@ -66,6 +67,7 @@ struct sessions {
     struct rml_rows list;   // by number: sessions
     uint32_t live, fresh, free;
     struct rml_dues dues;
+    bool is_early;  // results are given before sessions end
 
     // Working room for one run.
     uint16_t rows[RML_BATCH_ROWS];
@@ -214,9 +216,10 @@ static void add(struct sessions *w, struct session *s, uint16_t row, int64_t tim
     w->folded_least = time < w->folded_least ? time : w->folded_least;
 }
 
-static void give_result(struct sessions *w, struct session *s, int64_t fire)
+static void give_result(struct sessions *w, struct session *s, int64_t fire, bool is_partial)
 {
     s->end_given = end_of(w, s);
+    s->shown = s->records;
     const struct rml_window_row row = {
         .start = s->first,
         .end = s->end_given,
@@ -226,6 +229,7 @@ static void give_result(struct sessions *w, struct session *s, int64_t fire)
         .revision = s->results++,
         .records = s->records,
         .state = s->state,
+        .is_partial = is_partial,
     };
     rml_window_row_emit(&w->env, &w->keyed, &w->aggregator, &row);
 }
@@ -242,13 +246,23 @@ static void retract(struct sessions *w, struct session *s, int64_t fire)
     rml_window_row_emit(&w->env, &w->keyed, &w->aggregator, &row);
     rml_count(&w->env.counts[RML_STAGE_retractions], 1);
     s->results = 0;
+    s->shown = 0;
+}
+
+// An early result of an open session, if so many records have come since its last one.
+static void show_due(struct sessions *w, struct session *s, int64_t now)
+{
+    if (s->records - s->shown < w->spec.trigger.count)
+        return;
+    fold(w);
+    give_result(w, s, now, true);
 }
 
 static void come_due(struct sessions *w, uint32_t number)
 {
     struct session *s = change(w, number);
     if (s->open) {
-        give_result(w, s, end_of(w, s));
+        give_result(w, s, end_of(w, s), false);
         rml_count(&w->env.counts[RML_STAGE_windows_fired], 1);
         s->open = false;
         if (w->spec.late_ns > 0) {
@@ -387,6 +401,7 @@ static void absorb(struct sessions *w, uint32_t number, uint32_t other_number, i
     struct session *later = s->first <= other->first ? other : s;
     uint32_t results = later == other ? s->results : other->results;
     int64_t end_given = later == other ? s->end_given : other->end_given;
+    uint64_t shown = later == other ? s->shown : other->shown;
     if (later->results > 0)
         retract(w, later, now);
     rml_aggregator_absorb(&w->aggregator, s->state, other->state);
@@ -396,6 +411,7 @@ static void absorb(struct sessions *w, uint32_t number, uint32_t other_number, i
     s->open |= other->open;
     s->results = results;
     s->end_given = end_given;
+    s->shown = shown;
     free_session(w, other_number);
 }
 
@@ -498,8 +514,10 @@ static void take_row(struct sessions *w, const struct rml_run *run, uint16_t row
     s->open = now == RML_TIME_NONE || end_of(w, s) > now;
     if (!s->open) {
         fold(w);
-        give_result(w, s, now);
+        give_result(w, s, now, false);
         rml_count(&w->env.counts[RML_STAGE_corrections], 1);
+    } else if (w->is_early) {
+        show_due(w, s, now);
     }
     if (s->records == 1 || due_of(w, s) < s->due)
         schedule(w, number);
@@ -541,6 +559,8 @@ static void take_block(struct sessions *w, const struct rml_run *run, const uint
         struct session *s = rml_change(w->env.pages, newest[i], w->session_shape.stride);
         s->last = time > s->last ? time : s->last;
         add(w, s, rows[i], time);
+        if (w->is_early)
+            show_due(w, s, run->judge[rows[i]]);
     }
 }
 
@@ -596,6 +616,7 @@ static int session_open(struct rml_operator **ret_operator, const struct rml_ope
     const struct rml_plan_stage *stage = &env->plan->stages[env->stage];
     w->env = *env;
     w->spec = stage->window;
+    w->is_early = rml_plan_gives_early(&w->spec);
     w->fresh = NONE + 1;
     int rc = rml_aggregator_open(&w->aggregator, stage, &env->plan->sources[stage->source],
                                  env->pages, err);

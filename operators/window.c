@@ -15,10 +15,17 @@
  * A late record is one whose pane lies in a window that has fired. It is taken alone: it is folded
  * into its pane, and every fired window around it that may still be corrected gives a new result.
  * Which revision that is, the row of the window's last pane remembers.
+ *
+ * With a trigger of so many records a window gives results before it fires. The row of its last pane
+ * remembers how many records the last one had. Where windows overlap, a record counts in several, and
+ * looking at all of them each time would cost what panes save: so a look says after how many records
+ * more of the same key and pane the next one is worth it. A look goes over the panes of the windows around
+ * its pane once, and about every look finds a result to give.
  */
 #include "operators/window.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -39,9 +46,21 @@
 
 struct row {
     uint64_t records;
-    uint32_t corrections;  // of the window whose last pane this is
-    uint32_t is_started;   // it uses its key, and has a state
+    uint32_t more;  // results of the window whose last pane this is, besides the one when it fired
+    uint32_t is_started;  // it uses its key, and has a state
     unsigned char state[];
+};
+
+// Behind the state, in stages with a trigger.
+struct early {
+    uint64_t shown;  // records of the window whose last pane this is, in its last early result
+};
+
+// Of a slot: that `left` records more of this pane are needed for an early result, unless records of
+// others come between. What another key left behind in the slot is never too much for a new one.
+struct look {
+    int64_t pane;
+    uint64_t left;
 };
 
 struct pane {
@@ -70,6 +89,12 @@ struct window {
     uint16_t late[RML_BATCH_ROWS];
     uint32_t late_count;
     uint64_t *combined;  // one state
+
+    bool is_early;  // results are given before windows fire
+    uint32_t step;  // panes from the start of a window to that of the next
+    bool overlaps;  // a pane lies in several windows
+    struct rml_rows_shape look_shape;
+    struct rml_rows looks;  // by slot, where is_early and overlaps
 
     bool is_stacked;  // windows overlap so much that what they share is kept merged
     struct rml_stacks stacks;
@@ -144,6 +169,12 @@ static struct row *reach_row(struct window *w, struct pane *pane, uint32_t slot)
     return row;
 }
 
+static const struct row *find_row(const struct window *w, int64_t index, uint32_t slot)
+{
+    const struct pane *pane = find_pane(w, index);
+    return pane != NULL ? rml_rows_find(&pane->rows, w->env.pages, w->row_shape, slot) : NULL;
+}
+
 /* Results */
 
 struct result {
@@ -152,6 +183,7 @@ struct result {
     const void *state;
     uint64_t records;
     uint32_t revision;
+    bool is_partial;
     int64_t fire;
 };
 
@@ -164,6 +196,7 @@ static void emit(struct window *w, const struct result *result)
         .fire = result->fire,
         .slot = result->slot,
         .revision = result->revision,
+        .is_partial = result->is_partial,
         .records = result->records,
         .state = result->state,
     };
@@ -179,17 +212,29 @@ static uint64_t combine(struct window *w, uint32_t slot, rml_int128 end, const v
     uint64_t records = 0;
     *ret_state = w->combined;
     for (int64_t p = first; p <= last; p++) {
-        const struct pane *pane = find_pane(w, p);
-        const struct row *row =
-            pane != NULL ? rml_rows_find(&pane->rows, w->env.pages, w->row_shape, slot) : NULL;
+        const struct row *row = find_row(w, p, slot);
         if (row == NULL || row->records == 0)
             continue;
+        if (!w->overlaps) {
+            *ret_state = row->state;
+            return row->records;
+        }
         if (records == 0)
             rml_aggregator_gather(&w->aggregator, w->combined);
         rml_aggregator_merge(&w->aggregator, w->combined, row->state);
         records += row->records;
     }
     return records;
+}
+
+// How many results a window has given before it fires.
+static uint32_t early_results(const struct window *w, rml_int128 end, uint32_t slot)
+{
+    if (!w->is_early)
+        return 0;
+    rml_int128 last = rml_pane_last(&w->spec, end);
+    const struct row *row = last <= INT64_MAX ? find_row(w, (int64_t)last, slot) : NULL;
+    return row != NULL ? row->more : 0;
 }
 
 // Give the result of every key of the leaf that begins at slot `first`.
@@ -217,6 +262,7 @@ static uint64_t fire_leaf(struct window *w, rml_int128 end, uint32_t first,
             result.records += row->records;
         }
         if (result.records > 0) {
+            result.revision = early_results(w, end, slot);
             emit(w, &result);
             fired++;
         }
@@ -228,9 +274,7 @@ static const void *pane_state(const void *context, int64_t index, uint32_t slot,
                               uint64_t *ret_records)
 {
     const struct window *w = context;
-    const struct pane *pane = find_pane(w, index);
-    const struct row *row =
-        pane != NULL ? rml_rows_find(&pane->rows, w->env.pages, w->row_shape, slot) : NULL;
+    const struct row *row = find_row(w, index, slot);
     if (row == NULL || row->records == 0)
         return NULL;
     *ret_records = row->records;
@@ -251,6 +295,7 @@ static bool fire_stacked(struct window *w, rml_int128 end)
             .slot = slot, .end = end, .fire = rml_pane_clamp(end), .state = w->combined};
         result.records = rml_stacks_result(&w->stacks, (int64_t)first, slot, w->combined);
         if (result.records > 0) {
+            result.revision = early_results(w, end, slot);
             emit(w, &result);
             fired++;
         }
@@ -307,6 +352,8 @@ static void window_advance(struct rml_operator *op, int64_t watermark)
         if (kept + w->spec.late_ns <= watermark || watermark == RML_TIME_END)
             free_pane(w, i);
     }
+    if (w->open_count == 0)
+        rml_rows_clear(&w->looks, w->env.pages);
     rml_count_set(&w->env.counts[RML_STAGE_keys], w->keyed.has_key ? w->keyed.keys.count : 0);
     rml_count_set(&w->env.counts[RML_STAGE_panes], w->open_count);
     rml_count_set(&w->env.counts[RML_STAGE_state_bytes],
@@ -329,10 +376,115 @@ static int64_t window_deadline(const struct rml_operator *op, int64_t watermark)
 static int64_t window_settled(const struct rml_operator *op, int64_t watermark)
 {
     const struct window *w = (const void *)op;
-    // Without corrections only windows that end later give rows; END and NONE are no times.
-    if (w->spec.late_ns == 0 || watermark == RML_TIME_NONE || watermark == RML_TIME_END)
+    // Only windows that end later give rows, or there are others; END and NONE are no times.
+    if ((w->spec.late_ns == 0 && !w->is_early) || watermark == RML_TIME_NONE
+        || watermark == RML_TIME_END)
         return watermark;
     return rml_pane_clamp(rml_pane_end_up_to(&w->spec, watermark));
+}
+
+/* Early results */
+
+// To what moment results belong that are given now and not at the end of their window.
+static int64_t fire_between(const struct window *w, int64_t watermark)
+{
+    return watermark == RML_TIME_NONE ? RML_TIME_NONE
+                                      : rml_pane_clamp(rml_pane_end_up_to(&w->spec, watermark));
+}
+
+static size_t early_offset(const struct window *w)
+{
+    return offsetof(struct row, state) + w->aggregator.state_bytes;
+}
+
+static uint64_t shown(const struct window *w, const struct row *row)
+{
+    const struct early *early = (const void *)((const unsigned char *)row + early_offset(w));
+    return early->shown;
+}
+
+// How many records of a slot lie in the panes from..to, some of which may lie outside of all times.
+static uint64_t records_in(const struct window *w, rml_int128 from, rml_int128 to, uint32_t slot)
+{
+    uint64_t records = 0;
+    for (rml_int128 p = from; p <= to; p++) {
+        const struct row *row = rml_pane_clamp(p) == p ? find_row(w, (int64_t)p, slot) : NULL;
+        records += row != NULL ? row->records : 0;
+    }
+    return records;
+}
+
+/*
+ * Give an early result of the window that ends at `end` and has so many records of the slot, if `least` of
+ * them have come since the last one. Returns how many more are needed for the next. There is none where
+ * it cannot be remembered: no room for a row, or a last pane outside of all times.
+ */
+static uint64_t show(struct window *w, rml_int128 end, uint32_t slot, uint64_t records,
+                     uint64_t least, int64_t fire)
+{
+    rml_int128 last = rml_pane_last(&w->spec, end);
+    if (last > INT64_MAX)
+        return least;
+    const struct row *old = find_row(w, (int64_t)last, slot);
+    uint64_t since = records - (old != NULL ? shown(w, old) : 0);
+    if (since < least)
+        return least - since;
+    struct pane *pane = reach_pane(w, (int64_t)last);
+    struct row *row = pane != NULL ? reach_row(w, pane, slot) : NULL;
+    if (row == NULL)
+        return least;
+    struct early *early = (void *)((unsigned char *)row + early_offset(w));
+    early->shown = records;
+    struct result result = {
+        .slot = slot, .end = end, .revision = row->more++, .is_partial = true, .fire = fire};
+    result.records = combine(w, slot, end, &result.state);
+    emit(w, &result);
+    return least;
+}
+
+// The same of all open windows around a pane. Returns for how many records of it none needs a look.
+static uint64_t show_around(struct window *w, int64_t index, uint32_t slot, uint64_t least,
+                            int64_t watermark)
+{
+    rml_int128 end = rml_pane_first_end(&w->spec, index);
+    rml_int128 last_end = rml_pane_last_end(&w->spec, index);
+    rml_int128 open = rml_pane_end_after(&w->spec, watermark);
+    if (watermark != RML_TIME_NONE && open > end)
+        end = open;
+    int64_t fire_at = fire_between(w, watermark);
+    uint64_t left = least, records = 0;
+    for (bool begun = false; end <= last_end; end += w->spec.every_ns, begun = true) {
+        rml_int128 first = rml_pane_first(&w->spec, end), last = rml_pane_last(&w->spec, end);
+        if (!begun)
+            records = records_in(w, first, last, slot);
+        else
+            records += records_in(w, last - w->step + 1, last, slot)
+                       - records_in(w, first - w->step, first - 1, slot);
+        uint64_t more = show(w, end, slot, records, least, fire_at);
+        left = more < left ? more : left;
+    }
+    return left;
+}
+
+// Counts a record that was taken: may it have brought an early result?
+static bool is_due(struct window *w, int64_t index, const struct row *row, uint32_t slot)
+{
+    if (!w->overlaps)
+        return row->records - shown(w, row) >= w->spec.trigger.count;
+    struct look *look = rml_rows_reach(&w->looks, w->env.pages, w->look_shape, slot);
+    if (look == NULL || look->pane != index || look->left <= 1)
+        return true;
+    look->left--;
+    return false;
+}
+
+static void show_due(struct window *w, const struct rml_run *run, int64_t index, uint32_t slot)
+{
+    uint64_t left = show_around(w, index, slot, w->spec.trigger.count, run->watermark);
+    struct look *look =
+        w->overlaps ? rml_rows_reach(&w->looks, w->env.pages, w->look_shape, slot) : NULL;
+    if (look != NULL)
+        *look = (struct look){index, left};
 }
 
 /* Records */
@@ -341,9 +493,10 @@ static int64_t window_settled(const struct rml_operator *op, int64_t watermark)
  * Where the states of slots are in a pane, and one record more counted for each: up to the first that
  * there is no room for. Returns how many. Rows are looked at where they lie or would lie, so that they
  * are all on their way before the first is needed; one that was not started, or is not there, shows it.
+ * A record that may bring an early result is the last one.
  */
 static uint32_t find_states(struct window *w, struct pane *pane, const uint32_t *slots,
-                            uint32_t count, void **states)
+                            uint32_t count, void **states, bool *ret_due)
 {
     const struct row *seen[RML_KEYS_BLOCK];
     for (uint32_t i = 0; i < count; i++) {
@@ -358,6 +511,10 @@ static uint32_t find_states(struct window *w, struct pane *pane, const uint32_t 
             return i;
         row->records++;
         states[i] = row->state;
+        if (w->is_early && is_due(w, pane->index, row, slots[i])) {
+            *ret_due = true;
+            return i + 1;
+        }
     }
     return count;
 }
@@ -371,18 +528,20 @@ static void fold(struct window *w, const struct rml_batch *batch, void *const *s
         rml_count(&w->env.counts[RML_STAGE_null_skipped], skipped);
 }
 
-// Take rows of one pane, at most RML_KEYS_BLOCK, up to the first that there is no room for. Returns
-// how many.
+// Take rows of one pane, at most RML_KEYS_BLOCK, up to the first that there is no room for, or with
+// *ret_due to one that may have brought an early result. Returns how many.
 static uint32_t take_block(struct window *w, const struct rml_batch *batch,
                            const struct rml_run *run, struct pane *pane, const uint16_t *rows,
-                           uint32_t count)
+                           uint32_t count, bool *ret_due)
 {
     uint32_t slots[RML_KEYS_BLOCK];
     void *states[RML_KEYS_BLOCK];
     uint32_t reached = rml_keyed_reach(&w->keyed, batch, run, rows, count, slots);
-    uint32_t taken = find_states(w, pane, slots, reached, states);
+    uint32_t taken = find_states(w, pane, slots, reached, states, ret_due);
     fold(w, batch, states, rows, taken);
-    if (taken < reached)
+    if (*ret_due)
+        show_due(w, run, pane->index, slots[taken - 1]);
+    else if (taken < reached)
         rml_keyed_forget_unused(&w->keyed, slots[taken]);
     return taken;
 }
@@ -390,6 +549,7 @@ static uint32_t take_block(struct window *w, const struct rml_batch *batch,
 /*
  * Rows of one pane, none of whose windows has fired. A row that finds no room is refused, and what
  * was prepared for those behind it in the block is done again: while room is short, blocks are short.
+ * So they are while many rows bring early results.
  */
 static void take_on_time(struct window *w, const struct rml_batch *batch, const struct rml_run *run,
                          int64_t index, const uint16_t *rows, uint32_t count)
@@ -405,14 +565,15 @@ static void take_on_time(struct window *w, const struct rml_batch *batch, const 
         if (!rml_aggregator_has_room(&w->aggregator, block))
             block = 1;
         bool has_room = rml_aggregator_has_room(&w->aggregator, block);
-        uint32_t taken = has_room ? take_block(w, batch, run, pane, rows + done, block) : 0;
+        bool due = false;
+        uint32_t taken = has_room ? take_block(w, batch, run, pane, rows + done, block, &due) : 0;
         done += taken;
-        most = most < RML_KEYS_BLOCK ? 2 * most : most;
-        if (taken < block) {
+        if (taken < block && !due) {
             rml_count(&w->env.counts[RML_STAGE_refused], 1);
             done++;
-            most = 1;
         }
+        bool cut = due || taken < block;
+        most = cut ? 1 : most < RML_KEYS_BLOCK ? 2 * most : most;
     }
 }
 
@@ -421,7 +582,7 @@ static uint32_t next_revision(struct window *w, rml_int128 end, uint32_t slot)
 {
     struct pane *pane = reach_pane(w, (int64_t)rml_pane_last(&w->spec, end));
     struct row *row = pane != NULL ? reach_row(w, pane, slot) : NULL;
-    return row != NULL ? ++row->corrections : 1;
+    return row != NULL ? ++row->more : 1;
 }
 
 // One record of a window that has fired and may still be corrected.
@@ -452,7 +613,7 @@ static void take_correction(struct window *w, const struct rml_batch *batch,
     rml_int128 first = rml_pane_first_end(&w->spec, index);
     rml_int128 kept = rml_pane_end_after(&w->spec, rml_time_sub(run->watermark, w->spec.late_ns));
     rml_int128 last = rml_pane_last_end(&w->spec, index);
-    int64_t fire_at = rml_pane_clamp(rml_pane_end_up_to(&w->spec, run->watermark));
+    int64_t fire_at = fire_between(w, run->watermark);
     for (rml_int128 end = first > kept ? first : kept; end <= last && end <= run->watermark;
          end += w->spec.every_ns) {
         struct result result = {.slot = slot, .end = end, .fire = fire_at};
@@ -461,6 +622,8 @@ static void take_correction(struct window *w, const struct rml_batch *batch,
             result.revision = next_revision(w, result.end, slot);
         emit(w, &result);
     }
+    if (w->is_early)
+        show_due(w, run, index, slot);
 }
 
 // Panes below `gone` are beyond correction; panes below `fired` lie in a window that has fired.
@@ -615,8 +778,7 @@ static int open_stacks(struct window *w, struct rml_err *err)
         return 0;
     const struct rml_stacks_panes panes = {.state = pane_state, .context = w};
     uint32_t size = (uint32_t)(w->spec.size_ns / w->spec.pane_ns);
-    uint32_t step = (uint32_t)(w->spec.every_ns / w->spec.pane_ns);
-    int rc = rml_stacks_open(&w->stacks, &w->aggregator, w->env.pages, panes, size, step);
+    int rc = rml_stacks_open(&w->stacks, &w->aggregator, w->env.pages, panes, size, w->step);
     return rc < 0 ? RML_FAIL(err, rc, "no memory for panes") : 0;
 }
 
@@ -640,6 +802,12 @@ static int window_open(struct rml_operator **ret_operator, const struct rml_oper
         goto fail;
     }
     uint32_t row_bytes = (uint32_t)sizeof(struct row) + w->aggregator.state_bytes;
+    w->is_early = rml_plan_gives_early(&w->spec);
+    w->step = (uint32_t)(w->spec.every_ns / w->spec.pane_ns);
+    w->overlaps = w->spec.size_ns > w->spec.pane_ns;
+    w->look_shape = rml_rows_shape((uint32_t)sizeof(struct look));
+    if (w->is_early)
+        row_bytes += (uint32_t)sizeof(struct early);
     w->row_shape = rml_rows_shape(row_bytes);
     rc = rml_keyed_open(&w->keyed, env, err);
     if (rc == 0)

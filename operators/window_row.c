@@ -26,6 +26,7 @@ void rml_window_row_emit(const struct rml_operator_env *env, const struct rml_ke
     const struct rml_plan_stage *stage = keyed->stage;
     const struct rml_schema *schema = &stage->output;
     rml_count(&env->counts[RML_STAGE_rows_out], 1);
+    rml_count(&env->counts[RML_STAGE_early], row->is_partial);
     if (env->output == RML_OUTPUTS_MAX)
         return;
     unsigned char *record = env->row(env->context, env->output, row->fire)->record;
@@ -42,6 +43,10 @@ void rml_window_row_emit(const struct rml_operator_env *env, const struct rml_ke
     if (stage->window.kind == RML_WINDOW_SESSION) {
         const uint8_t retracted = row->state == NULL;
         store(schema, record, field++, &retracted);
+    }
+    if (rml_plan_gives_early(&stage->window)) {
+        const uint8_t partial = row->is_partial;
+        store(schema, record, field++, &partial);
     }
     for (uint32_t i = 0; i < aggregator->result_count; i++, field++) {
         uint64_t cell[RML_CELL_BYTES_MAX / 8];

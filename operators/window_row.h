@@ -15,6 +15,7 @@ struct rml_window_row {
     uint32_t revision;
     uint64_t records;
     const void *state;  // NULL: the result is retracted, its aggregates are null or 0
+    bool is_partial;    // its window has not fired
 };
 
 /* Count a row out and, where somebody reads it, write it. */

@@ -140,6 +140,10 @@ static void show_window(const struct rml_plan *plan, const struct rml_plan_stage
         fprintf(out, ", offset %s", duration(window->offset_ns, text));
     if (window->late_ns != 0)
         fprintf(out, ", corrected for %s", duration(window->late_ns, text));
+    if (window->trigger.count == 1)
+        fprintf(out, ", an early row for each record");
+    if (window->trigger.count > 1)
+        fprintf(out, ", an early row each %u records", window->trigger.count);
     fprintf(out, "\n");
 
     indent(out, depth);

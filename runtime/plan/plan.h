@@ -56,9 +56,15 @@ enum rml_window_kind {
     RML_WINDOW_COUNT
 };
 
+/* When a window gives results before it fires. */
+struct rml_plan_trigger {
+    uint32_t count;  // so many records of a key since its last result; 0: however many
+};
+
 struct rml_plan_window {
     enum rml_window_kind kind;
     int64_t late_ns;
+    struct rml_plan_trigger trigger;
     /* Tumbling and sliding. */
     int64_t size_ns, every_ns, offset_ns;  // tumbling: every == size
     int64_t pane_ns;                       // gcd(size, every)
@@ -71,6 +77,12 @@ struct rml_plan_window {
     uint32_t size_records, every_records;  // tumbling: every == size
     uint32_t pane_records;                 // gcd(size, every)
 };
+
+/* Does it give results before it fires? */
+static inline bool rml_plan_gives_early(const struct rml_plan_window *window)
+{
+    return window->trigger.count > 0;
+}
 
 struct rml_plan_aggregate {
     char name[RML_NAME_MAX + 1];  // of the result column
@@ -119,8 +131,9 @@ struct rml_plan_stage {
     /*
      * What its outputs' rows look like. Main: for FILTER and MAP the visible columns (named as in
      * the frame, source fields of their own type); for WINDOW window_start, window_end, keys,
-     * revision (u32), retracted (bool; sessions alone), aggregates, with null bits where one is nullable. Late: the source's record as
-     * it came plus nothing.
+     * revision (u32), retracted (bool; sessions alone), partial (bool; with a trigger alone),
+     * aggregates, with null bits where one is nullable. Late: the source's record as it came plus
+     * nothing.
      */
     struct rml_schema output;
     uint32_t output_columns[RML_FIELDS_MAX];  // FILTER, MAP: the frame column behind each field

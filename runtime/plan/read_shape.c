@@ -43,6 +43,16 @@ static const struct rule {
      "ooo-",
      NULL,
      {NULL, NULL, NULL, "it takes records as they arrive, and none is late for it"}},
+    {RML_SET_WINDOW_TRIGGER,
+     "trigger",
+     "ooo-",
+     NULL,
+     {NULL, NULL, NULL, "a smaller size, or  every,  gives rows sooner"}},
+    {RML_SET_WINDOW_EMIT,
+     "emit",
+     "ooo-",
+     NULL,
+     {NULL, NULL, NULL, "write  type: sliding  and  every: 1 record"}},
     {RML_SET_WINDOW_GAP,
      "gap",
      "--+-",
@@ -237,6 +247,31 @@ static bool read_late(struct rml_reader *reader, const struct rml_values *values
     return true;
 }
 
+static void read_trigger(struct rml_reader *reader, const struct rml_reader_stage *draft,
+                         const struct rml_values *window_values, struct rml_plan_trigger *trigger)
+{
+    const struct rml_yaml_node *node = window_values->at[RML_SET_WINDOW_TRIGGER];
+    const struct rml_yaml_node *emit = window_values->at[RML_SET_WINDOW_EMIT];
+    uint32_t updates = 0;
+    bool good = rml_reader_choice(reader, window_values, RML_SET_WINDOW_EMIT, &updates);
+    if (node == NULL) {
+        trigger->count = updates ? 1 : 0;
+        return;
+    }
+    if (emit != NULL && good)
+        rml_report_add(reader->report, emit->key->place, "leave one of them out",
+                       updates ? "%s: with emit: updates each record triggers a row already"
+                               : "%s: with emit: final there are no early rows to trigger",
+                       window_values->what);
+    rml_reader_forget_default(reader, window_values, RML_SET_WINDOW_EMIT);
+    struct rml_values values;
+    int64_t count = 0;
+    if (rml_reader_section(reader, RML_SECTION_TRIGGER, node, node->key->place, draft->name->text,
+                           &values)
+        && rml_reader_number(reader, &values, RML_SET_TRIGGER_COUNT, &count))
+        trigger->count = (uint32_t)count;
+}
+
 // Of a window of a type that there is not, nothing else can be judged.
 static bool type_is_known(struct rml_reader *reader, const struct rml_reader_stage *draft,
                           const struct rml_yaml_node *node)
@@ -268,6 +303,7 @@ void rml_read_shape(struct rml_reader *reader, const struct rml_reader_stage *dr
     if (has_too_much(reader, &values, window->kind)
         || lacks_something(reader, &values, window->kind) || !good)
         return;
+    read_trigger(reader, draft, &values, &window->trigger);
     if (window->kind == RML_WINDOW_SESSION) {
         read_session(reader, &values, window);
         return;
@@ -279,6 +315,7 @@ void rml_read_shape(struct rml_reader *reader, const struct rml_reader_stage *dr
         return;
     }
     window->kind = RML_WINDOW_COUNT;
+    window->trigger = (struct rml_plan_trigger){0};
     if (!has_too_much(reader, &values, window->kind))
         read_counts(reader, &values, window);
 }

@@ -7,7 +7,8 @@
 bool rml_reader_is_reserved(const char *name)
 {
     return strcmp(name, "window_start") == 0 || strcmp(name, "window_end") == 0
-           || strcmp(name, "revision") == 0 || strcmp(name, "retracted") == 0;
+           || strcmp(name, "revision") == 0 || strcmp(name, "retracted") == 0
+           || strcmp(name, "partial") == 0;
 }
 
 static void visible_names(const struct rml_frame *frame, const uint64_t *visible,

@@ -75,6 +75,22 @@ static inline bool rig_tag_says(const char tag[16], int64_t n)
     return memcmp(tag, text, sizeof text) == 0;
 }
 
+/* How many records trigger an early result; 0: there is no trigger. */
+static inline uint64_t rig_draw_trigger(void)
+{
+    return draw(2) ? 0 : 1 + draw(draw(2) ? 3 : 40);
+}
+
+/* The same as it stands in a window, behind others of its keys. */
+static inline void rig_print_trigger(uint64_t count, char text[48])
+{
+    text[0] = '\0';
+    if (count == 1 && draw(2))
+        snprintf(text, 48, ", emit: updates");
+    else if (count > 0)
+        snprintf(text, 48, ", trigger: {count: %llu}", (unsigned long long)count);
+}
+
 /* RML_SEED names one case; else there are so many. */
 static inline void rig_cases(uint64_t count, uint64_t *ret_first, uint64_t *ret_count)
 {

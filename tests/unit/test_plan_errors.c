@@ -185,6 +185,31 @@ static const struct bad {
      "  w: {from: calls, key: model, window: {type: tumbling, size: 9 records, on_late: drop}, "
      "aggregate: {n: count()}}\n",
      6, 74, 7, "a counted window has no on_late", "as they arrive"},
+    {STAGES "  w: {from: calls, key: model, window: {type: tumbling, size: 1s, trigger: {}}, "
+            "aggregate: {n: count()}}\n",
+     6, 67, 7, "trigger w: the key count is missing", "so many records"},
+    {STAGES
+     "  w: {from: calls, key: model, window: {type: tumbling, size: 1s, trigger: {count: 0}}, "
+     "aggregate: {n: count()}}\n",
+     6, 84, 1, "trigger w: count must lie between 1 and 1000000000, not 0", ""},
+    {STAGES "  w: {from: calls, key: model, window: {type: tumbling, size: 1s, trigger: 5}, "
+            "aggregate: {n: count()}}\n",
+     6, 67, 7, "trigger w must be a mapping", ""},
+    {STAGES "  w: {from: calls, key: model, window: {type: tumbling, size: 1s, emit: updates, "
+            "trigger: {count: 9}}, aggregate: {n: count()}}\n",
+     6, 67, 4, "with emit: updates each record triggers a row already", "one of them"},
+    {STAGES "  w: {from: calls, key: model, window: {type: tumbling, size: 1s, emit: final, "
+            "trigger: {count: 9}}, aggregate: {n: count()}}\n",
+     6, 67, 4, "with emit: final there are no early rows to trigger", "one of them"},
+    {STAGES "  w: {from: calls, key: model, window: {type: tumbling, size: 9 records, trigger: "
+            "{count: 3}}, aggregate: {n: count()}}\n",
+     6, 74, 7, "a counted window has no trigger", "every"},
+    {STAGES
+     "  w: {from: calls, key: model, window: {type: tumbling, size: 9 records, emit: updates}, "
+     "aggregate: {n: count()}}\n",
+     6, 74, 4, "a counted window has no emit", "every: 1 record"},
+    {STAGES "  w: {from: calls, key: model, " WINDOW ", aggregate: {partial: count()}}\n", 6, 80, 7,
+     "its results have a column partial already", "another name"},
     {STAGES "  w: {from: calls, key: model, window: {type: sliding, size: 1000 records, every: 1 "
             "record}, aggregate: {n: count()}}\n",
      6, 32, 6, "a key would have 1000 panes of 1 records, at most", "small multiple of every"},

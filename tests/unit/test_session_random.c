@@ -16,7 +16,8 @@
 
 struct settings {
     int64_t gap, max, late, out_of_order;
-    bool drops;  // on_late: drop is written where there is no late
+    bool drops;      // on_late: drop is written where there is no late
+    uint64_t count;  // a trigger's; 0: there is none
     uint32_t partitions;
 };
 
@@ -24,7 +25,7 @@ struct result {
     int64_t fire, start, end;
     uint64_t key;
     uint32_t revision;
-    bool retracted;
+    bool retracted, partial;
     uint64_t count;
     int64_t sum_n, max_n;
     double sum_x;
@@ -59,6 +60,7 @@ struct standing {
     bool stands;
     int64_t start, end;
     uint32_t results;
+    uint64_t shown;  // records in the last of them
 };
 
 struct oracle {
@@ -150,7 +152,7 @@ static void more_of(const struct oracle *o, uint32_t number, struct result *r)
     r->median_n = ((double)sorted[(count - 1) / 2] + (double)sorted[count / 2]) / 2;
 }
 
-static void give(struct oracle *o, uint32_t number, int64_t fire)
+static void give(struct oracle *o, uint32_t number, int64_t fire, bool partial)
 {
     struct extent e = extent_of(o, number);
     uint64_t key = key_of(o, number);
@@ -162,6 +164,7 @@ static void give(struct oracle *o, uint32_t number, int64_t fire)
     }
     st->end = e.last + o->s->gap;
     struct result *r = add_row(o, fire, key, e.first, st->end, st->results++);
+    r->partial = partial;
     r->max_n = INT64_MIN;
     for (uint32_t i = 0; i < RECORDS; i++) {
         const struct rig_record *rec = &o->records[i];
@@ -173,6 +176,16 @@ static void give(struct oracle *o, uint32_t number, int64_t fire)
         r->sum_x += rec->x == rec->x ? rec->x : 0;
     }
     more_of(o, number, r);
+    st->shown = r->count;
+}
+
+// An open session gives a result when so many records have come to it since the last one of its start.
+static void give_early(struct oracle *o, uint32_t number)
+{
+    struct extent e = extent_of(o, number);
+    const struct standing *st = find_standing(o, key_of(o, number), e.first);
+    if (o->s->count > 0 && e.count - (st != NULL ? st->shown : 0) >= o->s->count)
+        give(o, number, o->watermark, true);
 }
 
 static bool is_a_start(const struct oracle *o, uint64_t key, int64_t start)
@@ -313,7 +326,7 @@ static void move(struct oracle *o, int64_t to)
             seen |= o->session_of[j] == o->session_of[i];
         int64_t end = extent_of(o, o->session_of[i]).last + o->s->gap;
         if (!seen && end > o->watermark && end <= to)
-            give(o, o->session_of[i], end);
+            give(o, o->session_of[i], end, false);
     }
     uint32_t gone[RECORDS];
     for (uint32_t i = 0; i < RECORDS; i++)
@@ -356,7 +369,9 @@ static uint32_t oracle(const struct rig_record *records, const struct settings *
                 bridge(&o, i);
             retract(&o, rec->key, starts, start_count);
             if (extent_of(&o, o.session_of[i]).last + s->gap <= o.watermark)
-                give(&o, o.session_of[i], o.watermark);
+                give(&o, o.session_of[i], o.watermark, false);
+            else
+                give_early(&o, o.session_of[i]);
         }
         clock = rec->ts > clock ? rec->ts : clock;
         if (clock - s->out_of_order > o.watermark)
@@ -393,16 +408,20 @@ static void collect(void *context, const struct rml_schema *schema,
     rig_read_field(schema, row->record, "distinct_n", &r->distinct_n, 8);
     rig_read_field(schema, row->record, "exact_n", &r->exact_n, 8);
     r->retracted = retracted != 0;
+    if (rml_schema_find(schema, "partial", 7) != RML_FIELD_ABSENT)
+        rig_read_field(schema, row->record, "partial", &r->partial, 1);
 }
 
 static void print_window(const struct settings *s, char text[192])
 {
-    char max[48] = "", late[32] = "on_late: drop";
+    char max[48] = "", late[32] = "on_late: drop", early[48];
     if (s->max != 0)
         snprintf(max, sizeof max, ", max: %lldns", (long long)s->max);
     if (!s->drops)
         snprintf(late, sizeof late, "late: %lldns", (long long)s->late);
-    snprintf(text, 192, "{type: session, gap: %lldns, %s%s}", (long long)s->gap, late, max);
+    rig_print_trigger(s->count, early);
+    snprintf(text, 192, "{type: session, gap: %lldns, %s%s%s}", (long long)s->gap, late, max,
+             early);
 }
 
 static uint32_t engine(const struct rig_record *records, const struct settings *s,
@@ -438,6 +457,7 @@ static void draw_case(struct settings *s, struct rig_record *records)
     s->max = draw(3) == 0 ? s->gap + (int64_t)draw(60) : 0;
     s->late = draw(2) ? 0 : (int64_t)draw(60);
     s->drops = s->late == 0 && draw(2);
+    s->count = rig_draw_trigger();
     s->out_of_order = draw(2) ? 0 : (int64_t)draw(20);
     s->partitions = 1 + (uint32_t)draw(RIG_PARTITIONS);
     rig_draw_records(records);
@@ -455,7 +475,8 @@ static bool same_more(const struct result *a, const struct result *b)
 static bool same(const struct result *a, const struct result *b)
 {
     bool place = a->fire == b->fire && a->start == b->start && a->end == b->end && a->key == b->key
-                 && a->revision == b->revision && a->retracted == b->retracted;
+                 && a->revision == b->revision && a->retracted == b->retracted
+                 && a->partial == b->partial;
     return place
            && (a->retracted
                || (a->count == b->count && a->sum_n == b->sum_n && a->max_n == b->max_n
@@ -475,7 +496,7 @@ static void any_cut_into_batches_gives_the_sessions_of_single_records(void **sta
     (void)state;
     static struct results got, expected;
     static struct rig_record records[RECORDS];
-    uint64_t first, cases, retractions = 0, corrections = 0, lates = 0;
+    uint64_t first, cases, earlies = 0, retractions = 0, corrections = 0, lates = 0;
     rig_cases(400, &first, &cases);
     for (uint64_t c = first; c < first + cases; c++) {
         struct settings s;
@@ -499,12 +520,14 @@ static void any_cut_into_batches_gives_the_sessions_of_single_records(void **sta
             print_row("expected", &expected.rows[row]);
             fail();
         }
+        earlies += counts[RML_STAGE_early];
         retractions += counts[RML_STAGE_retractions];
         corrections += counts[RML_STAGE_corrections];
         lates += late;
     }
     // The draw must keep meeting what is hard.
     if (cases > 1) {
+        assert_true(earlies > 1000);
         assert_true(retractions > 100);
         assert_true(corrections > 1000);
         assert_true(lates > 1000);
