@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "operators/fold_own.h"
+#include "operators/fold_plugin.h"
 #include "operators/fold_sketch.h"
 #include "runtime/base/check.h"
 #include "runtime/base/int128.h"
@@ -92,7 +93,8 @@ static const struct rml_function functions[FUNCTIONS] = {
   STATE_BYTES(needs),                                                                    \
   HOLDS_VALUE(needs),                                                                    \
   sentence,                                                                              \
-  type_##type},
+  type_##type,                                                                           \
+  NULL},
 #include "operators/aggregate.def"
 #undef RML_AGGREGATE
 };
@@ -103,7 +105,7 @@ static const unsigned function_needs[FUNCTIONS] = {
 #undef RML_AGGREGATE
 };
 
-const struct rml_functions rml_aggregate_functions = {FUNCTIONS, functions};
+const struct rml_functions rml_aggregate_functions = {FUNCTIONS, functions, true};
 
 /* Where a group's words lie, known when compiling wherever `needs` is. */
 #define WORD           ((uint32_t)sizeof(uint64_t))
@@ -129,7 +131,7 @@ static uint32_t fold_bytes(const struct rml_fold *fold)
 // Can one fold serve two aggregates?
 static bool share(const struct rml_fold *a, const struct rml_fold *b)
 {
-    if (a->column != b->column || (!is_own(a) != !is_own(b)))
+    if (a->column != b->column || (!is_own(a) != !is_own(b)) || !rml_fold_plugin_same(a, b))
         return false;
     return !is_own(a)
            || (a->needs == b->needs && a->parameter_count == b->parameter_count
@@ -157,12 +159,12 @@ static const double median_parameters[] = {0.5, RML_QUANTILE_ACCURACY};
 static void set_result(struct rml_aggregator *aggregator, uint32_t index,
                        const struct rml_plan_aggregate *aggregate, const struct rml_frame *frame)
 {
-    RML_CHECK(aggregate->function < FUNCTIONS);
+    RML_CHECK(aggregate->function < FUNCTIONS || aggregate->call != NULL);
     aggregator->results[index].function = aggregate->function;
     aggregator->results[index].part = aggregate->part;
     aggregator->results[index].type = aggregate->type;
     aggregator->results[index].fold = UINT32_MAX;
-    if (functions[aggregate->function].argument == RML_ARGUMENT_NONE)
+    if (aggregate->column == RML_FIELD_ABSENT)
         return;
     const struct rml_type_info *info = &rml_type_info[frame->columns[aggregate->column].type];
     struct rml_fold wanted = {
@@ -170,9 +172,10 @@ static void set_result(struct rml_aggregator *aggregator, uint32_t index,
         .column = aggregate->column,
         .kind = info->kind,
         .cell_bytes = info->cell_bytes,
-        .needs = function_needs[aggregate->function],
+        .needs = aggregate->call != NULL ? RML_FOLD_PLUGIN : function_needs[aggregate->function],
         .parameter_count = aggregate->parameter_count,
         .parameters = aggregate->parameters,
+        .call = aggregate->call,
     };
     if (wanted.needs == FOLD_QUANTILE) {
         const double *given =
@@ -227,6 +230,8 @@ static void reset_fold(const struct rml_fold *fold, unsigned char *at)
 {
     unsigned needs = fold->needs;
     memset(at, 0, fold_bytes(fold));
+    if (needs == RML_FOLD_PLUGIN)
+        rml_fold_plugin_init(fold, at);
     if (needs >= FOLD_TRUE)
         return;
     const int64_t int_ends[2] = {INT64_MAX, INT64_MIN};
@@ -428,6 +433,8 @@ static uint64_t add_own(const struct rml_aggregator *aggregator, const struct rm
                                        .states = states,
                                        .rows = rows,
                                        .count = count};
+    if (fold->needs == RML_FOLD_PLUGIN)
+        return rml_fold_plugin_add(fold, columns, &walk);
     return rml_fold_is_sketch(fold) ? rml_fold_sketch_add(fold, aggregator->sketches, &walk)
                                     : rml_fold_own_add(fold, &walk);
 }
@@ -686,5 +693,10 @@ bool rml_aggregator_result(const struct rml_aggregator *aggregator, uint32_t ind
     if (rml_fold_is_sketch(fold))
         return sketch_result(aggregator, index, at, cell);
     GET(uint64_t, values, at);
-    return values > 0 && result_of_some(function, fold, at, values, length_ns, cell);
+    if (values == 0)
+        return false;
+    return fold->needs == RML_FOLD_PLUGIN
+               ? rml_fold_plugin_result(fold, at, values, length_ns,
+                                        aggregator->results[index].type, cell)
+               : result_of_some(function, fold, at, values, length_ns, cell);
 }

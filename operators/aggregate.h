@@ -10,8 +10,9 @@
  *             values can overflow
  *     least, greatest
  *
- * What shares nothing has words of its own (operators/fold_own.h), and what grows is a sketch that may
- * leave its row for chunks of pages (operators/fold_sketch.h); such states are released.
+ * What shares nothing has words of its own (operators/fold_own.h), or a plug-in's bytes
+ * (operators/fold_plugin.h), and what grows is a sketch that may leave its row for chunks of pages
+ * (operators/fold_sketch.h); such states are released.
  *
  * States merge: of panes that were folded apart, the merged state is that of all records, where for
  * floats the order of merging is the order of panes.
@@ -35,12 +36,13 @@
 #define RML_FOLD_LAST      64u
 #define RML_FOLD_DECAY     128u
 #define RML_FOLD_HISTOGRAM 256u
+#define RML_FOLD_PLUGIN    512u
 
 /* Those whose state grows (operators/fold_sketch.h). */
-#define RML_FOLD_QUANTILE 512u
-#define RML_FOLD_DISTINCT 1024u
-#define RML_FOLD_TOP      2048u
-#define RML_FOLD_KEPT     4096u
+#define RML_FOLD_QUANTILE 1024u
+#define RML_FOLD_DISTINCT 2048u
+#define RML_FOLD_TOP      4096u
+#define RML_FOLD_KEPT     8192u
 
 #define RML_CELL_BYTES_MAX 64u  // of any column: a str64
 
@@ -58,7 +60,8 @@ struct rml_fold {
     unsigned needs;   // RML_FOLD_ bits
     uint32_t offset;  // bytes from the state's start
     uint32_t parameter_count;
-    const double *parameters;  // the plan's
+    const double *parameters;          // the plan's
+    const struct rml_plan_call *call;  // of a plug-in
 };
 
 struct rml_aggregator {

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "operators/fold_plugin.h"
 #include "runtime/base/check.h"
 #include "runtime/stats/decay.h"
 #include "runtime/stats/ends.h"
@@ -22,6 +23,8 @@ uint32_t rml_fold_own_bytes(const struct rml_fold *fold)
         return WORD + (uint32_t)sizeof(struct rml_decay);
     case RML_FOLD_HISTOGRAM:
         return WORD + (fold->parameter_count + 1) * WORD;
+    case RML_FOLD_PLUGIN:
+        return WORD + rml_fold_plugin_bytes(fold);
     default:
         RML_UNREACHABLE("every fold of its own has a size");
     }
@@ -183,6 +186,9 @@ void rml_fold_own_merge(const struct rml_fold *fold, unsigned char *into, const 
     case RML_FOLD_HISTOGRAM:
         for (uint32_t i = 0; i <= fold->parameter_count; i++)
             add_word(into + WORD + i * WORD, from + WORD + i * WORD);
+        break;
+    case RML_FOLD_PLUGIN:
+        rml_fold_plugin_merge(fold, into, from);
         break;
     default:
         RML_UNREACHABLE("every fold of its own merges");

@@ -69,7 +69,8 @@ struct rml_pipeline_options {
 };
 
 /*
- * Read and check the pipeline file at `path`; nothing runs yet, so that this alone is `ringmill check`.
+ * Read and check the pipeline file at `path`, and load its plug-ins; nothing runs yet, so that this alone is
+ * `ringmill check`.
  * `options` may be NULL. 0 and a new pipeline; -EINVAL: the file is bad, `error` has all of its errors;
  * -ENOENT and so on: it cannot be read; -ENOMEM.
  */

@@ -66,12 +66,13 @@ static void json_file(struct rml_json *json, const char *path, const struct rml_
     rml_json_close(json, '}');
 }
 
-static int check_file(const char *path, struct rml_json *json)
+static int check_file(const char *path, const struct rml_functions *functions,
+                      struct rml_json *json)
 {
     struct rml_plan *plan = NULL;
     struct rml_plan_errors errors;
     struct rml_err err = {0};
-    int rc = rml_plan_load(path, rml_operators_functions(), &plan, &errors, &err);
+    int rc = rml_plan_load(path, functions, &plan, &errors, &err);
     if (json != NULL)
         json_file(json, path, plan, &errors, &err);
     else if (rc == 0)
@@ -85,17 +86,21 @@ static int check_file(const char *path, struct rml_json *json)
 
 int rml_cmd_check(int argc, char **argv)
 {
-    bool as_json = false;
+    bool as_json = false, no_plugins = false;
     const struct rml_option options[] = {
         {.name = "--json", .sentence = "Say it as one JSON value.", .ret_flag = &as_json},
+        {.name = "--no-plugins",
+         .sentence =
+             "Run no code of others: plug-ins that a file names are errors, all else is checked.",
+         .ret_flag = &no_plugins},
     };
     const struct rml_args args = {
-        .usage = "ringmill check FILE... [--json]",
+        .usage = "ringmill check FILE... [--json] [--no-plugins]",
         .sentence =
             "Read pipeline files and say everything that is wrong with them, each with its\n"
             "place and what to do. FILE may be -, standard input. Exits 78 if one is bad.",
         .options = options,
-        .option_count = 1,
+        .option_count = 2,
         .words_least = 1,
         .words_most = FILES_MAX,
     };
@@ -105,6 +110,8 @@ int rml_cmd_check(int argc, char **argv)
     if (!rml_args_read(&args, argc, argv, files, &file_count, &code))
         return code;
 
+    struct rml_functions functions = *rml_operators_functions();
+    functions.loads_plugins = !no_plugins;
     struct rml_json json = {.out = stdout};
     if (as_json) {
         rml_json_open(&json, NULL, '{');
@@ -113,7 +120,7 @@ int rml_cmd_check(int argc, char **argv)
     }
     int worst = RML_EXIT_OK;
     for (uint32_t i = 0; i < file_count; i++) {
-        code = check_file(files[i], as_json ? &json : NULL);
+        code = check_file(files[i], &functions, as_json ? &json : NULL);
         if (code > worst)
             worst = code;
     }

@@ -1,6 +1,5 @@
 #include <stdio.h>
 
-#include "operators/registry.h"
 #include "runtime/plan/settings.h"
 #include "runtime/plan/units.h"
 #include "runtime/time/time.h"
@@ -73,9 +72,9 @@ int rml_cmd_explain(int argc, char **argv)
     if (plan == NULL)
         return code;
     if (as_json)
-        rml_explain_json(plan, rml_operators_functions(), stdout);
+        rml_explain_json(plan, stdout);
     else
-        rml_explain_text(plan, rml_operators_functions(), stdout);
+        rml_explain_text(plan, stdout);
     rml_plan_close(plan);
     return RML_EXIT_OK;
 }

@@ -9,7 +9,6 @@
 #include <stdint.h>
 #include <stdio.h>
 
-#include "runtime/plan/functions.h"
 #include "runtime/plan/plan.h"
 
 /* Bytes of one producer's rings, over all partitions. */
@@ -30,9 +29,7 @@ extern const char *const rml_explain_stage_kinds[];   // by enum rml_stage_kind
 extern const char *const rml_explain_window_kinds[];  // by enum rml_window_kind
 extern const char *const rml_explain_sink_kinds[];    // by enum rml_sink_kind
 
-void rml_explain_text(const struct rml_plan *plan, const struct rml_functions *functions,
-                      FILE *out);
-void rml_explain_json(const struct rml_plan *plan, const struct rml_functions *functions,
-                      FILE *out);
+void rml_explain_text(const struct rml_plan *plan, FILE *out);
+void rml_explain_json(const struct rml_plan *plan, FILE *out);
 
 #endif

@@ -51,7 +51,7 @@ static void put_source(struct rml_json *json, const struct rml_plan *plan,
 }
 
 static void put_window(struct rml_json *json, const struct rml_plan *plan,
-                       const struct rml_plan_stage *stage, const struct rml_functions *functions)
+                       const struct rml_plan_stage *stage)
 {
     const struct rml_plan_window *window = &stage->window;
     rml_json_open(json, "window", '{');
@@ -89,7 +89,7 @@ static void put_window(struct rml_json *json, const struct rml_plan *plan,
         rml_explain_argument(plan, stage, aggregate, argument, sizeof argument);
         rml_json_open(json, NULL, '{');
         rml_json_text(json, "name", aggregate->name);
-        rml_json_text(json, "function", functions->list[aggregate->function].name);
+        rml_json_text(json, "function", plan->functions.list[aggregate->function].name);
         rml_json_text(json, "argument", argument[0] != '\0' ? argument : NULL);
         rml_json_text(json, "type", rml_type_info[aggregate->type].name);
         rml_json_bool(json, "nullable", aggregate->nullable);
@@ -116,7 +116,7 @@ static void put_map(struct rml_json *json, const struct rml_plan *plan,
 }
 
 static void put_stage(struct rml_json *json, const struct rml_plan *plan,
-                      const struct rml_plan_stage *stage, const struct rml_functions *functions)
+                      const struct rml_plan_stage *stage)
 {
     rml_json_open(json, NULL, '{');
     rml_json_text(json, "name", stage->name);
@@ -131,7 +131,7 @@ static void put_stage(struct rml_json *json, const struct rml_plan *plan,
     else if (stage->kind == RML_STAGE_MAP)
         put_map(json, plan, stage);
     else
-        put_window(json, plan, stage, functions);
+        put_window(json, plan, stage);
     put_record(json, "output", &stage->output);
     rml_json_close(json, '}');
 }
@@ -173,20 +173,35 @@ static void put_runtime(struct rml_json *json, const struct rml_plan *plan)
     rml_json_close(json, '}');
 }
 
-void rml_explain_json(const struct rml_plan *plan, const struct rml_functions *functions, FILE *out)
+static void put_plugin(struct rml_json *json, const struct rml_plan_plugin *plugin)
+{
+    rml_json_open(json, NULL, '{');
+    rml_json_text(json, "path", plugin->path);
+    rml_json_open(json, "functions", '[');
+    for (uint32_t i = 0; i < plugin->library.plugin->aggregate_count; i++)
+        rml_json_text(json, NULL, plugin->library.plugin->aggregates[i].name);
+    rml_json_close(json, ']');
+    rml_json_close(json, '}');
+}
+
+void rml_explain_json(const struct rml_plan *plan, FILE *out)
 {
     struct rml_json json = {.out = out};
     rml_json_open(&json, NULL, '{');
     rml_json_unsigned(&json, "schema_version", 1);
     rml_json_text(&json, "pipeline", plan->name);
     put_runtime(&json, plan);
+    rml_json_open(&json, "plugins", '[');
+    for (uint32_t i = 0; i < plan->plugin_count; i++)
+        put_plugin(&json, &plan->plugins[i]);
+    rml_json_close(&json, ']');
     rml_json_open(&json, "sources", '[');
     for (uint32_t i = 0; i < plan->source_count; i++)
         put_source(&json, plan, &plan->sources[i]);
     rml_json_close(&json, ']');
     rml_json_open(&json, "stages", '[');
     for (uint32_t i = 0; i < plan->stage_count; i++)
-        put_stage(&json, plan, &plan->stages[i], functions);
+        put_stage(&json, plan, &plan->stages[i]);
     rml_json_close(&json, ']');
     rml_json_open(&json, "sinks", '[');
     for (uint32_t i = 0; i < plan->sink_count; i++)

@@ -39,6 +39,13 @@ static void show_runtime(const struct rml_plan *plan, FILE *out)
             "  keys         up to %u of a stage in each partition\n"
             "  producers    up to %u at once\n",
             plan->partitions, text, plan->keys_max, plan->lanes_max);
+    for (uint32_t p = 0; p < plan->plugin_count; p++) {
+        const struct rml_plugin *plugin = plan->plugins[p].library.plugin;
+        fprintf(out, "  plug-in      %s:", plan->plugins[p].path);
+        for (uint32_t i = 0; i < plugin->aggregate_count; i++)
+            fprintf(out, "%s %s", i == 0 ? "" : ",", plugin->aggregates[i].name);
+        fprintf(out, "\n");
+    }
 }
 
 static bool is_partition_field(const struct rml_plan_source *source, uint32_t field)
@@ -117,7 +124,7 @@ static void show_readers(const struct rml_plan *plan, uint32_t stage, bool late,
 }
 
 static void show_window(const struct rml_plan *plan, const struct rml_plan_stage *stage,
-                        const struct rml_functions *functions, uint32_t depth, FILE *out)
+                        uint32_t depth, FILE *out)
 {
     const struct rml_plan_window *window = &stage->window;
     const struct rml_frame *frame = &plan->sources[stage->source].frame;
@@ -156,7 +163,7 @@ static void show_window(const struct rml_plan *plan, const struct rml_plan_stage
         rml_explain_argument(plan, stage, aggregate, argument, sizeof argument);
         indent(out, depth);
         fprintf(out, "%s = %s(%s), %s%s\n", aggregate->name,
-                functions->list[aggregate->function].name, argument,
+                plan->functions.list[aggregate->function].name, argument,
                 rml_type_info[aggregate->type].name, aggregate->nullable ? " or null" : "");
     }
     indent(out, depth);
@@ -175,8 +182,7 @@ static void show_window(const struct rml_plan *plan, const struct rml_plan_stage
     fprintf(out, "a result row has %u bytes\n", stage->output.record_bytes);
 }
 
-static void show_stage(const struct rml_plan *plan, uint32_t index,
-                       const struct rml_functions *functions, uint32_t depth, FILE *out)
+static void show_stage(const struct rml_plan *plan, uint32_t index, uint32_t depth, FILE *out)
 {
     const struct rml_plan_stage *stage = &plan->stages[index];
     char text[EXPR_TEXT];
@@ -196,20 +202,20 @@ static void show_stage(const struct rml_plan *plan, uint32_t index,
                     column->nullable ? " or null" : "");
         }
     } else {
-        show_window(plan, stage, functions, depth + 2, out);
+        show_window(plan, stage, depth + 2, out);
     }
     show_readers(plan, index, false, depth + 2, out);
     show_readers(plan, index, true, depth + 2, out);
 }
 
 // The stages below `parent`, each followed by its own; a parent stands before its children.
-static void show_tree(const struct rml_plan *plan, uint32_t source, uint32_t parent,
-                      const struct rml_functions *functions, uint32_t depth, FILE *out)
+static void show_tree(const struct rml_plan *plan, uint32_t source, uint32_t parent, uint32_t depth,
+                      FILE *out)
 {
     for (uint32_t i = 0; i < plan->stage_count; i++) {
         if (plan->stages[i].source == source && plan->stages[i].from == parent) {
-            show_stage(plan, i, functions, depth, out);
-            show_tree(plan, source, i, functions, depth + 1, out);
+            show_stage(plan, i, depth, out);
+            show_tree(plan, source, i, depth + 1, out);
         }
     }
 }
@@ -237,13 +243,13 @@ static void show_sinks(const struct rml_plan *plan, FILE *out)
     }
 }
 
-void rml_explain_text(const struct rml_plan *plan, const struct rml_functions *functions, FILE *out)
+void rml_explain_text(const struct rml_plan *plan, FILE *out)
 {
     show_runtime(plan, out);
     for (uint32_t s = 0; s < plan->source_count; s++) {
         show_source(plan, &plan->sources[s], out);
         fprintf(out, "  stages\n");
-        show_tree(plan, s, RML_NO_STAGE, functions, 2, out);
+        show_tree(plan, s, RML_NO_STAGE, 2, out);
     }
     show_sinks(plan, out);
     if (plan->test_count > 0)

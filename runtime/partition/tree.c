@@ -239,8 +239,12 @@ static void want_stage(struct rml_tree *tree, uint32_t index)
     for (uint32_t i = 0; i < stage->key_count; i++)
         want(tree, stage->key_columns[i]);
     for (uint32_t i = 0; i < stage->aggregate_count; i++) {
-        if (stage->aggregates[i].column != RML_FIELD_ABSENT)
-            want(tree, stage->aggregates[i].column);
+        const struct rml_plan_aggregate *aggregate = &stage->aggregates[i];
+        if (aggregate->column != RML_FIELD_ABSENT)
+            want(tree, aggregate->column);
+        for (uint32_t a = 1; aggregate->call != NULL && a < aggregate->call->call.argument_count;
+             a++)
+            want(tree, aggregate->call->columns[a]);
     }
     bool gives_records = stage->kind != RML_STAGE_WINDOW;
     if (gives_records && rml_emit_output(tree->options.emit, index, false) != RML_OUTPUTS_MAX) {

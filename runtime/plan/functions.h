@@ -9,6 +9,8 @@
 
 #include "runtime/record/type.h"
 
+struct rml_plugin_aggregate;
+
 enum rml_function_argument {
     RML_ARGUMENT_NONE,    // count()
     RML_ARGUMENT_NUMBER,  // sum(x)
@@ -42,11 +44,16 @@ struct rml_function {
     const char *sentence;  // for help and `explain`
     /* The type of the result, given the type of the argument (ignored where there is none). */
     enum rml_type (*type)(enum rml_type argument);
+    const struct rml_plugin_aggregate
+        *plugin;  // whose it is, which then says what it takes and gives; NULL: ours
 };
 
 struct rml_functions {
     uint32_t count;
     const struct rml_function *list;
+    bool loads_plugins;  // files may bring further ones
 };
+
+#define RML_FUNCTIONS_MAX 128  // ours and those of plug-ins
 
 #endif

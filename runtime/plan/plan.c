@@ -46,6 +46,8 @@ void rml_plan_close(struct rml_plan *plan)
         for (uint32_t m = 0; m < plan->stages[i].mapped_count; m++)
             rml_expr_free(plan->stages[i].mapped[m].expr);
     }
+    for (uint32_t i = 0; i < plan->plugin_count; i++)
+        rml_library_close(&plan->plugins[i].library);
     struct rml_arena arena = *plan_arena(plan);  // the plan lies in what it closes
     rml_arena_close(&arena);
 }
@@ -71,6 +73,7 @@ static void read_file(struct rml_reader *reader, const struct rml_yaml_node *roo
         return;
     read_header(reader, &file);
     rml_read_runtime(reader, &file);
+    rml_read_plugins(reader, &file);
     rml_read_schemas(reader, &file);
     rml_read_sources(reader, &file);
     rml_read_stages(reader, &file);
@@ -96,8 +99,8 @@ int rml_plan_parse(const char *text, size_t length, const char *path,
         goto done;
     plan->path = rml_arena_text(plan_arena(plan), path, strlen(path));
 
-    struct rml_reader reader = {
-        .report = report, .arena = plan_arena(plan), .functions = functions, .plan = plan};
+    plan->functions = *functions;
+    struct rml_reader reader = {.report = report, .arena = plan_arena(plan), .plan = plan};
     const struct rml_yaml_node *root = rml_yaml_read(text, length, &scratch, report);
     if (root != NULL)
         read_file(&reader, root, &scratch);

@@ -7,22 +7,25 @@
 #ifndef RML_PLAN_PLAN_H
 #define RML_PLAN_PLAN_H
 
+#include "runtime/plan/functions.h"
+#include "runtime/plugin/library.h"
 #include "runtime/record/expr.h"
 #include "runtime/record/schema.h"
 
 struct rml_err;
-struct rml_functions;
 
-#define RML_SOURCES_MAX    16
-#define RML_STAGES_MAX     64
-#define RML_SINKS_MAX      32
-#define RML_AGGREGATES_MAX 32  // of one stage
-#define RML_KEY_FIELDS_MAX 8
-#define RML_KEY_BYTES_MAX  256
-#define RML_WORKERS_MAX    64
-#define RML_PARTITIONS_MAX 256
-#define RML_PANES_MAX      4096  // (size + late + out_of_order) / pane of one window
-#define RML_NO_STAGE       UINT32_MAX
+#define RML_SOURCES_MAX       16
+#define RML_STAGES_MAX        64
+#define RML_SINKS_MAX         32
+#define RML_AGGREGATES_MAX    32  // of one stage
+#define RML_KEY_FIELDS_MAX    8
+#define RML_KEY_BYTES_MAX     256
+#define RML_WORKERS_MAX       64
+#define RML_PARTITIONS_MAX    256
+#define RML_PANES_MAX         4096  // (size + late + out_of_order) / pane of one window
+#define RML_PLUGINS_MAX       16
+#define RML_PLUGIN_STATES_MAX 8192  // bytes of their states in one stage, for one key and pane
+#define RML_NO_STAGE          UINT32_MAX
 
 enum rml_on_full { RML_ON_FULL_BLOCK, RML_ON_FULL_DROP_NEWEST };
 
@@ -84,17 +87,26 @@ static inline bool rml_plan_gives_early(const struct rml_plan_window *window)
     return window->trigger.count > 0;
 }
 
+/* A call of a plug-in's function. */
+struct rml_plan_call {
+    const struct rml_plugin_aggregate *plugin;
+    struct rml_plugin_call call;                 // as the plug-in is told of it
+    uint32_t columns[RML_PLUGIN_ARGUMENTS_MAX];  // frame columns of the arguments
+    uint32_t state_bytes;                        // the plug-in's own
+};
+
 struct rml_plan_aggregate {
     char name[RML_NAME_MAX + 1];  // of the result column
-    uint32_t function;            // index into the functions that the plan was read with
-    uint32_t column;              // frame column of the argument; RML_FIELD_ABSENT: none (count())
-    enum rml_type type;           // of the result
+    uint32_t function;            // index into the plan's functions
+    uint32_t column;  // frame column of the (first) argument; RML_FIELD_ABSENT: none (count())
+    const struct rml_plan_call *call;  // of a plug-in; NULL: the function is ours
+    enum rml_type type;                // of the result
     bool nullable;
     uint32_t part;         // of a function with several result columns, from 0
     uint32_t state_bytes;  // of one key and pane, to begin with, if it shares nothing with others
     uint32_t parameter_count;
     const double *parameters;     // as enum rml_function_parameters says
-    const char *parameters_text;  // as written; NULL: none
+    const char *parameters_text;  // what stands behind the first argument; NULL: nothing
 };
 
 struct rml_plan_mapped {
@@ -184,6 +196,11 @@ struct rml_plan_test {
     uint32_t line;
 };
 
+struct rml_plan_plugin {
+    char *path;  // as written
+    struct rml_library library;
+};
+
 /* A key that the file left out, and what holds instead; for `explain`. */
 struct rml_plan_default {
     char *what;  // "source calls"
@@ -208,6 +225,9 @@ struct rml_plan {
     struct rml_plan_test *tests;
     uint32_t default_count;
     struct rml_plan_default *defaults;
+    struct rml_functions functions;  // those that it was read with, then those of plug-ins
+    uint32_t plugin_count;
+    struct rml_plan_plugin plugins[RML_PLUGINS_MAX];
 };
 
 /* One error of a file: everything a person needs to mend it. */
@@ -231,7 +251,8 @@ struct rml_plan_errors {
  * Read the pipeline file at `path` ("-": standard input). 0 and a new plan (rml_plan_close); -EINVAL
  * with every error of the file in `errors`, in the order of their lines; another negative errno with
  * one sentence in `err` when the file cannot be read at all (missing, larger than 1 MiB, ...).
- * rml_plan_parse: the same from memory; `path` is for messages.
+ * rml_plan_parse: the same from memory; `path` is for messages, and where plug-ins are looked for.
+ * Plug-ins that the file names stay loaded until the plan is closed.
  */
 int rml_plan_load(const char *path, const struct rml_functions *functions,
                   struct rml_plan **ret_plan, struct rml_plan_errors *errors, struct rml_err *err);

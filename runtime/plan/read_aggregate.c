@@ -34,14 +34,16 @@ static bool take_call_apart(const struct rml_yaml_node *node, struct call *ret_c
     return name_length > 0;
 }
 
-// The argument alone, where parameters may stand behind it.
-static void cut_argument(const struct rml_yaml_node *node, struct call *call)
+// The argument alone, where something may stand behind it. Returns where it ends: at a comma, or all does.
+static uint32_t cut_argument(const struct rml_yaml_node *node, struct call *call)
 {
     uint32_t from = call->argument;
-    uint32_t end = rml_reader_part_end(node->text, from, from + call->argument_length);
+    uint32_t comma = rml_reader_part_end(node->text, from, from + call->argument_length);
+    uint32_t end = comma;
     while (end > from && is_blank(node->text[end - 1]))
         end--;
     call->argument_length = end - from;
+    return comma;
 }
 
 /* The aggregates of one stage while they are read. */
@@ -51,17 +53,18 @@ struct aggregates {
     struct rml_plan_stage *stage;
     bool columns_known;
     uint32_t argument_count;  // expressions so far: those in the same words share one column
+    uint32_t plugin_bytes;    // of states of plug-ins
 
     struct {
         const char *text;
         uint32_t length, column;
-    } arguments[RML_AGGREGATES_MAX];
+    } arguments[RML_COLUMNS_MAX];
 };
 
 static uint32_t find_function(const struct aggregates *all, const struct rml_yaml_node *node,
                               const struct call *call)
 {
-    const struct rml_functions *functions = all->reader->functions;
+    const struct rml_functions *functions = &all->reader->plan->functions;
     struct rml_names names = {0};
     for (uint32_t f = 0; f < functions->count; f++) {
         const char *name = functions->list[f].name;
@@ -69,6 +72,8 @@ static uint32_t find_function(const struct aggregates *all, const struct rml_yam
             return f;
         rml_names_add(&names, name);
     }
+    if (all->reader->functions_lost)
+        return UINT32_MAX;
     char word[RML_NAME_MAX + 1], hint[160];
     snprintf(word, sizeof word, "%.*s", (int)call->name_length, node->text);
     rml_names_hint(&names, word, hint, sizeof hint);
@@ -166,6 +171,164 @@ static bool read_argument(struct aggregates *all, const struct rml_yaml_node *no
         aggregate->state_bytes += (rml_type_info[type].cell_bytes + 7) / 8 * 8;
     return true;
 }
+
+/* Calls of plug-ins */
+
+static uint32_t plugin_kind(enum rml_type type)
+{
+    switch (rml_type_info[type].kind) {
+    case RML_KIND_INT:
+        return RML_PLUGIN_INT;
+    case RML_KIND_UINT:
+        return RML_PLUGIN_UINT;
+    case RML_KIND_FLOAT:
+        return RML_PLUGIN_FLOAT;
+    case RML_KIND_BOOL:
+        return RML_PLUGIN_BOOL;
+    case RML_KIND_STR:
+    case RML_KINDS:
+        break;
+    }
+    return RML_PLUGIN_STR;
+}
+
+static void takes_words(uint32_t takes, char text[64])
+{
+    const char *number = takes & RML_PLUGIN_FLOAT                        ? "a number"
+                         : !(takes & (RML_PLUGIN_INT | RML_PLUGIN_UINT)) ? ""
+                         : !(takes & RML_PLUGIN_UINT) ? "an integer that is no u64"
+                         : !(takes & RML_PLUGIN_INT)  ? "a u64"
+                                                      : "an integer";
+    const char *rest[] = {number, takes & RML_PLUGIN_BOOL ? "a bool" : "",
+                          takes & RML_PLUGIN_STR ? "a string" : ""};
+    int length = 0;
+    for (int i = 0; i < 3; i++) {
+        if (rest[i][0] != '\0')
+            length += snprintf(text + length, 64 - (size_t)length, "%s%s", length > 0 ? " or " : "",
+                               rest[i]);
+    }
+}
+
+// Argument `a` of a plug-in's function, whose text is the call's argument.
+static bool read_plugin_argument(struct aggregates *all, const struct rml_yaml_node *node,
+                                 const struct call *call, const struct rml_function *function,
+                                 uint32_t a, struct rml_plan_call *made)
+{
+    struct rml_report *report = all->reader->report;
+    const char *what = all->draft->values.what;
+    const struct rml_plugin_aggregate *plugin = function->plugin;
+    if (call->argument_length == 0) {
+        rml_report_add(report, node->place, plugin->sentence,
+                       "%s: %s needs %u column%s or expression%s between its parentheses", what,
+                       plugin->name, plugin->argument_count, plugin->argument_count == 1 ? "" : "s",
+                       plugin->argument_count == 1 ? "" : "s");
+        return false;
+    }
+    if (!all->columns_known)
+        return false;
+    uint32_t column = argument_column(all, node, call);
+    if (column == RML_FIELD_ABSENT)
+        return false;
+    enum rml_type type = all->reader->plan->sources[all->draft->source].frame.columns[column].type;
+    uint32_t takes = plugin->takes[a], kind = plugin_kind(type);
+    if (!(takes & kind) && rml_type_is_number(type))
+        kind = RML_PLUGIN_FLOAT;  // any number can be given as one
+    if (!(takes & kind)) {
+        char words[64];
+        takes_words(takes, words);
+        rml_report_add(report, rml_yaml_part(node, call->argument, call->argument_length),
+                       plugin->sentence, "%s: %s takes %s%s, this is a %s", what, plugin->name,
+                       words, plugin->argument_count == 1 ? "" : " here", rml_type_info[type].name);
+        return false;
+    }
+    made->columns[a] = column;
+    made->call.argument_kinds[a] = kind;
+    made->call.cell_bytes[a] = rml_type_info[type].cell_bytes;
+    return true;
+}
+
+static enum rml_type plugin_result(uint32_t gives, enum rml_type argument)
+{
+    static const enum rml_type types[] = {
+        [RML_PLUGIN_GIVES_F64] = RML_F64,     [RML_PLUGIN_GIVES_I64] = RML_I64,
+        [RML_PLUGIN_GIVES_U64] = RML_U64,     [RML_PLUGIN_GIVES_BOOL] = RML_BOOL,
+        [RML_PLUGIN_GIVES_TIME] = RML_TIME,   [RML_PLUGIN_GIVES_STR8] = RML_STR8,
+        [RML_PLUGIN_GIVES_STR16] = RML_STR16, [RML_PLUGIN_GIVES_STR32] = RML_STR32,
+        [RML_PLUGIN_GIVES_STR64] = RML_STR64,
+    };
+
+    return gives == RML_PLUGIN_GIVES_SAME ? argument : types[gives];
+}
+
+// How many bytes its states have; all those of a stage have to lie in one page with the others.
+static bool size_plugin_state(struct aggregates *all, const struct rml_yaml_node *node,
+                              struct rml_plan_call *made)
+{
+    const struct rml_plugin_aggregate *plugin = made->plugin;
+    const char *what = all->draft->values.what;
+    char error[160] = "";
+    made->state_bytes =
+        plugin->size != NULL ? plugin->size(&made->call, error, sizeof error) : plugin->state_bytes;
+    error[sizeof error - 1] = '\0';
+    if (made->state_bytes == 0) {
+        rml_report_add(all->reader->report, node->place, plugin->sentence, "%s: %s: %s", what,
+                       plugin->name, error[0] != '\0' ? error : "it cannot be called so");
+        return false;
+    }
+    if (made->state_bytes > RML_PLUGIN_STATE_MAX) {
+        rml_report_add(all->reader->report, node->place, plugin->sentence,
+                       "%s: %s would have a state of %u bytes, at most %u go", what, plugin->name,
+                       made->state_bytes, RML_PLUGIN_STATE_MAX);
+        return false;
+    }
+    all->plugin_bytes += made->state_bytes;
+    if (all->plugin_bytes > RML_PLUGIN_STATES_MAX) {
+        rml_report_add(all->reader->report, node->place, "make a second stage of some",
+                       "%s: states of plug-ins have more than %d bytes together", what,
+                       RML_PLUGIN_STATES_MAX);
+        return false;
+    }
+    return true;
+}
+
+// The arguments of a plug-in's function, and the constants behind them.
+static bool read_plugin_call(struct aggregates *all, const struct rml_yaml_node *node,
+                             const struct call *call, const struct rml_function *function,
+                             struct rml_plan_aggregate *aggregate)
+{
+    struct rml_reader *reader = all->reader;
+    const struct rml_plugin_aggregate *plugin = function->plugin;
+    struct rml_plan_call *made = rml_arena_give(reader->arena, 1, sizeof *made);
+    made->plugin = plugin;
+    made->call.argument_count = plugin->argument_count;
+    uint32_t end = call->argument + call->argument_length, comma = end;
+    bool good = true;
+    struct call part = *call;
+    for (uint32_t a = 0; a < plugin->argument_count; a++) {
+        comma = cut_argument(node, &part);
+        good &= read_plugin_argument(all, node, &part, function, a, made);
+        part.argument = comma < end ? comma + 1 : end;
+        while (part.argument < end && is_blank(node->text[part.argument]))
+            part.argument++;
+        part.argument_length = end - part.argument;
+        if (a == 0 && part.argument_length > 0)
+            aggregate->parameters_text =
+                rml_arena_text(reader->arena, node->text + part.argument, part.argument_length);
+    }
+    good &= rml_read_plugin_parameters(reader, all->draft->values.what, node, comma, end, function,
+                                       &made->call);
+    if (!good || !size_plugin_state(all, node, made))
+        return false;
+    const struct rml_frame *frame = &reader->plan->sources[all->draft->source].frame;
+    aggregate->call = made;
+    aggregate->column = made->columns[0];
+    aggregate->type = plugin_result(plugin->gives, frame->columns[aggregate->column].type);
+    aggregate->nullable = true;
+    aggregate->state_bytes = 8 + (made->state_bytes + 7) / 8 * 8;
+    return true;
+}
+
+/* Result columns */
 
 static bool has_column(const struct aggregates *all, const char *name)
 {
@@ -278,15 +441,18 @@ static void read_aggregate(struct aggregates *all, const struct rml_yaml_node *n
     uint32_t f = find_function(all, node, &call);
     if (f == UINT32_MAX)
         return;
-    const struct rml_function *function = &reader->functions->list[f];
+    const struct rml_function *function = &reader->plan->functions.list[f];
     struct rml_plan_aggregate aggregate = {.function = f};
-    uint32_t end = call.argument + call.argument_length;
-    if (function->parameters != RML_PARAMETERS_NONE)
-        cut_argument(node, &call);
-    uint32_t argument_end = rml_reader_part_end(node->text, call.argument, end);
-    good &= read_argument(all, node, &call, function, &aggregate);
-    good &= rml_read_parameters(reader, all->draft->values.what, node, argument_end, end, function,
-                                &aggregate);
+    if (function->plugin != NULL) {
+        good &= read_plugin_call(all, node, &call, function, &aggregate);
+    } else {
+        uint32_t end = call.argument + call.argument_length, comma = end;
+        if (function->parameters != RML_PARAMETERS_NONE)
+            comma = cut_argument(node, &call);
+        good &= read_argument(all, node, &call, function, &aggregate);
+        good &= rml_read_parameters(reader, all->draft->values.what, node, comma, end, function,
+                                    &aggregate);
+    }
     if (!good)
         return;
     snprintf(aggregate.name, sizeof aggregate.name, "%s", node->key->text);

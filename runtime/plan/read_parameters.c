@@ -77,7 +77,9 @@ static bool complain(struct parameters *all, uint32_t at, const char *fault)
     const struct parameter *p = &all->list[at];
     struct rml_place place =
         p->length > 0 ? rml_yaml_part(all->node, p->offset, p->length) : all->node->place;
-    rml_report_add(all->reader->report, place, wanted[all->function->parameters].example,
+    rml_report_add(all->reader->report, place,
+                   all->function->plugin != NULL ? all->function->sentence
+                                                 : wanted[all->function->parameters].example,
                    "%s: %s: %.*s %s", all->what, all->function->name,
                    p->length > 0 ? (int)p->length : 7,
                    p->length > 0 ? all->node->text + p->offset : "nothing", fault);
@@ -179,6 +181,40 @@ static bool read_values(struct parameters *all)
     }
     return true;
 }
+
+bool rml_read_plugin_parameters(struct rml_reader *reader, const char *what,
+                                const struct rml_yaml_node *node, uint32_t from, uint32_t to,
+                                const struct rml_function *function, struct rml_plugin_call *call)
+{
+    struct parameters all = {.reader = reader, .what = what, .node = node, .function = function};
+    const struct rml_plugin_aggregate *plugin = function->plugin;
+    split(&all, from, to);
+    if (all.count > plugin->parameters_most)
+        return complain(&all, plugin->parameters_most, "is one parameter too many");
+    if (all.count < plugin->parameters_least) {
+        rml_report_add(reader->report, node->place, plugin->sentence,
+                       "%s: %s needs %u parameter%s behind its arguments, not %u", what,
+                       plugin->name, plugin->parameters_least,
+                       plugin->parameters_least == 1 ? "" : "s", all.count);
+        return false;
+    }
+    for (uint32_t i = 0; i < all.count; i++) {
+        int64_t ns;
+        const struct parameter *p = &all.list[i];
+        if (read_number(&all, i, &all.values[i]))
+            continue;
+        if (rml_duration_parse(node->text + p->offset, p->length, &ns) < 0)
+            return complain(&all, i, "is neither a number nor a duration");
+        all.values[i] = (double)ns;
+    }
+    double *values = rml_arena_give(reader->arena, RML_PARAMETERS_MAX, sizeof *values);
+    memcpy(values, all.values, sizeof all.values);
+    call->parameters = values;
+    call->parameter_count = all.count;
+    return true;
+}
+
+_Static_assert(RML_PLUGIN_PARAMETERS_MAX == RML_PARAMETERS_MAX, "one list holds either");
 
 bool rml_read_parameters(struct rml_reader *reader, const char *what,
                          const struct rml_yaml_node *node, uint32_t from, uint32_t to,

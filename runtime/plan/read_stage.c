@@ -283,8 +283,7 @@ static bool read_kind(struct rml_reader *reader, const struct rml_reader_stage *
 static void read_stage(struct rml_reader *reader, const struct rml_reader_stage *draft)
 {
     struct rml_plan_stage *stage = &reader->plan->stages[draft->place];
-    stage->mapped =
-        rml_arena_give(reader->arena, RML_FIELDS_MAX + RML_AGGREGATES_MAX, sizeof *stage->mapped);
+    stage->mapped = rml_arena_give(reader->arena, RML_COLUMNS_MAX, sizeof *stage->mapped);
     see_parent(reader, draft, stage);
     if (!draft->readable || !read_kind(reader, draft, &stage->kind))
         return;

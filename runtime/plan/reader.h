@@ -8,7 +8,6 @@
 #ifndef RML_PLAN_READER_H
 #define RML_PLAN_READER_H
 
-#include "runtime/plan/functions.h"
 #include "runtime/plan/plan.h"
 #include "runtime/plan/settings.h"
 #include "runtime/plan/yaml.h"
@@ -59,9 +58,9 @@ struct rml_reader_lost {
 struct rml_reader {
     struct rml_report *report;
     struct rml_arena *arena;  // the plan's
-    const struct rml_functions *functions;
     struct rml_plan *plan;
     bool partitions_written;
+    bool functions_lost;  // some plug-in's are not known: say nothing about names of functions
     uint32_t schema_count;
     struct rml_reader_schema *schemas;  // RML_SCHEMAS_MAX
     struct rml_reader_source *sources;  // RML_SOURCES_MAX
@@ -150,6 +149,7 @@ struct rml_expr *rml_reader_expr(struct rml_reader *reader, uint32_t source,
 /* The parts, in the order in which they are read. */
 void rml_read_schemas(struct rml_reader *reader, const struct rml_values *file);
 void rml_read_runtime(struct rml_reader *reader, const struct rml_values *file);
+void rml_read_plugins(struct rml_reader *reader, const struct rml_values *file);
 void rml_read_sources(struct rml_reader *reader, const struct rml_values *file);
 void rml_read_stages(struct rml_reader *reader, const struct rml_values *file);
 void rml_read_sinks(struct rml_reader *reader, const struct rml_values *file);
@@ -175,6 +175,11 @@ void rml_read_aggregates(struct rml_reader *reader, const struct rml_reader_stag
 bool rml_read_parameters(struct rml_reader *reader, const char *what,
                          const struct rml_yaml_node *node, uint32_t from, uint32_t to,
                          const struct rml_function *function, struct rml_plan_aggregate *aggregate);
+
+/* The same for a plug-in's function: numbers and durations, or none. */
+bool rml_read_plugin_parameters(struct rml_reader *reader, const char *what,
+                                const struct rml_yaml_node *node, uint32_t from, uint32_t to,
+                                const struct rml_function *function, struct rml_plugin_call *call);
 
 /* Where the first of text[from..to) ends, outside of parentheses and quotes: at a comma, or at `to`. */
 uint32_t rml_reader_part_end(const char *text, uint32_t from, uint32_t to);

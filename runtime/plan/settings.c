@@ -37,6 +37,7 @@ const char *const rml_setting_kind_names[RML_SETTING_KINDS] = {
     [RML_SETTING_NAMES] = "a name or a list of names",
     [RML_SETTING_INTEGERS] = "a list of integers",
     [RML_SETTING_TEXT] = "a text",
+    [RML_SETTING_TEXTS] = "a text or a list of texts",
     [RML_SETTING_EXPRESSION] = "an expression",
     [RML_SETTING_MAPPING] = "a mapping",
     [RML_SETTING_LIST] = "a list",

@@ -35,6 +35,7 @@ enum rml_setting_kind {
     RML_SETTING_NAMES,  // one, or a list
     RML_SETTING_INTEGERS,
     RML_SETTING_TEXT,
+    RML_SETTING_TEXTS,  // one, or a list
     RML_SETTING_EXPRESSION,
     RML_SETTING_MAPPING,
     RML_SETTING_LIST,

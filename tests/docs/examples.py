@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Every example of a page is run, and does what the page says.
 
-    usage: examples.py RINGMILL PAGE
+    usage: examples.py RINGMILL PAGE [FILE...]
+
+FILEs lie beside the examples, as the page says that they do.
 
 Fenced blocks are examples by their first word:
 
@@ -110,7 +112,7 @@ class Page:
             self.count += 1
 
 
-def main(ringmill, page):
+def main(ringmill, page, *files):
     ringmill = pathlib.Path(ringmill).resolve()
     with tempfile.TemporaryDirectory() as folder:
         (pathlib.Path(folder) / "ringmill").symlink_to(ringmill)
@@ -118,6 +120,9 @@ def main(ringmill, page):
         os.environ["PATH"] = folder + os.pathsep + os.environ["PATH"]
         work = pathlib.Path(folder) / "work"
         work.mkdir()
+        for file in files:
+            shutil.copy(file, work)
+            (work / pathlib.Path(file).name).chmod(0o755)
         read = Page(ringmill, pathlib.Path(page), work)
         read.run()
     print("\n".join(read.faults) or f"{page}: {read.count} examples")

@@ -40,6 +40,13 @@ LIMITS = {
     "RML_KEY_BYTES_MAX": "bytes of a key; a string counts whole, every other column 8, a `bool` 1",
     "RML_WORKERS_MAX": "workers",
     "RML_PARTITIONS_MAX": "partitions",
+    "RML_PLUGINS_MAX": "plug-ins",
+    "RML_FUNCTIONS_MAX": "aggregate functions, those of plug-ins included",
+    "RML_PLUGIN_FUNCTIONS_MAX": "functions of a plug-in",
+    "RML_PLUGIN_ARGUMENTS_MAX": "columns that a plug-in's function takes",
+    "RML_PLUGIN_PARAMETERS_MAX": "constants that a plug-in's function takes",
+    "RML_PLUGIN_STATE_MAX": "bytes of a state of a plug-in's function",
+    "RML_PLUGIN_STATES_MAX": "bytes of such states in one stage, for one key and pane",
     "RML_PANES_MAX": "panes of a window: `(size + late + out_of_order) / gcd(size, every)` lies below",
     "RML_EXPR_LENGTH_MAX": "bytes of an expression",
     "RML_EXPR_NESTING_MAX": "parentheses, calls, `not` and `-` inside one another",
@@ -123,7 +130,7 @@ def aggregates():
 
 def limits():
     found = {}
-    for folder in ("runtime/plan", "runtime/record"):
+    for folder in ("runtime/plan", "runtime/record", "runtime/plugin"):
         for header in sorted(pathlib.Path(folder).glob("*.h")):
             for name, value in re.findall(r"^#\s*define (RML_\w+_MAX)\s+(.*?)\s*(?://.*)?$",
                                           header.read_text(), re.M):
@@ -133,7 +140,7 @@ def limits():
         if name not in found:
             faults.append(f"tests/docs/tables.py: there is no {name} any more")
         elif what is not None:
-            value = re.sub(r"\(1u << (\d+)\)", lambda m: str(1 << int(m[1])), found[name][0])
+            value = re.sub(r"\(1u << (\d+)\)", lambda m: str(1 << int(m[1])), found[name][0]).rstrip("u")
             rows.append([value, what])
     for name in found.keys() - LIMITS.keys():
         faults.append(f"{found[name][1]}: {name} is a limit that LIMITS of tests/docs/tables.py does not know")

@@ -131,6 +131,29 @@ class Tree(harness.Scenario):
             self.assertIn("bad.yaml:18:25: error: unknown key fliter", bad)
             self.assertIn("did you mean filter?", bad)
 
+    def test_a_plug_in_builds_with_either_compiler_and_its_functions_can_be_called(self):
+        source = self.write("means.c", (EXAMPLES / "means.c").read_text())
+        self.write("p.yaml", """
+version: 1
+pipeline: p
+plugins: ./means.so
+schema: {call: {ts: time_ns, latency_ms: f32, tokens: u32}}
+runtime: {partitions: 1}
+sources: {calls: {schema: call, event_time: ts}}
+stages:
+  all:
+    from: calls
+    window: {type: tumbling, size: 1s}
+    aggregate: {usual_ms: geomean(latency_ms), by_tokens: 'wmean(latency_ms, tokens)'}
+""")
+        self.write("calls.csv", "ts,latency_ms,tokens\n1,2,1\n2,8,2\n")
+        for compiler in (GCC, C11_CLANG):
+            output(*compiler, *STRICT, "-O2", "-fPIC", "-shared", "-fvisibility=hidden", source, "-o",
+                   self.dir / "means.so", *output("pkg-config", "--cflags", "ringmill", env=self.env).split(), "-lm")
+            (self.dir / "means.so").chmod(0o755)
+            rows = self.ringmill("replay", "p.yaml", "--input", "calls=calls.csv", "--quiet").stdout
+            self.assertIn('"usual_ms":4,"by_tokens":6}', rows)
+
     def test_the_libraries_export_what_is_public_and_nothing_else(self):
         client = public_names(self.headers / "client.h", self.headers / "subscribe.h")
         engine = public_names(self.headers / "ringmill.h")

@@ -28,27 +28,27 @@ static inline const struct rml_functions *plan_functions(void)
 {
     static const struct rml_function list[] = {
         {"count", RML_ARGUMENT_NONE, RML_PARAMETERS_NONE, false, 16, false, "Records.",
-         plan_type_u64},
+         plan_type_u64, NULL},
         {"count_if", RML_ARGUMENT_BOOL, RML_PARAMETERS_NONE, false, 16, false,
-         "Records for which it is true.", plan_type_u64},
+         "Records for which it is true.", plan_type_u64, NULL},
         {"sum", RML_ARGUMENT_NUMBER, RML_PARAMETERS_NONE, true, 16, false, "The sum.",
-         plan_type_f64},
+         plan_type_f64, NULL},
         {"avg", RML_ARGUMENT_NUMBER, RML_PARAMETERS_NONE, true, 16, false, "The mean.",
-         plan_type_f64},
+         plan_type_f64, NULL},
         {"first", RML_ARGUMENT_ANY, RML_PARAMETERS_NONE, true, 16, true, "The first.",
-         plan_type_argument},
+         plan_type_argument, NULL},
         {"ewma", RML_ARGUMENT_NUMBER, RML_PARAMETERS_SPAN, true, 16, false, "It fades.",
-         plan_type_f64},
+         plan_type_f64, NULL},
         {"quantile", RML_ARGUMENT_NUMBER, RML_PARAMETERS_QUANTILE, true, 16, false, "A quantile.",
-         plan_type_f64},
+         plan_type_f64, NULL},
         {"top", RML_ARGUMENT_ANY, RML_PARAMETERS_COUNT, true, 16, false, "The first.",
-         plan_type_f64},
+         plan_type_f64, NULL},
         {"distinct", RML_ARGUMENT_ANY, RML_PARAMETERS_NONE, false, 16, false, "How many.",
-         plan_type_u64},
+         plan_type_u64, NULL},
         {"histogram", RML_ARGUMENT_NUMBER, RML_PARAMETERS_BOUNDS, false, 16, false, "Counts.",
-         plan_type_u64},
+         plan_type_u64, NULL},
     };
-    static const struct rml_functions functions = {sizeof list / sizeof list[0], list};
+    static const struct rml_functions functions = {sizeof list / sizeof list[0], list, false};
     return &functions;
 }
 

@@ -19,6 +19,7 @@
 #include "runtime/plan/plan.h"
 #include "runtime/state/snapshot.h"
 #include "runtime/time/time.h"
+#include "tests/support/mix.h"
 #include "tests/support/test.h"
 
 #define RIG_RECORDS    400
@@ -104,8 +105,7 @@ static inline struct rml_plan *rig_plan(const char *text)
     struct rml_plan *plan = NULL;
     struct rml_plan_errors errors = {0};
     struct rml_err err = {0};
-    int rc = rml_plan_parse(text, strlen(text), "random", rml_operators_functions(), &plan, &errors,
-                            &err);
+    int rc = rml_plan_parse(text, strlen(text), "random", mix_functions(), &plan, &errors, &err);
     if (rc < 0 && errors.count > 0)
         printf("%s\n%u: %s (%s)\n", text, errors.list[0].line, errors.list[0].text,
                errors.list[0].hint);

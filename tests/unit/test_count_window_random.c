@@ -21,6 +21,7 @@ struct result {
     uint32_t revision;
     int64_t sum_n, max_n, first_n, last_n;
     char first_tag[16], last_tag[16];  // the engine's alone: of the same records
+    int64_t mix_n;
     double sum_x, median_n;
 };
 
@@ -46,9 +47,12 @@ static struct result row_of(const struct rig_record *const *list, uint32_t count
                        .key = list[0]->key,
                        .count = count,
                        .max_n = INT64_MIN};
+    struct mix mix = {0};
     int64_t sorted[RECORDS];
     for (uint32_t i = 0; i < count; i++) {
         const struct rig_record *rec = list[i];
+        if (rec->x == rec->x)
+            mix_value(&mix, rec->ts, rec->n);
         r.first_n = rec->ts < r.start ? rec->n : r.first_n;
         r.start = rec->ts < r.start ? rec->ts : r.start;
         r.last_n = rec->ts + 1 >= r.end ? rec->n : r.last_n;
@@ -58,6 +62,7 @@ static struct result row_of(const struct rig_record *const *list, uint32_t count
         r.sum_x += rec->x == rec->x ? rec->x : 0;
         sorted[i] = rec->n;
     }
+    r.mix_n = mix_result(&mix, -2);
     qsort(sorted, count, sizeof sorted[0], by_number);
     r.median_n = ((double)sorted[(count - 1) / 2] + (double)sorted[count / 2]) / 2;
     return r;
@@ -102,6 +107,7 @@ static void collect(void *context, const struct rml_schema *schema,
     rig_read_field(schema, row->record, "last_n", &r->last_n, 8);
     rig_read_field(schema, row->record, "first_tag", r->first_tag, 16);
     rig_read_field(schema, row->record, "last_tag", r->last_tag, 16);
+    rig_read_field(schema, row->record, "mix_n", &r->mix_n, 8);
     rig_read_field(schema, row->record, "exact_n", &r->median_n, 8);
 }
 
@@ -122,7 +128,7 @@ static void engine(const struct rig_record *records, const struct settings *s, s
         "  w:\n"
         "    from: in\n    key: key\n    window: %s\n"
         "    aggregate: {n: count(), sum_n: sum(n), max_n: max(n), sum_x: sum(x), first_n: "
-        "first(n), last_n: last(n), first_tag: first(tag), last_tag: last(tag), exact_n: 'quantile(n, 0.5, exact)'}\n"
+        "first(n), last_n: last(n), first_tag: first(tag), last_tag: last(tag), mix_n: 'mix(n, x, -2)', exact_n: 'quantile(n, 0.5, exact)'}\n"
         "sinks: {out: {from: w, type: ring}}\n",
         rig_schema, s->partitions, s->keys_max, window);
     out->count = 0;
@@ -146,7 +152,8 @@ static bool same(const struct result *a, const struct result *b)
            && a->revision == b->revision && a->count == b->count && a->sum_n == b->sum_n
            && a->max_n == b->max_n && a->sum_x == b->sum_x && a->first_n == b->first_n
            && a->last_n == b->last_n && rig_tag_says(a->first_tag, b->first_n)
-           && rig_tag_says(a->last_tag, b->last_n) && a->median_n == b->median_n;
+           && rig_tag_says(a->last_tag, b->last_n) && a->mix_n == b->mix_n
+           && a->median_n == b->median_n;
 }
 
 // A stable sort by key, as both lists keep each key's own order.

@@ -30,6 +30,7 @@ struct result {
     uint64_t odd;
     int64_t first_n, last_n;
     char first_tag[16], last_tag[16];  // the engine's alone: of the same records
+    int64_t mix_n;
     uint64_t range_n, below[4];
     double var_x, stddev_n, rate_n, ewma_x;
     double median_n, p90_x, p90_exact, scale_n, scale_x;
@@ -164,6 +165,7 @@ static void oracle_top(const struct rig_record *records, uint32_t upto, const bo
 static void oracle_ends(const struct rig_record *records, uint32_t upto, const bool *taken,
                         struct result *r)
 {
+    struct mix mix = {0};
     int64_t first = INT64_MAX, last = INT64_MIN, max_n = INT64_MIN;
     for (uint32_t i = 0; i < upto; i++) {
         const struct rig_record *rec = &records[i];
@@ -174,12 +176,15 @@ static void oracle_ends(const struct rig_record *records, uint32_t upto, const b
         r->last_n = rec->ts >= last ? rec->n : r->last_n;
         last = rec->ts >= last ? rec->ts : last;
         max_n = rec->n > max_n ? rec->n : max_n;
+        if (rec->x == rec->x)
+            mix_value(&mix, rec->ts, rec->n);
         uint32_t bucket = 3;
         while (bucket > 0 && rec->n < bounds[bucket - 1])
             bucket--;
         r->below[bucket]++;
     }
     r->range_n = r->count > 0 ? (uint64_t)(max_n - r->min_n) : 0;
+    r->mix_n = mix_result(&mix, 3);
 }
 
 static void oracle_result(const struct rig_record *records, uint32_t upto, const bool *taken,
@@ -326,6 +331,7 @@ static void collect(void *context, const struct rml_schema *schema,
     rig_read_field(schema, row->record, "last_n", &r->last_n, 8);
     rig_read_field(schema, row->record, "first_tag", r->first_tag, 16);
     rig_read_field(schema, row->record, "last_tag", r->last_tag, 16);
+    rig_read_field(schema, row->record, "mix_n", &r->mix_n, 8);
     rig_read_field(schema, row->record, "range_n", &r->range_n, 8);
     rig_read_field(schema, row->record, "below_0", &r->below[0], 8);
     rig_read_field(schema, row->record, "below_1", &r->below[1], 8);
@@ -378,6 +384,7 @@ static uint32_t engine(const struct rig_record *records, const struct settings *
         "    aggregate: {count_: count(), sum_n: sum(n), min_n: min(n), sum_x: sum(x), max_x: "
         "max(x), odd: count_if(n %% 2 != 0),\n"
         "      first_n: first(n), last_n: last(n), first_tag: first(tag), last_tag: last(tag), "
+        "mix_n: 'mix(n, x, 3, 1)', "
         "range_n: range(n), "
         "below: 'histogram(n, -100, 0, 250)',\n"
         "      var_x: var_pop(x), stddev_n: stddev_samp(n), "
@@ -434,6 +441,7 @@ static bool same_more(const struct result *got, const struct result *expected)
     return x && got->first_n == expected->first_n && got->last_n == expected->last_n
            && rig_tag_says(got->first_tag, expected->first_n)
            && rig_tag_says(got->last_tag, expected->last_n) && got->range_n == expected->range_n
+           && got->mix_n == expected->mix_n
            && memcmp(got->below, expected->below, sizeof got->below) == 0
            && near(got->stddev_n, expected->stddev_n, 500)
            && near(got->rate_n, expected->rate_n, fabs(expected->rate_n));

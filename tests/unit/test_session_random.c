@@ -31,6 +31,7 @@ struct result {
     double sum_x;
     int64_t first_n, last_n;
     char first_tag[16], last_tag[16];  // the engine's alone: of the same records
+    int64_t mix_n;
     double var_n, median_n, exact_n;
     uint64_t distinct_n;
 };
@@ -131,6 +132,7 @@ static int by_number(const void *left, const void *right)
 // What the merged states of a session's parts must come to.
 static void more_of(const struct oracle *o, uint32_t number, struct result *r)
 {
+    struct mix mix = {0};
     int64_t sorted[RECORDS], first = INT64_MAX, last = INT64_MIN;
     uint32_t count = 0;
     double squares = 0, mean = (double)r->sum_n / (double)r->count;
@@ -140,6 +142,8 @@ static void more_of(const struct oracle *o, uint32_t number, struct result *r)
             continue;
         sorted[count++] = rec->n;
         squares += ((double)rec->n - mean) * ((double)rec->n - mean);
+        if (rec->x == rec->x)
+            mix_value(&mix, rec->ts, rec->n);
         r->first_n = rec->ts < first ? rec->n : r->first_n;
         first = rec->ts < first ? rec->ts : first;
         r->last_n = rec->ts >= last ? rec->n : r->last_n;
@@ -148,6 +152,7 @@ static void more_of(const struct oracle *o, uint32_t number, struct result *r)
     qsort(sorted, count, sizeof sorted[0], by_number);
     for (uint32_t i = 0; i < count; i++)
         r->distinct_n += i == 0 || sorted[i] != sorted[i - 1];
+    r->mix_n = mix_result(&mix, 5);
     r->var_n = squares / count;
     r->median_n = ((double)sorted[(count - 1) / 2] + (double)sorted[count / 2]) / 2;
 }
@@ -403,6 +408,7 @@ static void collect(void *context, const struct rml_schema *schema,
     rig_read_field(schema, row->record, "last_n", &r->last_n, 8);
     rig_read_field(schema, row->record, "first_tag", r->first_tag, 16);
     rig_read_field(schema, row->record, "last_tag", r->last_tag, 16);
+    rig_read_field(schema, row->record, "mix_n", &r->mix_n, 8);
     rig_read_field(schema, row->record, "var_n", &r->var_n, 8);
     rig_read_field(schema, row->record, "median_n", &r->median_n, 8);
     rig_read_field(schema, row->record, "distinct_n", &r->distinct_n, 8);
@@ -440,7 +446,7 @@ static uint32_t engine(const struct rig_record *records, const struct settings *
         "    from: in\n    key: key\n"
         "    window: %s\n"
         "    aggregate: {n: count(), sum_n: sum(n), max_n: max(n), sum_x: sum(x), first_n: "
-        "first(n), last_n: last(n), first_tag: first(tag), last_tag: last(tag), var_n: "
+        "first(n), last_n: last(n), first_tag: first(tag), last_tag: last(tag), mix_n: 'mix(n, x, 5)', var_n: "
         "var_pop(n), median_n: median(n), distinct_n: distinct(n), exact_n: 'quantile(n, 0.5, exact)'}\n"
         "sinks: {out: {from: w, type: ring}}\n",
         rig_schema, s->partitions, (long long)s->out_of_order, window);
@@ -468,7 +474,8 @@ static bool same_more(const struct result *a, const struct result *b)
 {
     return a->first_n == b->first_n && a->last_n == b->last_n && a->distinct_n == b->distinct_n
            && rig_tag_says(a->first_tag, b->first_n) && rig_tag_says(a->last_tag, b->last_n)
-           && fabs(a->var_n - b->var_n) <= 1e-9 * 250000 && a->exact_n == b->median_n
+           && a->mix_n == b->mix_n && fabs(a->var_n - b->var_n) <= 1e-9 * 250000
+           && a->exact_n == b->median_n
            && fabs(a->median_n - b->median_n) <= (b->count <= 63 ? 0 : 0.00776 * 500);
 }
 
