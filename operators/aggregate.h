@@ -125,7 +125,8 @@ uint64_t rml_aggregator_fold(const struct rml_aggregator *aggregator,
                              const struct rml_column *columns, void *const *states,
                              const uint16_t *rows, uint32_t count);
 
-/* Add the records of `from` to those of `into`, which gathers. */
+/* Add the records of `from` to those of `into`, which gathers; or, where no values are kept, which has
+ * room for one record. */
 void rml_aggregator_merge(const struct rml_aggregator *aggregator, void *into, const void *from);
 
 /* Move the records of `from` to those of `into`, where there is room for one record. `from` is to be

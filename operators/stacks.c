@@ -4,26 +4,52 @@
 #include <stdlib.h>
 
 #include "runtime/state/roots.h"
+#include "runtime/time/time.h"
+
+#define GROUP    16u  // slots that move their splits together: their rows lie side by side
+#define KEEP_MAX 16u  // with sketches: a suffix for each so many-th window at least
 
 struct merged {
     uint64_t records;
     unsigned char state[];
 };
 
+bool rml_stacks_can(const struct rml_aggregator *aggregator)
+{
+    for (uint32_t i = 0; i < aggregator->fold_count; i++) {
+        if (aggregator->folds[i].needs == RML_FOLD_KEPT)
+            return false;
+    }
+    return true;
+}
+
+// The root of the number of windows: as many suffixes as panes to be merged one by one.
+static uint32_t keep_of(const struct rml_aggregator *aggregator, uint32_t count)
+{
+    uint32_t keep = 1;
+    while (aggregator->sketches != NULL && keep < KEEP_MAX && keep * keep < count)
+        keep++;
+    return keep;
+}
+
 int rml_stacks_open(struct rml_stacks *stacks, const struct rml_aggregator *aggregator,
                     struct rml_pages *pages, struct rml_stacks_panes panes, uint32_t size,
                     uint32_t step)
 {
-    uint32_t count = (size + step - 1) / step;
+    uint32_t count = (size + step - 1) / step, keep = keep_of(aggregator, count);
     *stacks = (struct rml_stacks){
         .aggregator = aggregator,
         .pages = pages,
         .panes = panes,
         .shape = rml_rows_shape((uint32_t)sizeof(struct merged) + aggregator->state_bytes),
+        .size = size,
         .step = step,
         .count = count,
-        .suffix = calloc(count, sizeof *stacks->suffix),
+        .keep = keep,
+        .ring = count / keep + 2,
+        .retry = INT64_MIN,
     };
+    stacks->suffix = calloc(stacks->ring, sizeof *stacks->suffix);
     return stacks->suffix != NULL ? 0 : -ENOMEM;
 }
 
@@ -33,25 +59,67 @@ void rml_stacks_close(struct rml_stacks *stacks)
     *stacks = (struct rml_stacks){0};
 }
 
+/* Windows, and where their keys' splits are */
+
+static int64_t first_of(const struct rml_stacks *stacks, int64_t window)
+{
+    return window * stacks->step + stacks->phase;
+}
+
+static int64_t last_of(const struct rml_stacks *stacks, int64_t window)
+{
+    return first_of(stacks, window) + stacks->size - 1;
+}
+
+// The last window that has a suffix, of those that begin up to a pane.
+static int64_t kept_up_to(const struct rml_stacks *stacks, int64_t pane)
+{
+    int64_t window = rml_time_floor_div(pane - stacks->phase, stacks->step);
+    return rml_time_floor_div(window, stacks->keep) * stacks->keep;
+}
+
+static void set_window(struct rml_stacks *stacks, int64_t window)
+{
+    stacks->window = window;
+    stacks->kept = -rml_time_floor_div(-window, stacks->keep) * stacks->keep;
+    stacks->turn = (uint32_t)(window - rml_time_floor_div(window, stacks->count) * stacks->count);
+}
+
+static struct rml_rows *suffix_of(const struct rml_stacks *stacks, int64_t window)
+{
+    int64_t number = window / stacks->keep;
+    return &stacks->suffix[number - rml_time_floor_div(number, stacks->ring) * stacks->ring];
+}
+
 void rml_stacks_roots(struct rml_stacks *stacks, struct rml_roots *roots)
 {
     rml_roots_same(roots, stacks->count);
-    RML_ROOTS_WALK(roots, stacks->next);
+    rml_roots_same(roots, stacks->ring);
     RML_ROOTS_WALK(roots, stacks->good);
-    RML_ROOTS_WALK(roots, stacks->first);
-    RML_ROOTS_WALK(roots, stacks->split);
-    RML_ROOTS_WALK(roots, stacks->upto);
-    rml_roots_walk(roots, stacks->suffix, stacks->count * sizeof *stacks->suffix);
+    RML_ROOTS_WALK(roots, stacks->phase);
+    RML_ROOTS_WALK(roots, stacks->begun);
+    RML_ROOTS_WALK(roots, stacks->window);
+    RML_ROOTS_WALK(roots, stacks->retry);
+    RML_ROOTS_WALK(roots, stacks->slots);
+    rml_roots_walk(roots, stacks->suffix, stacks->ring * sizeof *stacks->suffix);
     RML_ROOTS_WALK(roots, stacks->back);
+    if (rml_roots_have(roots))
+        set_window(stacks, stacks->window);
 }
 
-static void clear(struct rml_stacks *stacks)
+// How many windows ago it was a slot's turn.
+static uint32_t since_turn(const struct rml_stacks *stacks, uint32_t slot)
 {
-    for (uint32_t i = 0; i < stacks->count; i++)
-        rml_rows_clear(&stacks->suffix[i], stacks->pages);
-    rml_rows_clear(&stacks->back, stacks->pages);
-    stacks->good = false;
+    return (slot / GROUP + stacks->turn) % stacks->count;
 }
+
+static int64_t split_of(const struct rml_stacks *stacks, uint32_t slot)
+{
+    int64_t turn = stacks->window - since_turn(stacks, slot);
+    return last_of(stacks, turn > stacks->begun ? turn : stacks->begun);
+}
+
+/* Merged rows */
 
 static const struct merged *find(const struct rml_stacks *stacks, const struct rml_rows *rows,
                                  uint32_t slot)
@@ -60,145 +128,220 @@ static const struct merged *find(const struct rml_stacks *stacks, const struct r
     return m != NULL && m->records > 0 ? m : NULL;
 }
 
-static void add(const struct rml_stacks *stacks, struct merged *into, const void *state,
-                uint64_t records)
-{
-    if (into->records == 0)
-        rml_aggregator_reset(stacks->aggregator, into->state);
-    rml_aggregator_merge(stacks->aggregator, into->state, state);
-    into->records += records;
-}
-
-// Merge the panes from..to of a slot into its row. False: there is no room for the row.
-static bool add_panes(const struct rml_stacks *stacks, struct rml_rows *rows, uint32_t slot,
-                      int64_t from, int64_t to)
-{
-    for (int64_t pane = from; pane <= to; pane++) {
-        uint64_t records;
-        const void *state = stacks->panes.state(stacks->panes.context, pane, slot, &records);
-        if (state == NULL)
-            continue;
-        struct merged *m = rml_rows_reach(rows, stacks->pages, stacks->shape, slot);
-        if (m == NULL)
-            return false;
-        add(stacks, m, state, records);
-    }
-    return true;
-}
-
-static int64_t start_of(const struct rml_stacks *stacks, uint32_t suffix)
-{
-    return stacks->first + (int64_t)suffix * stacks->step;
-}
-
-// Suffixes that begin up to the split.
-static uint32_t suffixes(const struct rml_stacks *stacks)
-{
-    return (uint32_t)((stacks->split - stacks->first) / stacks->step) + 1;
-}
-
 static void void_row(struct rml_stacks *stacks, const struct rml_rows *rows, uint32_t slot)
 {
     if (find(stacks, rows, slot) == NULL)
         return;
     struct merged *m = rml_rows_change(rows, stacks->pages, stacks->shape, slot);
+    rml_aggregator_release(stacks->aggregator, m->state);
     m->records = 0;
 }
 
-// Merge one suffix of a slot anew, from its own panes and the suffix behind it.
-static bool merge_suffix(struct rml_stacks *stacks, uint32_t index, uint32_t slot)
+static void clear_rows(struct rml_stacks *stacks, struct rml_rows *rows)
 {
-    struct rml_rows *rows = &stacks->suffix[index];
-    void_row(stacks, rows, slot);
-    bool is_last = index + 1 == suffixes(stacks);
-    int64_t to = is_last ? stacks->split : start_of(stacks, index + 1) - 1;
-    if (!add_panes(stacks, rows, slot, start_of(stacks, index), to))
+    for (uint32_t slot = 0; stacks->aggregator->sketches != NULL && slot < stacks->slots; slot++) {
+        const struct merged *m = find(stacks, rows, slot);
+        if (m != NULL)
+            rml_aggregator_release(stacks->aggregator, m->state);
+    }
+    rml_rows_clear(rows, stacks->pages);
+}
+
+static void clear(struct rml_stacks *stacks)
+{
+    for (uint32_t i = 0; i < stacks->ring; i++)
+        clear_rows(stacks, &stacks->suffix[i]);
+    clear_rows(stacks, &stacks->back);
+    stacks->good = false;
+}
+
+// There was no room, and trying again has its price too.
+static void give_up(struct rml_stacks *stacks)
+{
+    clear(stacks);
+    stacks->retry = stacks->window + stacks->count;
+}
+
+// A quarter of all pages is left to records: results can be had without this, at their price.
+static bool may_grow(const struct rml_stacks *stacks)
+{
+    const struct rml_pages *pages = stacks->pages;
+    return pages->limit - pages->in_use > pages->limit / 4;
+}
+
+// Merge a state into the row of a slot. False: there is no room.
+static bool add(struct rml_stacks *stacks, struct rml_rows *rows, uint32_t slot, const void *state,
+                uint64_t records)
+{
+    bool grows = stacks->aggregator->sketches != NULL
+                 || rml_rows_leaf(rows, stacks->pages, stacks->shape, slot) == RML_NO_PAGE;
+    if (grows && (!may_grow(stacks) || !rml_aggregator_has_room(stacks->aggregator, 1)))
         return false;
-    const struct merged *behind = is_last ? NULL : find(stacks, &stacks->suffix[index + 1], slot);
-    if (behind == NULL)
-        return true;
     struct merged *m = rml_rows_reach(rows, stacks->pages, stacks->shape, slot);
     if (m == NULL)
         return false;
-    add(stacks, m, behind->state, behind->records);
+    if (m->records == 0)
+        rml_aggregator_reset(stacks->aggregator, m->state);
+    rml_aggregator_merge(stacks->aggregator, m->state, state);
+    m->records += records;
     return true;
 }
 
-static bool flip(struct rml_stacks *stacks, int64_t first, int64_t last, uint32_t slots_end)
+static bool add_panes(struct rml_stacks *stacks, struct rml_rows *rows, uint32_t slot, int64_t from,
+                      int64_t to)
 {
-    clear(stacks);
-    stacks->first = first;
-    stacks->next = 0;
-    stacks->split = stacks->upto = last;
-    for (uint32_t slot = 0; slot < slots_end; slot++) {
-        for (uint32_t i = suffixes(stacks); i-- > 0;)
-            if (!merge_suffix(stacks, i, slot))
-                return false;
+    for (int64_t pane = from; pane <= to; pane++) {
+        uint64_t records;
+        const void *state = stacks->panes.state(stacks->panes.context, pane, slot, &records);
+        if (state != NULL && !add(stacks, rows, slot, state, records))
+            return false;
     }
     return true;
 }
 
-static bool add_behind(struct rml_stacks *stacks, int64_t last, uint32_t slots_end)
+// Merge one suffix of a slot anew, from its own panes and the suffix behind it.
+static bool merge_suffix(struct rml_stacks *stacks, int64_t window, uint32_t slot, int64_t split)
 {
-    for (uint32_t slot = 0; slot < slots_end; slot++)
-        if (!add_panes(stacks, &stacks->back, slot, stacks->upto + 1, last))
-            return false;
-    stacks->upto = last;
+    struct rml_rows *rows = suffix_of(stacks, window);
+    int64_t next = first_of(stacks, window + stacks->keep);
+    void_row(stacks, rows, slot);
+    if (!add_panes(stacks, rows, slot, first_of(stacks, window), next <= split ? next - 1 : split))
+        return false;
+    if (next > split)
+        return true;
+    const struct merged *behind = find(stacks, suffix_of(stacks, window + stacks->keep), slot);
+    return behind == NULL || add(stacks, rows, slot, behind->state, behind->records);
+}
+
+// Of slots with one split, all that is to be had from panes up to `upto`: from the back to the front.
+static bool merge_suffixes(struct rml_stacks *stacks, uint32_t from, uint32_t to, int64_t upto)
+{
+    int64_t split = split_of(stacks, from);
+    for (int64_t w = kept_up_to(stacks, upto); w >= stacks->window; w -= stacks->keep)
+        for (uint32_t slot = from; slot < to; slot++)
+            if (!merge_suffix(stacks, w, slot, split))
+                return false;
     return true;
 }
 
-bool rml_stacks_cover(struct rml_stacks *stacks, int64_t first, int64_t last, uint32_t slots_end)
+// Merge what has come from pane `first` on.
+static bool add_behind(struct rml_stacks *stacks, uint32_t from, uint32_t to, int64_t first)
 {
-    bool goes_on = stacks->good && first <= stacks->split;
-    stacks->good =
-        goes_on ? add_behind(stacks, last, slots_end) : flip(stacks, first, last, slots_end);
-    if (!stacks->good)
+    int64_t last = last_of(stacks, stacks->window);
+    for (uint32_t slot = from; slot < to; slot++)
+        if (!add_panes(stacks, &stacks->back, slot, first, last))
+            return false;
+    return true;
+}
+
+// Of slots whose split has moved.
+static bool merge_group(struct rml_stacks *stacks, uint32_t from, uint32_t to)
+{
+    int64_t split = split_of(stacks, from);
+    for (uint32_t slot = from; slot < to; slot++)
+        void_row(stacks, &stacks->back, slot);
+    return merge_suffixes(stacks, from, to, split) && add_behind(stacks, from, to, split + 1);
+}
+
+static uint32_t group_end(const struct rml_stacks *stacks, uint32_t from)
+{
+    return stacks->slots - from < GROUP ? stacks->slots : from + GROUP;
+}
+
+/* Moving on */
+
+static bool begin(struct rml_stacks *stacks, int64_t window, int64_t first)
+{
+    stacks->phase = first - window * stacks->step;
+    stacks->begun = window;
+    set_window(stacks, window);
+    for (uint32_t from = 0; from < stacks->slots; from += GROUP)
+        if (!merge_group(stacks, from, group_end(stacks, from)))
+            return false;
+    return true;
+}
+
+static bool go_on(struct rml_stacks *stacks, int64_t window)
+{
+    int64_t passed = window - stacks->window, covered = last_of(stacks, stacks->window);
+    for (int64_t w = stacks->kept; w < window; w += stacks->keep)
+        clear_rows(stacks, suffix_of(stacks, w));
+    set_window(stacks, window);
+    for (uint32_t from = 0, to; from < stacks->slots; from = to) {
+        to = group_end(stacks, from);
+        bool has_moved = since_turn(stacks, from) < passed;
+        if (!(has_moved ? merge_group(stacks, from, to)
+                        : add_behind(stacks, from, to, covered + 1)))
+            return false;
+    }
+    return true;
+}
+
+bool rml_stacks_cover(struct rml_stacks *stacks, int64_t first, uint32_t slots_end)
+{
+    int64_t window = rml_time_floor_div(first, stacks->step);
+    bool goes_on = stacks->good && window - stacks->window < stacks->count;
+    stacks->slots = slots_end;
+    if (!goes_on && stacks->good)
         clear(stacks);
+    if (!goes_on && window < stacks->retry)
+        return false;
+    stacks->good = goes_on ? go_on(stacks, window) : begin(stacks, window, first);
+    if (!stacks->good)
+        give_up(stacks);
     return stacks->good;
 }
 
-static uint32_t index_of(const struct rml_stacks *stacks, int64_t first)
+// What is gathered for one result.
+struct gathered {
+    const struct rml_aggregator *aggregator;
+    void *state;
+    uint64_t records;
+};
+
+static void gather(struct gathered *to, const void *state, uint64_t records)
 {
-    return (uint32_t)((first - stacks->first) / stacks->step);
+    if (to->records == 0)
+        rml_aggregator_gather(to->aggregator, to->state);
+    rml_aggregator_merge(to->aggregator, to->state, state);
+    to->records += records;
 }
 
-uint64_t rml_stacks_result(const struct rml_stacks *stacks, int64_t first, uint32_t slot,
-                           void *state)
+uint64_t rml_stacks_result(const struct rml_stacks *stacks, uint32_t slot, void *state)
 {
-    const struct merged *parts[] = {find(stacks, &stacks->suffix[index_of(stacks, first)], slot),
-                                    find(stacks, &stacks->back, slot)};
-    uint64_t records = 0;
-    for (int i = 0; i < 2; i++) {
-        if (parts[i] == NULL)
-            continue;
-        if (records == 0)
-            rml_aggregator_gather(stacks->aggregator, state);
-        rml_aggregator_merge(stacks->aggregator, state, parts[i]->state);
-        records += parts[i]->records;
+    struct gathered result = {stacks->aggregator, state, 0};
+    int64_t split = split_of(stacks, slot), kept = first_of(stacks, stacks->kept);
+    bool has_suffix = kept <= split;
+    int64_t to = has_suffix ? kept - 1 : split;
+    for (int64_t pane = first_of(stacks, stacks->window); pane <= to; pane++) {
+        uint64_t records;
+        const void *own = stacks->panes.state(stacks->panes.context, pane, slot, &records);
+        if (own != NULL)
+            gather(&result, own, records);
     }
-    return records;
-}
-
-void rml_stacks_drop(struct rml_stacks *stacks, int64_t first)
-{
-    if (!stacks->good)
-        return;
-    for (; stacks->next <= index_of(stacks, first); stacks->next++)
-        rml_rows_clear(&stacks->suffix[stacks->next], stacks->pages);
+    const struct merged *front =
+        has_suffix ? find(stacks, suffix_of(stacks, stacks->kept), slot) : NULL;
+    const struct merged *back = find(stacks, &stacks->back, slot);
+    if (front != NULL)
+        gather(&result, front->state, front->records);
+    if (back != NULL)
+        gather(&result, back->state, back->records);
+    return result.records;
 }
 
 void rml_stacks_change(struct rml_stacks *stacks, int64_t pane, uint32_t slot)
 {
-    if (!stacks->good || pane < stacks->first || pane > stacks->upto)
+    int64_t last = last_of(stacks, stacks->window);
+    if (!stacks->good || pane < first_of(stacks, stacks->window) || pane > last)
         return;
-    bool done = true;
-    if (pane > stacks->split) {
+    int64_t split = split_of(stacks, slot);
+    bool done;
+    if (pane > split) {
         void_row(stacks, &stacks->back, slot);
-        done = add_panes(stacks, &stacks->back, slot, stacks->split + 1, stacks->upto);
+        done = add_panes(stacks, &stacks->back, slot, split + 1, last);
     } else {
-        for (uint32_t i = index_of(stacks, pane) + 1; done && i-- > stacks->next;)
-            done = merge_suffix(stacks, i, slot);
+        done = merge_suffixes(stacks, slot, slot + 1, pane);
     }
     if (!done)
-        clear(stacks);
+        give_up(stacks);
 }

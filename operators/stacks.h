@@ -1,12 +1,12 @@
 /*
  * stacks - results of sliding windows at a cost that does not grow with size / every.
  *
- * Windows that overlap share most of their panes. Two stacks keep what is shared merged: of the panes up
- * to some point, the split, what is merged from the start of each window up to the split; and of those
- * behind it, what is merged so far. A window's result is one merge of the two, whatever is merged, also
- * where nothing can be taken away again (least, greatest, sums of floats). When a window begins behind
- * the split, the split moves to the newest pane, and the panes up to there are merged once from the back
- * to the front.
+ * Windows that overlap share most of their panes. Two stacks for each key keep what is shared merged: of
+ * the panes up to some point, the split, what is merged from the start of each window up to the split;
+ * and of those behind it, what is merged so far. A window's result is one merge of the two, whatever is
+ * merged, also where nothing can be taken away again (least, greatest, sums of floats). When a window
+ * begins behind the split, the split moves to the newest pane, and the panes up to there are merged once
+ * from the back to the front.
  *
  *     panes          1  2  3  4  5  6  7  8          windows of 5, every 1
  *     split at 5     1-5                              suffixes, one for each start
@@ -16,8 +16,13 @@
  *     window 4..8  = 4-5 merged with 6-8
  *
  * K. Tangwongsan, M. Hirzel, S. Schneider, K.-L. Wu, "General Incremental Sliding-Window Aggregation",
- * VLDB 2015, where the two stacks are told of with their history. All keys flip together here, at the
- * same window.
+ * VLDB 2015, where the two stacks are told of with their history.
+ *
+ * Each key has its turn to move the split at another window, by its slot, so that none has to wait until
+ * all of them have: of the windows that cover one moment, each moves an equal part of the splits.
+ *
+ * Sketches are large once they hold much. With them only some starts have a suffix, and a window that
+ * begins between two of them merges the panes up to the next one by one.
  */
 #ifndef RML_OPERATORS_STACKS_H
 #define RML_OPERATORS_STACKS_H
@@ -38,17 +43,29 @@ struct rml_stacks {
     struct rml_pages *pages;
     struct rml_stacks_panes panes;
     struct rml_rows_shape shape;
+    uint32_t size;   // panes of a window
     uint32_t step;   // panes from the start of a window to that of the next
-    uint32_t count;  // suffixes
-    uint32_t next;   // the first of them that can still be asked for
+    uint32_t count;  // windows that cover one moment
+    uint32_t keep;   // each so many-th window has a suffix
+    uint32_t ring;   // suffixes
+
+    // Windows are numbered by their starts; window n begins with pane n * step + phase.
     bool good;
-    int64_t first, split, upto;  // panes: of the first suffix, of the split, the last one merged
-    struct rml_rows *suffix;     // count of them: what is merged from first + i * step to split
-    struct rml_rows back;        // from split + 1 to upto
+    int64_t phase;
+    int64_t begun;            // the window at which all splits were moved
+    int64_t window;           // the last one covered
+    int64_t kept;             // the first from there on that has a suffix
+    uint32_t turn;            // its number among `count`
+    int64_t retry;            // there was no room: not before this window
+    uint32_t slots;           // that have been asked for are below
+    struct rml_rows *suffix;  // by window, in a ring: what is merged from its start to the split
+    struct rml_rows back;     // what is merged from behind the split
 };
 
-/* For windows of `size` panes, a start every `step` of them. The aggregator has no sketches. 0 or
- * -ENOMEM. */
+/* Can these states be merged and kept? Values that an aggregate keeps one by one stay in their panes. */
+bool rml_stacks_can(const struct rml_aggregator *aggregator);
+
+/* For windows of `size` panes, a start every `step` of them. 0 or -ENOMEM. */
 int rml_stacks_open(struct rml_stacks *stacks, const struct rml_aggregator *aggregator,
                     struct rml_pages *pages, struct rml_stacks_panes panes, uint32_t size,
                     uint32_t step);
@@ -58,19 +75,14 @@ void rml_stacks_close(struct rml_stacks *stacks);  // pages are left to whoever 
 void rml_stacks_roots(struct rml_stacks *stacks, struct rml_roots *roots);
 
 /*
- * Be ready for the window of the panes first..last, which begins and ends behind every one asked for
- * before, and in which nothing will change but by rml_stacks_change. False: there is no room, and
- * nothing is merged.
+ * Be ready for the window that begins with pane `first`, behind every one asked for before, and in
+ * which nothing will change but by rml_stacks_change. False: there is no room, and nothing is merged.
  */
-bool rml_stacks_cover(struct rml_stacks *stacks, int64_t first, int64_t last, uint32_t slots_end);
+bool rml_stacks_cover(struct rml_stacks *stacks, int64_t first, uint32_t slots_end);
 
 /* Merge what the covered window has of a slot into `state`, which is begun by this. Returns how many
  * records that is; 0: none, and `state` is void. */
-uint64_t rml_stacks_result(const struct rml_stacks *stacks, int64_t first, uint32_t slot,
-                           void *state);
-
-/* The window that begins with pane `first` will not be asked for again. */
-void rml_stacks_drop(struct rml_stacks *stacks, int64_t first);
+uint64_t rml_stacks_result(const struct rml_stacks *stacks, uint32_t slot, void *state);
 
 /* The state of a slot in a pane has changed. */
 void rml_stacks_change(struct rml_stacks *stacks, int64_t pane, uint32_t slot);

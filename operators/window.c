@@ -287,20 +287,19 @@ static bool fire_stacked(struct window *w, rml_int128 end)
     rml_int128 first = rml_pane_first(&w->spec, end), last = rml_pane_last(&w->spec, end);
     uint32_t slots = rml_keyed_end(&w->keyed);
     if (!w->is_stacked || first < -STACKS_ENDS || last > STACKS_ENDS
-        || !rml_stacks_cover(&w->stacks, (int64_t)first, (int64_t)last, slots))
+        || !rml_stacks_cover(&w->stacks, (int64_t)first, slots))
         return false;
     uint64_t fired = 0;
     for (uint32_t slot = 0; slot < slots; slot++) {
         struct result result = {
             .slot = slot, .end = end, .fire = rml_pane_clamp(end), .state = w->combined};
-        result.records = rml_stacks_result(&w->stacks, (int64_t)first, slot, w->combined);
+        result.records = rml_stacks_result(&w->stacks, slot, w->combined);
         if (result.records > 0) {
             result.revision = early_results(w, end, slot);
             emit(w, &result);
             fired++;
         }
     }
-    rml_stacks_drop(&w->stacks, (int64_t)first);
     rml_count(&w->env.counts[RML_STAGE_windows_fired], fired);
     return true;
 }
@@ -773,7 +772,7 @@ static int limit_keys(struct window *w, uint32_t row_bytes, struct rml_err *err)
 static int open_stacks(struct window *w, struct rml_err *err)
 {
     w->is_stacked =
-        w->spec.size_ns / w->spec.every_ns > STACKS_FROM && w->aggregator.sketches == NULL;
+        w->spec.size_ns / w->spec.every_ns > STACKS_FROM && rml_stacks_can(&w->aggregator);
     if (!w->is_stacked)
         return 0;
     const struct rml_stacks_panes panes = {.state = pane_state, .context = w};
