@@ -386,7 +386,7 @@ static int open_part(void)
         part.wanted[0] |= UINT64_C(1) << i;
     }
     int rc = rml_pages_open(&part.pages, query.plan->state_bytes_max, NULL);
-    return rc < 0 ? rc : rml_keys_open(&part.keys, &part.pages, 8, query.plan->keys_max, NULL);
+    return rc < 0 ? rc : rml_keys_open(&part.keys, &part.pages, 8, 0, query.plan->keys_max, NULL);
 }
 
 static void close_all(void)

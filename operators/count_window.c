@@ -14,6 +14,9 @@
  *
  * Between a pane's last record and the first that takes its place there are N - gcd(N, M) others, so a
  * result lies between them: what is still to be folded when a pane is begun anew is never for it.
+ *
+ * A key that is evicted gives its next result early, over what there is of it, if it has records that
+ * were in no result yet.
  */
 #include "operators/count_window.h"
 
@@ -110,13 +113,18 @@ static const void *gather(struct count_window *w, const struct row *row, uint64_
     return to - from > 1 ? w->gathered : oldest->state;
 }
 
+// Of the window that the key's last record is in, complete or not.
 static void give_result(struct count_window *w, uint32_t slot, const struct row *row, int64_t clock)
 {
-    uint64_t records = row->records < w->spec.size_records ? row->records : w->spec.size_records;
-    uint64_t to = row->records / w->spec.pane_records;
+    uint64_t every = w->spec.every_records, size = w->spec.size_records;
+    uint64_t missing = (every - row->records % every) % every;
+    uint64_t end = row->records + missing;
+    uint64_t first = end > size ? end - size : 0;
     fold(w);
-    struct rml_window_row result = {.fire = clock, .slot = slot, .records = records};
-    result.state = gather(w, row, to - records / w->spec.pane_records, to, &result);
+    struct rml_window_row result = {
+        .fire = clock, .slot = slot, .records = row->records - first, .evicted = missing > 0};
+    result.state = gather(w, row, first / w->spec.pane_records,
+                          (row->records - 1) / w->spec.pane_records + 1, &result);
     rml_window_row_emit(&w->env, &w->keyed, &w->aggregator, &result);
     rml_count(&w->env.counts[RML_STAGE_windows_fired], 1);
 }
@@ -132,6 +140,18 @@ static void leave(struct count_window *w, uint32_t slot, struct row *row)
         rml_aggregator_release(&w->aggregator, pane_at(w, row, p)->state);
     row->records = 0;
     rml_keyed_block_release(&w->keyed, &w->block, slot);
+}
+
+static void evict(struct count_window *w, uint32_t slot, int64_t clock)
+{
+    struct row *row = rml_rows_change(&w->rows, w->env.pages, w->row_shape, slot);
+    fold(w);
+    if (row->records % w->spec.every_records != 0) {
+        give_result(w, slot, row, clock);
+        rml_count(&w->env.counts[RML_STAGE_windows_evicted], 1);
+    }
+    leave(w, slot, row);
+    rml_count(&w->env.counts[RML_STAGE_evicted], 1);
 }
 
 static void leave_all(struct count_window *w)
@@ -181,8 +201,19 @@ static void begin_pane(struct count_window *w, const struct row *row, struct pan
     pane->first = pane->last = time;
 }
 
-static void take_row(struct count_window *w, const struct rml_run *run, uint16_t at, uint32_t slot)
+// The slot of the next record's key, if need be in the place of another.
+static uint32_t find_key(struct count_window *w, int64_t clock)
 {
+    uint32_t slot = rml_keyed_block_next(&w->keyed, &w->block);
+    if (slot != RML_NO_SLOT || !rml_keyed_must_evict(&w->keyed))
+        return slot;
+    evict(w, rml_keyed_oldest(&w->keyed), clock);
+    return rml_keyed_block_retry(&w->keyed, &w->block);
+}
+
+static void take_row(struct count_window *w, const struct rml_run *run, uint16_t at)
+{
+    uint32_t slot = find_key(w, run->clock[at]);
     bool taken = slot != RML_NO_SLOT && slot < rml_rows_max(w->row_shape) && has_room(w);
     struct row *row = taken ? rml_rows_reach(&w->rows, w->env.pages, w->row_shape, slot) : NULL;
     if (row == NULL) {
@@ -198,6 +229,7 @@ static void take_row(struct count_window *w, const struct rml_run *run, uint16_t
     pane->first = run->time[at] < pane->first ? run->time[at] : pane->first;
     pane->last = run->time[at] > pane->last ? run->time[at] : pane->last;
     row->records++;
+    rml_keyed_seen(&w->keyed, &slot, 1);
     w->folded_states[w->folded_count] = pane->state;
     w->folded_rows[w->folded_count++] = at;
     rml_count(&w->env.counts[RML_STAGE_aggregated], 1);
@@ -232,7 +264,7 @@ static void count_window_take(struct rml_operator *op, const struct rml_batch *b
     for (uint32_t done = 0; done < count; done += w->block.count) {
         rml_keyed_block_begin(&w->keyed, &w->block, batch, run, rows + done, count - done);
         for (uint32_t i = 0; i < w->block.count; i++)
-            take_row(w, run, rows[done + i], rml_keyed_block_next(&w->keyed, &w->block));
+            take_row(w, run, rows[done + i]);
     }
     fold(w);
     show_state(w);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "operators/mapped.h"
+#include "runtime/base/check.h"
 #include "runtime/base/err.h"
 #include "runtime/base/hash.h"
 
@@ -33,8 +34,11 @@ int rml_keyed_open(struct rml_keyed *keyed, const struct rml_operator_env *env, 
     keyed->block = calloc(RML_KEYS_BLOCK, stage->key_bytes);
     if (keyed->block == NULL)
         return RML_FAIL(err, -ENOMEM, "no memory for keys");
-    int rc = rml_keys_open(&keyed->keys, env->pages, stage->key_bytes, env->plan->keys_max, err);
+    keyed->evicts = stage->when_full == RML_WHEN_FULL_EVICT_OLDEST;
+    int rc = rml_keys_open(&keyed->keys, env->pages, stage->key_bytes,
+                           keyed->evicts ? RML_RECENCY_BYTES : 0, stage->keys_max, err);
     keyed->has_key = rc == 0;
+    rml_recency_init(&keyed->recency, &keyed->keys);
     return rc;
 }
 
@@ -51,6 +55,8 @@ void rml_keyed_roots(struct rml_keyed *keyed, struct rml_roots *roots)
 {
     if (keyed->has_key)
         rml_keys_roots(&keyed->keys, roots);
+    if (keyed->evicts)
+        rml_recency_roots(&keyed->recency, roots);
 }
 
 static bool has_null(const struct rml_keyed *keyed, const struct rml_batch *batch, uint32_t row)
@@ -172,16 +178,37 @@ void rml_keyed_use(struct rml_keyed *keyed, uint32_t slot)
         rml_keys_row_change(&keyed->keys, slot)->uses++;
 }
 
+static void drop(struct rml_keyed *keyed, uint32_t slot)
+{
+    if (keyed->evicts)
+        rml_recency_forget(&keyed->recency, slot);
+    rml_keys_drop(&keyed->keys, slot);
+}
+
 void rml_keyed_release(struct rml_keyed *keyed, uint32_t slot)
 {
     if (keyed->has_key && --rml_keys_row_change(&keyed->keys, slot)->uses == 0)
-        rml_keys_drop(&keyed->keys, slot);
+        drop(keyed, slot);
 }
 
-void rml_keyed_forget_unused(struct rml_keyed *keyed, uint32_t slot)
+// A key may stand there more than once, and is to be dropped once.
+void rml_keyed_forget_unused(struct rml_keyed *keyed, uint32_t *slots, uint32_t count)
 {
-    if (keyed->has_key && rml_keys_row(&keyed->keys, slot)->uses == 0)
-        rml_keys_drop(&keyed->keys, slot);
+    for (uint32_t i = 0; keyed->has_key && i < count; i++) {
+        const uint32_t slot = slots[i];
+        if (slot == RML_NO_SLOT || rml_keys_row(&keyed->keys, slot)->uses > 0)
+            continue;
+        for (uint32_t j = i; j < count; j++)
+            slots[j] = slots[j] == slot ? RML_NO_SLOT : slots[j];
+        drop(keyed, slot);
+    }
+}
+
+uint32_t rml_keyed_oldest(const struct rml_keyed *keyed)
+{
+    uint32_t slot = rml_recency_oldest(&keyed->recency);
+    RML_CHECK(slot != RML_NO_SLOT);
+    return slot;
 }
 
 void rml_keyed_block_begin(struct rml_keyed *keyed, struct rml_keyed_block *block,
@@ -191,7 +218,9 @@ void rml_keyed_block_begin(struct rml_keyed *keyed, struct rml_keyed_block *bloc
     block->batch = batch;
     block->run = run;
     block->rows = rows;
-    block->count = count < RML_KEYS_BLOCK ? count : RML_KEYS_BLOCK;
+    uint32_t most = block->most > 0 ? block->most : RML_KEYS_BLOCK;
+    block->count = count < most ? count : most;
+    block->most = most < RML_KEYS_BLOCK ? 2 * most : most;
     block->next = 0;
     block->gave = false;
     (void)rml_keyed_reach(keyed, batch, run, rows, block->count, block->slots);
@@ -212,7 +241,7 @@ void rml_keyed_block_forget(struct rml_keyed *keyed, struct rml_keyed_block *blo
         return;
     block->gave = true;
     if (!is_to_come(block, slot))
-        rml_keys_drop(&keyed->keys, slot);
+        drop(keyed, slot);
 }
 
 void rml_keyed_block_release(struct rml_keyed *keyed, struct rml_keyed_block *block, uint32_t slot)
@@ -220,17 +249,19 @@ void rml_keyed_block_release(struct rml_keyed *keyed, struct rml_keyed_block *bl
     block->gave = true;
     if (keyed->has_key && --rml_keys_row_change(&keyed->keys, slot)->uses == 0
         && !is_to_come(block, slot))
-        rml_keys_drop(&keyed->keys, slot);
+        drop(keyed, slot);
 }
 
 // Keys that only rows to come have make room for those that come first.
 void rml_keyed_block_again(struct rml_keyed *keyed, struct rml_keyed_block *block)
 {
-    uint32_t from = block->next, count = block->count - from;
+    uint32_t from = block->next;
     while (block->next < block->count)
         rml_keyed_block_forget(keyed, block, block->slots[block->next++]);
     block->next = from;
+    block->count = from + 1;
+    block->most = 2;
     block->gave = false;
-    (void)rml_keyed_reach(keyed, block->batch, block->run, block->rows + from, count,
+    (void)rml_keyed_reach(keyed, block->batch, block->run, block->rows + from, 1,
                           block->slots + from);
 }

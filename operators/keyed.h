@@ -5,7 +5,7 @@
 #define RML_OPERATORS_KEYED_H
 
 #include "runtime/partition/operator.h"
-#include "runtime/state/keys.h"
+#include "runtime/state/recency.h"
 
 struct rml_keyed {
     const struct rml_plan_stage *stage;
@@ -13,8 +13,10 @@ struct rml_keyed {
     bool shares_hash;  // the partition key's hash is this key's
     uint32_t cell_bytes[RML_KEY_FIELDS_MAX];
     struct rml_keys keys;
-    unsigned char *block;  // RML_KEYS_BLOCK keys
-    uint16_t *every_row;   // 0, 1, 2 ... of a batch
+    bool evicts;  // a new key that finds no room takes that of the one used longest ago
+    struct rml_recency recency;  // where it evicts
+    unsigned char *block;        // RML_KEYS_BLOCK keys
+    uint16_t *every_row;         // 0, 1, 2 ... of a batch
 };
 
 /* An empty table for the stage's keys in the partition's pages. 0, or a sentence. */
@@ -54,35 +56,53 @@ static inline uint32_t rml_keyed_end(const struct rml_keyed *keyed)
     return keyed->has_key ? keyed->keys.slots_used : 1;
 }
 
+/* Are there as many keys as may be, and would a new one take the room of another? */
+static inline bool rml_keyed_must_evict(const struct rml_keyed *keyed)
+{
+    return keyed->evicts && keyed->keys.count >= keyed->keys.keys_max;
+}
+
+/* The key to be evicted, where every key is in use. */
+uint32_t rml_keyed_oldest(const struct rml_keyed *keyed);
+
+/* Records of these keys were taken, one after the other. */
+static inline void rml_keyed_seen(struct rml_keyed *keyed, const uint32_t *slots, uint32_t count)
+{
+    for (uint32_t i = 0; keyed->evicts && i < count; i++)
+        rml_recency_use(&keyed->recency, slots[i]);
+}
+
 /* One use more of a slot, and one less: with the last one the key is forgotten. */
 void rml_keyed_use(struct rml_keyed *keyed, uint32_t slot);
 void rml_keyed_release(struct rml_keyed *keyed, uint32_t slot);
 
-/* Forget the key of a slot that was reached and then not used. */
-void rml_keyed_forget_unused(struct rml_keyed *keyed, uint32_t slot);
+/* Forget those of the slots' keys that were reached and then not used; the slots are void then. */
+void rml_keyed_forget_unused(struct rml_keyed *keyed, uint32_t *slots, uint32_t count);
 
 /*
  * Rows that are taken one after the other, while keys come and go, though their slots are looked up
  * together: a key whose last use goes stays as long as a row to come has its slot. Where a limit leaves
- * a row without a slot, and something was given back since, the rest is looked up again. So a row's fate
- * does not depend on how rows are cut into blocks. All zeros: there are no rows to come.
+ * a row without a slot, and something was given back since, it is looked up again, and blocks are short
+ * for a while. So a row's fate does not depend on how rows are cut into blocks. All zeros: there are no
+ * rows to come.
  */
 struct rml_keyed_block {
     const struct rml_batch *batch;
     const struct rml_run *run;
     const uint16_t *rows;
-    uint32_t count;
-    uint32_t next;  // the first row to come
-    bool gave;      // something was given back since the look-up
+    uint32_t count;  // falls to what was taken when the rest is to be looked up anew
+    uint32_t next;   // the first row to come
+    uint32_t most;   // the next block is to have; 0: RML_KEYS_BLOCK
+    bool gave;       // something was given back since the look-up
     uint32_t slots[RML_KEYS_BLOCK];
 };
 
-/* Look up the slots of up to RML_KEYS_BLOCK rows, ascending. */
+/* Look up the slots of the first rows, ascending: block->count of them. */
 void rml_keyed_block_begin(struct rml_keyed *keyed, struct rml_keyed_block *block,
                            const struct rml_batch *batch, const struct rml_run *run,
                            const uint16_t *rows, uint32_t count);
 
-/* Look up again the slots of rows to come. */
+/* Look up again the next row to come, which is the block's last one then. */
 void rml_keyed_block_again(struct rml_keyed *keyed, struct rml_keyed_block *block);
 
 /* The slot of the next row to come, to be used or forgotten, or RML_NO_SLOT. */
@@ -90,6 +110,14 @@ static inline uint32_t rml_keyed_block_next(struct rml_keyed *keyed, struct rml_
 {
     if (block->slots[block->next] == RML_NO_SLOT && block->gave)
         rml_keyed_block_again(keyed, block);
+    return block->slots[block->next++];
+}
+
+/* The slot of the row that had none, now that a key was evicted. */
+static inline uint32_t rml_keyed_block_retry(struct rml_keyed *keyed, struct rml_keyed_block *block)
+{
+    block->next--;
+    rml_keyed_block_again(keyed, block);
     return block->slots[block->next++];
 }
 

@@ -21,7 +21,9 @@
  * WHEN. A session has an entry among the due times (operators/dues.h): its end until it has fired, and
  * the end of its lateness after that. Records mostly move it to later, which needs nothing: an entry
  * that comes up too early is put again. Where it moves to earlier (a session that had fired is open
- * again) it gets a second entry, and the stamp in the session makes the first one void.
+ * again) it gets a second entry, and the stamp in the session makes the first one void. The entry of a
+ * session that was bridged or evicted stays, and is that of the next one of its number: so there are never
+ * many more entries than there were sessions at once.
  */
 #include "operators/session.h"
 
@@ -46,14 +48,15 @@ struct session {
     int64_t first, last;
     int64_t end_given;  // of the last result, where `results` > 0
     int64_t due;        // of its entry among the dues
-    uint64_t records;
-    uint64_t shown;  // of these, in the last result, where `results` > 0
+    uint64_t records;   // 0: it is free
+    uint64_t shown;     // of these, in the last result, where `results` > 0
     uint32_t slot;
     uint32_t next;     // the key's next older session; while free: the next free one
     uint32_t stamp;    // of its entry; never the same twice
     uint32_t results;  // given for this start and not retracted
     bool open;         // has not fired, or was reopened
     bool is_newest;    // of its key
+    bool has_entry;
     _Alignas(uint64_t) unsigned char state[];
 };
 
@@ -110,6 +113,7 @@ static void schedule(struct sessions *w, uint32_t number)
 {
     struct session *s = change(w, number);
     s->due = due_of(w, s);
+    s->has_entry = true;
     rml_dues_put(&w->dues, (struct rml_due){.at = s->due, .number = number, .stamp = ++s->stamp});
 }
 
@@ -158,7 +162,7 @@ static void free_session(struct sessions *w, uint32_t number)
     struct session *s = change(w, number);
     rml_aggregator_release(&w->aggregator, s->state);
     unlink_session(w, number);
-    s->stamp++;  // its entry is void
+    s->records = 0;
     s->next = w->free;
     w->free = number;
     w->live--;
@@ -179,11 +183,12 @@ static uint32_t new_session(struct sessions *w, uint32_t slot, int64_t time)
         w->free = s->next;
     else
         w->fresh++;
-    uint32_t stamp = s->stamp;
-    memset(s, 0, sizeof *s);
-    s->stamp = stamp;
-    s->slot = slot;
-    s->first = s->last = time;
+    *s = (struct session){.first = time,
+                          .last = time,
+                          .due = s->due,
+                          .slot = slot,
+                          .stamp = s->stamp,
+                          .has_entry = s->has_entry};
     rml_aggregator_reset(&w->aggregator, s->state);
     w->live++;
     rml_keyed_use(&w->keyed, slot);
@@ -216,7 +221,9 @@ static void add(struct sessions *w, struct session *s, uint16_t row, int64_t tim
     w->folded_least = time < w->folded_least ? time : w->folded_least;
 }
 
-static void give_result(struct sessions *w, struct session *s, int64_t fire, bool is_partial)
+enum mark { PLAIN, PARTIAL, EVICTED };
+
+static void give_result(struct sessions *w, struct session *s, int64_t fire, enum mark mark)
 {
     s->end_given = end_of(w, s);
     s->shown = s->records;
@@ -228,8 +235,9 @@ static void give_result(struct sessions *w, struct session *s, int64_t fire, boo
         .slot = s->slot,
         .revision = s->results++,
         .records = s->records,
+        .evicted = mark == EVICTED,
         .state = s->state,
-        .is_partial = is_partial,
+        .is_partial = mark == PARTIAL,
     };
     rml_window_row_emit(&w->env, &w->keyed, &w->aggregator, &row);
 }
@@ -255,14 +263,15 @@ static void show_due(struct sessions *w, struct session *s, int64_t now)
     if (s->records - s->shown < w->spec.trigger.count)
         return;
     fold(w);
-    give_result(w, s, now, true);
+    give_result(w, s, now, PARTIAL);
 }
 
 static void come_due(struct sessions *w, uint32_t number)
 {
     struct session *s = change(w, number);
+    s->has_entry = false;
     if (s->open) {
-        give_result(w, s, end_of(w, s), false);
+        give_result(w, s, end_of(w, s), PLAIN);
         rml_count(&w->env.counts[RML_STAGE_windows_fired], 1);
         s->open = false;
         if (w->spec.late_ns > 0) {
@@ -279,6 +288,10 @@ static bool is_due(struct sessions *w, const struct rml_due *due)
     const struct session *s = at(w, due->number);
     if (s->stamp != due->stamp)
         return false;
+    if (s->records == 0) {
+        change(w, due->number)->has_entry = false;
+        return false;
+    }
     struct rml_due later = *due;
     later.at = due_of(w, s);
     if (later.at <= due->at)
@@ -351,6 +364,26 @@ static int64_t session_deadline(const struct rml_operator *op, int64_t watermark
     return w->dues.next > watermark ? w->dues.next : rml_time_add(watermark, 1);
 }
 
+/* Eviction */
+
+// Forget a session, which gives a last row before it is.
+static void evict_session(struct sessions *w, uint32_t number, int64_t now)
+{
+    struct session *s = change(w, number);
+    fold(w);
+    give_result(w, s, now, EVICTED);
+    rml_count(&w->env.counts[RML_STAGE_windows_fired], s->open);
+    rml_count(&w->env.counts[RML_STAGE_windows_evicted], 1);
+    free_session(w, number);
+}
+
+static void evict_key(struct sessions *w, uint32_t slot, int64_t now)
+{
+    for (uint32_t n = head_of(w, slot); n != NONE; n = head_of(w, slot))
+        evict_session(w, n, now);
+    rml_count(&w->env.counts[RML_STAGE_evicted], 1);
+}
+
 /* Records */
 
 static uint64_t distance(int64_t a, int64_t b)
@@ -372,23 +405,26 @@ static bool is_near(const struct sessions *w, const struct session *s, int64_t f
     return touches || distance(first, s->last) < gap || distance(last, s->first) < gap;
 }
 
-// The session of the key that the time lies in or else the oldest that it may join, or NONE; and how
-// many sessions the key has.
-static uint32_t find_session(const struct sessions *w, uint32_t slot, int64_t time,
-                             uint32_t *ret_count)
+// What a key has: the session that the time lies in or else the oldest that it may join, or NONE; and
+// how many there are and the earliest of them, where it joins none.
+struct found {
+    uint32_t number, count, earliest;
+};
+
+static struct found find_session(const struct sessions *w, uint32_t slot, int64_t time)
 {
     const uint32_t *head = rml_rows_find(&w->heads, w->env.pages, w->head_shape, slot);
-    uint32_t found = NONE;
-    *ret_count = 0;
+    struct found found = {.number = NONE, .earliest = NONE};
     for (uint32_t n = head != NULL ? *head : NONE; n != NONE; n = at(w, n)->next) {
         const struct session *s = at(w, n);
         if (time >= s->first && time <= s->last)
-            return n;
+            return (struct found){.number = n};
         int64_t first = s->first < time ? s->first : time;
         int64_t last = s->last > time ? s->last : time;
         if (is_near(w, s, time, time) && fits(w, first, last))
-            found = n;
-        ++*ret_count;
+            found.number = n;
+        found.count++;
+        found.earliest = n;
     }
     return found;
 }
@@ -474,32 +510,51 @@ static bool has_room(struct sessions *w)
     return rml_aggregator_has_room(&w->aggregator, 2);
 }
 
+// Would even a session of this time alone be forgotten?
+static bool is_late(const struct sessions *w, int64_t time, int64_t now)
+{
+    int64_t end = rml_time_add(time, w->spec.gap_ns);
+    return now != RML_TIME_NONE && rml_time_add(end, w->spec.late_ns) <= now;
+}
+
 /*
  * The session of a record, made or extended, at the watermark `now`. NONE: the record is refused, for
  * want of room, or with *ret_late, because it is too late for any session.
  */
 static uint32_t place(struct sessions *w, uint32_t slot, int64_t time, int64_t now, bool *ret_late)
 {
-    *ret_late = false;
-    if (!has_room(w) || !rml_dues_has_room(&w->dues))
+    struct found found = find_session(w, slot, time);
+    bool is_new = found.number == NONE, is_full = found.count >= w->spec.session_limit;
+    *ret_late = is_new && is_late(w, time, now);
+    if (*ret_late || (is_new && is_full && w->spec.when_full == RML_WHEN_FULL_REFUSE)
+        || !has_room(w) || !rml_dues_has_room(&w->dues))
         return NONE;
-    uint32_t count;
-    uint32_t number = find_session(w, slot, time, &count);
-    if (number != NONE) {
-        join(w, number, time, now);
-        return number;
+    if (!is_new) {
+        join(w, found.number, time, now);
+        return found.number;
     }
-    int64_t end = rml_time_add(time, w->spec.gap_ns);
-    *ret_late = now != RML_TIME_NONE && rml_time_add(end, w->spec.late_ns) <= now;
-    if (*ret_late || count >= w->spec.session_limit)
-        return NONE;
-    return new_session(w, slot, time);
+    // before another goes, so that the key is in use all the time
+    uint32_t number = new_session(w, slot, time);
+    if (number != NONE && is_full)
+        evict_session(w, found.earliest, now);
+    return number;
 }
 
-static void take_row(struct sessions *w, const struct rml_run *run, uint16_t row, uint32_t slot)
+// The slot of the next record's key, if need be in the place of another. RML_NO_SLOT as NONE above.
+static uint32_t find_key(struct sessions *w, int64_t time, int64_t now, bool *ret_late)
+{
+    uint32_t slot = rml_keyed_block_next(&w->keyed, &w->block);
+    *ret_late = slot == RML_NO_SLOT && is_late(w, time, now);
+    if (slot != RML_NO_SLOT || *ret_late || !rml_keyed_must_evict(&w->keyed))
+        return slot;
+    evict_key(w, rml_keyed_oldest(&w->keyed), now);
+    return rml_keyed_block_retry(&w->keyed, &w->block);
+}
+
+static void take_row(struct sessions *w, const struct rml_run *run, uint16_t row, uint32_t slot,
+                     bool late)
 {
     int64_t now = run->judge[row];
-    bool late = false;
     uint32_t number = slot != RML_NO_SLOT ? place(w, slot, run->time[row], now, &late) : NONE;
     if (number == NONE) {
         rml_keyed_block_forget(&w->keyed, &w->block, slot);
@@ -511,15 +566,16 @@ static void take_row(struct sessions *w, const struct rml_run *run, uint16_t row
     }
     struct session *s = change(w, number);
     add(w, s, row, run->time[row]);
+    rml_keyed_seen(&w->keyed, &slot, 1);
     s->open = now == RML_TIME_NONE || end_of(w, s) > now;
     if (!s->open) {
         fold(w);
-        give_result(w, s, now, false);
+        give_result(w, s, now, PLAIN);
         rml_count(&w->env.counts[RML_STAGE_corrections], 1);
     } else if (w->is_early) {
         show_due(w, s, now);
     }
-    if (s->records == 1 || due_of(w, s) < s->due)
+    if (!s->has_entry || due_of(w, s) < s->due)
         schedule(w, number);
 }
 
@@ -546,19 +602,20 @@ static void take_block(struct sessions *w, const struct rml_run *run, const uint
 {
     const struct session *newest[RML_KEYS_BLOCK];
     look_newest(w, newest);
-    uint32_t count = w->block.count;
-    bool has_room = rml_aggregator_has_room(&w->aggregator, w->folded_count + count + 1);
-    for (uint32_t i = 0; i < count; i++) {
-        int64_t time = run->time[rows[i]];
-        advance(w, run->judge[rows[i]]);
-        uint32_t slot = rml_keyed_block_next(&w->keyed, &w->block);
+    bool has_room = rml_aggregator_has_room(&w->aggregator, w->folded_count + w->block.count + 1);
+    for (uint32_t i = 0; i < w->block.count; i++) {
+        int64_t time = run->time[rows[i]], now = run->judge[rows[i]];
+        advance(w, now);
+        bool late;
+        uint32_t slot = find_key(w, time, now, &late);
         if (!has_room || !extends_newest(w, newest[i], slot, time)) {
-            take_row(w, run, rows[i], slot);
+            take_row(w, run, rows[i], slot, late);
             continue;
         }
         struct session *s = rml_change(w->env.pages, newest[i], w->session_shape.stride);
         s->last = time > s->last ? time : s->last;
         add(w, s, rows[i], time);
+        rml_keyed_seen(&w->keyed, &slot, 1);
         if (w->is_early)
             show_due(w, s, run->judge[rows[i]]);
     }

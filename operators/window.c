@@ -21,6 +21,9 @@
  * looking at all of them each time would cost what panes save: so a look says after how many records
  * more of the same key and pane the next one is worth it. A look goes over the panes of the windows around
  * its pane once, and about every look finds a result to give.
+ *
+ * A key that is evicted gives a last result of each window that could have got another, from what it has
+ * in that window's panes, and leaves them all.
  */
 #include "operators/window.h"
 
@@ -133,6 +136,13 @@ static struct pane *reach_pane(struct window *w, int64_t index)
     return pane;
 }
 
+// What a started row holds is given back.
+static void release_row(struct window *w, const struct row *row, uint32_t slot)
+{
+    rml_aggregator_release(&w->aggregator, row->state);
+    rml_keyed_release(&w->keyed, slot);
+}
+
 static void free_pane(struct window *w, uint32_t at)
 {
     struct pane *pane = &w->panes[w->open[at]];
@@ -141,10 +151,8 @@ static void free_pane(struct window *w, uint32_t at)
         uint32_t leaf = rml_rows_leaf(&pane->rows, w->env.pages, w->row_shape, first);
         for (uint32_t i = 0; leaf != RML_NO_PAGE && i < leaf_rows; i++) {
             const struct row *row = rml_rows_in_leaf(w->env.pages, w->row_shape, leaf, first + i);
-            if (row->is_started) {
-                rml_aggregator_release(&w->aggregator, row->state);
-                rml_keyed_release(&w->keyed, first + i);
-            }
+            if (row->is_started)
+                release_row(w, row, first + i);
         }
     }
     rml_rows_clear(&pane->rows, w->env.pages);
@@ -175,6 +183,12 @@ static const struct row *find_row(const struct window *w, int64_t index, uint32_
     return pane != NULL ? rml_rows_find(&pane->rows, w->env.pages, w->row_shape, slot) : NULL;
 }
 
+static bool has_records(const struct window *w, int64_t index, uint32_t slot)
+{
+    const struct row *row = find_row(w, index, slot);
+    return row != NULL && row->records > 0;
+}
+
 /* Results */
 
 struct result {
@@ -184,6 +198,7 @@ struct result {
     uint64_t records;
     uint32_t revision;
     bool is_partial;
+    bool evicted;
     int64_t fire;
 };
 
@@ -198,6 +213,7 @@ static void emit(struct window *w, const struct result *result)
         .revision = result->revision,
         .is_partial = result->is_partial,
         .records = result->records,
+        .evicted = result->evicted,
         .state = result->state,
     };
     rml_window_row_emit(&w->env, &w->keyed, &w->aggregator, &row);
@@ -206,13 +222,13 @@ static void emit(struct window *w, const struct result *result)
 // The state of `slot` over the window that ends at `end`. Returns how many records it has.
 static uint64_t combine(struct window *w, uint32_t slot, rml_int128 end, const void **ret_state)
 {
-    // a window that has fired ends within time, but may begin before it
-    int64_t last = (int64_t)rml_pane_last(&w->spec, end);
+    // a window may begin before all times, or end after them
     int64_t first = rml_pane_clamp(rml_pane_first(&w->spec, end));
+    int64_t count = rml_pane_clamp(rml_pane_last(&w->spec, end)) - first + 1;
     uint64_t records = 0;
     *ret_state = w->combined;
-    for (int64_t p = first; p <= last; p++) {
-        const struct row *row = find_row(w, p, slot);
+    for (int64_t i = 0; i < count; i++) {
+        const struct row *row = find_row(w, first + i, slot);
         if (row == NULL || row->records == 0)
             continue;
         if (!w->overlaps) {
@@ -227,11 +243,9 @@ static uint64_t combine(struct window *w, uint32_t slot, rml_int128 end, const v
     return records;
 }
 
-// How many results a window has given before it fires.
-static uint32_t early_results(const struct window *w, rml_int128 end, uint32_t slot)
+// How many results a window has given, besides the one when it fired.
+static uint32_t more_results(const struct window *w, rml_int128 end, uint32_t slot)
 {
-    if (!w->is_early)
-        return 0;
     rml_int128 last = rml_pane_last(&w->spec, end);
     const struct row *row = last <= INT64_MAX ? find_row(w, (int64_t)last, slot) : NULL;
     return row != NULL ? row->more : 0;
@@ -262,7 +276,7 @@ static uint64_t fire_leaf(struct window *w, rml_int128 end, uint32_t first,
             result.records += row->records;
         }
         if (result.records > 0) {
-            result.revision = early_results(w, end, slot);
+            result.revision = w->is_early ? more_results(w, end, slot) : 0;
             emit(w, &result);
             fired++;
         }
@@ -295,7 +309,7 @@ static bool fire_stacked(struct window *w, rml_int128 end)
             .slot = slot, .end = end, .fire = rml_pane_clamp(end), .state = w->combined};
         result.records = rml_stacks_result(&w->stacks, slot, w->combined);
         if (result.records > 0) {
-            result.revision = early_results(w, end, slot);
+            result.revision = w->is_early ? more_results(w, end, slot) : 0;
             emit(w, &result);
             fired++;
         }
@@ -322,12 +336,17 @@ static void fire(struct window *w, rml_int128 end)
     rml_count(&w->env.counts[RML_STAGE_windows_fired], fired);
 }
 
-// The least end after `after` of a window in which some pane is open; false when there is none.
-static bool next_end(const struct window *w, rml_int128 after, rml_int128 *ret_end)
+#define EVERY_SLOT RML_NO_SLOT
+
+// The least end after `after` of a window in which some pane is open, or in which the slot has records;
+// false when there is none.
+static bool next_end(const struct window *w, uint32_t slot, rml_int128 after, rml_int128 *ret_end)
 {
     rml_int128 least = RML_PANE_NO_END, grid = rml_pane_end_after(&w->spec, after);
     for (uint32_t i = 0; i < w->open_count; i++) {
         int64_t index = w->panes[w->open[i]].index;
+        if (slot != EVERY_SLOT && !has_records(w, index, slot))
+            continue;
         rml_int128 end = rml_pane_first_end(&w->spec, index);
         end = end > grid ? end : grid;
         if (end <= rml_pane_last_end(&w->spec, index) && end < least)
@@ -341,7 +360,7 @@ static void window_advance(struct rml_operator *op, int64_t watermark)
 {
     struct window *w = window_of(op);
     rml_int128 end, fired = w->fired;
-    while (next_end(w, fired, &end) && end <= rml_pane_reach(watermark)) {
+    while (next_end(w, EVERY_SLOT, fired, &end) && end <= rml_pane_reach(watermark)) {
         fire(w, end);
         fired = end;
     }
@@ -376,7 +395,7 @@ static int64_t window_settled(const struct rml_operator *op, int64_t watermark)
 {
     const struct window *w = (const void *)op;
     // Only windows that end later give rows, or there are others; END and NONE are no times.
-    if ((w->spec.late_ns == 0 && !w->is_early) || watermark == RML_TIME_NONE
+    if ((w->spec.late_ns == 0 && !w->is_early && !w->keyed.evicts) || watermark == RML_TIME_NONE
         || watermark == RML_TIME_END)
         return watermark;
     return rml_pane_clamp(rml_pane_end_up_to(&w->spec, watermark));
@@ -486,6 +505,49 @@ static void show_due(struct window *w, const struct rml_run *run, int64_t index,
         *look = (struct look){index, left};
 }
 
+/* Eviction */
+
+// Give what the key has of windows that have not fired or can be corrected, and forget it.
+static void evict(struct window *w, uint32_t slot, int64_t watermark)
+{
+    struct result result = {.slot = slot, .evicted = true};
+    result.fire = fire_between(w, watermark);
+    uint64_t open = 0, given = 0;
+    for (rml_int128 after = rml_time_sub(watermark, w->spec.late_ns);
+         next_end(w, slot, after, &result.end); after = result.end) {
+        result.revision = more_results(w, result.end, slot) + (result.end <= watermark);
+        result.records = combine(w, slot, result.end, &result.state);
+        emit(w, &result);
+        open += result.end > watermark;
+        given++;
+    }
+    rml_count(&w->env.counts[RML_STAGE_windows_fired], open);
+    rml_count(&w->env.counts[RML_STAGE_windows_evicted], given);
+    rml_count(&w->env.counts[RML_STAGE_evicted], 1);
+    for (uint32_t i = 0; i < w->open_count; i++) {
+        const struct pane *pane = &w->panes[w->open[i]];
+        const struct row *row = rml_rows_find(&pane->rows, w->env.pages, w->row_shape, slot);
+        if (row == NULL || !row->is_started)
+            continue;
+        release_row(w, row, slot);
+        memset(rml_change(w->env.pages, row, w->row_shape.stride), 0, w->row_shape.stride);
+        if (w->is_stacked)
+            rml_stacks_change(&w->stacks, pane->index, slot);
+    }
+}
+
+// Slots of rows as of rml_keyed_reach; for a row that stands alone room is made, if there is none.
+static uint32_t reach_slots(struct window *w, const struct rml_batch *batch,
+                            const struct rml_run *run, const uint16_t *rows, uint32_t count,
+                            uint32_t *slots)
+{
+    uint32_t reached = rml_keyed_reach(&w->keyed, batch, run, rows, count, slots);
+    if (reached > 0 || count > 1 || !rml_keyed_must_evict(&w->keyed))
+        return reached;
+    evict(w, rml_keyed_oldest(&w->keyed), run->watermark);
+    return rml_keyed_reach(&w->keyed, batch, run, rows, count, slots);
+}
+
 /* Records */
 
 /*
@@ -535,20 +597,21 @@ static uint32_t take_block(struct window *w, const struct rml_batch *batch,
 {
     uint32_t slots[RML_KEYS_BLOCK];
     void *states[RML_KEYS_BLOCK];
-    uint32_t reached = rml_keyed_reach(&w->keyed, batch, run, rows, count, slots);
+    uint32_t reached = reach_slots(w, batch, run, rows, count, slots);
     uint32_t taken = find_states(w, pane, slots, reached, states, ret_due);
     fold(w, batch, states, rows, taken);
+    rml_keyed_seen(&w->keyed, slots, taken);
     if (*ret_due)
         show_due(w, run, pane->index, slots[taken - 1]);
-    else if (taken < reached)
-        rml_keyed_forget_unused(&w->keyed, slots[taken]);
+    rml_keyed_forget_unused(&w->keyed, slots + taken, count - taken);
     return taken;
 }
 
 /*
- * Rows of one pane, none of whose windows has fired. A row that finds no room is refused, and what
- * was prepared for those behind it in the block is done again: while room is short, blocks are short.
- * So they are while many rows bring early results.
+ * Rows of one pane, none of whose windows has fired. A row that finds no room is looked at once more
+ * alone, where it may evict a key, or else is refused; what was prepared for those behind it in the
+ * block is done again: while room is short, blocks are short. So they are while many rows bring early
+ * results.
  */
 static void take_on_time(struct window *w, const struct rml_batch *batch, const struct rml_run *run,
                          int64_t index, const uint16_t *rows, uint32_t count)
@@ -567,7 +630,7 @@ static void take_on_time(struct window *w, const struct rml_batch *batch, const 
         bool due = false;
         uint32_t taken = has_room ? take_block(w, batch, run, pane, rows + done, block, &due) : 0;
         done += taken;
-        if (taken < block && !due) {
+        if (taken == 0 && block == 1) {
             rml_count(&w->env.counts[RML_STAGE_refused], 1);
             done++;
         }
@@ -592,19 +655,19 @@ static void take_correction(struct window *w, const struct rml_batch *batch,
         rml_count(&w->env.counts[RML_STAGE_refused], 1);
         return;
     }
-    uint32_t slot;
-    bool reached = rml_keyed_reach(&w->keyed, batch, run, &at, 1, &slot) == 1;
-    struct pane *pane = reached ? reach_pane(w, index) : NULL;
-    struct row *row = pane != NULL ? reach_row(w, pane, slot) : NULL;
+    uint32_t slot = RML_NO_SLOT;
+    struct pane *pane = reach_pane(w, index);
+    bool reached = pane != NULL && reach_slots(w, batch, run, &at, 1, &slot) == 1;
+    struct row *row = reached ? reach_row(w, pane, slot) : NULL;
     if (row == NULL) {
         rml_count(&w->env.counts[RML_STAGE_refused], 1);
-        if (reached)
-            rml_keyed_forget_unused(&w->keyed, slot);
+        rml_keyed_forget_unused(&w->keyed, &slot, 1);
         return;
     }
     row->records++;
     void *state = row->state;
     fold(w, batch, &state, &at, 1);
+    rml_keyed_seen(&w->keyed, &slot, 1);
     if (w->is_stacked)
         rml_stacks_change(&w->stacks, index, slot);
     rml_count(&w->env.counts[RML_STAGE_corrections], 1);
@@ -757,14 +820,13 @@ static int reserve(struct window *w)
 // As many keys as rows can be numbered for, unless that is fewer than there would be room for.
 static int limit_keys(struct window *w, uint32_t row_bytes, struct rml_err *err)
 {
-    const struct rml_plan *plan = w->env.plan;
     uint64_t rows_max = rml_rows_max(w->row_shape);
-    if (!w->keyed.has_key || plan->keys_max <= rows_max)
+    if (!w->keyed.has_key || w->stage->keys_max <= rows_max)
         return 0;
     // Within state_limit there is no room for so many rows anyway, unless it is very large.
-    if (plan->state_bytes_max > RML_ROWS_BYTES_MAX)
-        return RML_FAIL(err, -EINVAL, "max_keys %u: states of %u bytes allow %llu", plan->keys_max,
-                        row_bytes, (unsigned long long)rows_max);
+    if (w->env.plan->state_bytes_max > RML_ROWS_BYTES_MAX)
+        return RML_FAIL(err, -EINVAL, "max_keys %u: states of %u bytes allow %llu",
+                        w->stage->keys_max, row_bytes, (unsigned long long)rows_max);
     w->keyed.keys.keys_max = (uint32_t)rows_max;
     return 0;
 }

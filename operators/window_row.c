@@ -48,6 +48,10 @@ void rml_window_row_emit(const struct rml_operator_env *env, const struct rml_ke
         const uint8_t partial = row->is_partial;
         store(schema, record, field++, &partial);
     }
+    if (rml_plan_evicts(stage)) {
+        const uint8_t evicted = row->evicted;
+        store(schema, record, field++, &evicted);
+    }
     for (uint32_t i = 0; i < aggregator->result_count; i++, field++) {
         uint64_t cell[RML_CELL_BYTES_MAX / 8];
         if (row->state != NULL

@@ -14,6 +14,7 @@ struct rml_window_row {
     uint32_t slot;
     uint32_t revision;
     uint64_t records;
+    bool evicted;       // before its time, to make room
     const void *state;  // NULL: the result is retracted, its aggregates are null or 0
     bool is_partial;    // its window has not fired
 };

@@ -122,6 +122,10 @@ static void print_stage(const struct rml_balance *balance, uint32_t index, FILE 
         fprintf(out, "%s %s %" PRIu64, sign, rml_stage_counter_info[c].name, stage->counts[c]);
         sign = " +";
     }
+    if (stage->counts[RML_STAGE_evicted] > 0)
+        fprintf(out, "; evicted %" PRIu64 " keys", stage->counts[RML_STAGE_evicted]);
+    if (stage->counts[RML_STAGE_windows_evicted] > 0)
+        fprintf(out, "; gave %" PRIu64 " windows early", stage->counts[RML_STAGE_windows_evicted]);
     fprintf(out, "%s\n", verdict(balance, stage_holds(balance, index)));
 }
 
@@ -167,6 +171,8 @@ static void json_stage(const struct rml_balance *balance, uint32_t index, struct
     }
     rml_json_close(json, '}');
     rml_json_unsigned(json, "rows_out", stage->counts[RML_STAGE_rows_out]);
+    rml_json_unsigned(json, "evicted", stage->counts[RML_STAGE_evicted]);
+    rml_json_unsigned(json, "windows_evicted", stage->counts[RML_STAGE_windows_evicted]);
     rml_json_bool(json, "adds_up", stage_holds(balance, index));
     rml_json_close(json, '}');
 }

@@ -10,6 +10,8 @@ const char *const rml_explain_window_kinds[] = {
     [RML_WINDOW_SESSION] = "session",
     [RML_WINDOW_COUNT] = "count",
 };
+const char *const rml_explain_when_full[] = {
+    [RML_WHEN_FULL_REFUSE] = "refuse", [RML_WHEN_FULL_EVICT_OLDEST] = "evict_oldest"};
 const char *const rml_explain_sink_kinds[] = {
     [RML_SINK_JSONL] = "jsonl", [RML_SINK_CSV] = "csv", [RML_SINK_RING] = "ring"};
 

@@ -27,7 +27,8 @@ void rml_explain_output(const struct rml_plan *plan, struct rml_plan_output outp
 
 extern const char *const rml_explain_stage_kinds[];   // by enum rml_stage_kind
 extern const char *const rml_explain_window_kinds[];  // by enum rml_window_kind
-extern const char *const rml_explain_sink_kinds[];    // by enum rml_sink_kind
+extern const char *const rml_explain_sink_kinds[];
+extern const char *const rml_explain_when_full[];  // by enum rml_sink_kind
 
 void rml_explain_text(const struct rml_plan *plan, FILE *out);
 void rml_explain_json(const struct rml_plan *plan, FILE *out);

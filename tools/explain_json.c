@@ -62,6 +62,7 @@ static void put_window(struct rml_json *json, const struct rml_plan *plan,
         rml_json_integer(json, "gap_ns", window->gap_ns);
         rml_json_integer(json, "max_ns", window->max_ns);
         rml_json_unsigned(json, "window_limit", window->session_limit);
+        rml_json_text(json, "when_full", rml_explain_when_full[window->when_full]);
     } else if (window->kind == RML_WINDOW_COUNT) {
         rml_json_unsigned(json, "size_records", window->size_records);
         rml_json_unsigned(json, "every_records", window->every_records);
@@ -81,6 +82,8 @@ static void put_window(struct rml_json *json, const struct rml_plan *plan,
                       plan->sources[stage->source].frame.columns[stage->key_columns[k]].name);
     rml_json_close(json, ']');
     rml_json_unsigned(json, "key_bytes", stage->key_bytes);
+    rml_json_unsigned(json, "max_keys", stage->keys_max);
+    rml_json_text(json, "when_full", rml_explain_when_full[stage->when_full]);
     rml_json_unsigned(json, "pane_bytes_about", rml_plan_pane_bytes(stage));
     rml_json_open(json, "aggregate", '[');
     for (uint32_t a = 0; a < stage->aggregate_count; a++) {

@@ -157,7 +157,12 @@ static void show_window(const struct rml_plan *plan, const struct rml_plan_stage
     fprintf(out, "key ");
     for (uint32_t k = 0; k < stage->key_count; k++)
         fprintf(out, "%s%s", k == 0 ? "" : ", ", frame->columns[stage->key_columns[k]].name);
-    fprintf(out, "%s\n", stage->key_count == 0 ? "none: one group of all records" : "");
+    fprintf(out, "%s", stage->key_count == 0 ? "none: one group of all records" : "");
+    if (stage->key_count > 0 && stage->keys_max != plan->keys_max)
+        fprintf(out, ", up to %u in each partition", stage->keys_max);
+    if (stage->when_full == RML_WHEN_FULL_EVICT_OLDEST)
+        fprintf(out, "; when full, a new one evicts the one used longest ago");
+    fprintf(out, "\n");
     for (uint32_t a = 0; a < stage->aggregate_count; a++) {
         const struct rml_plan_aggregate *aggregate = &stage->aggregates[a];
         rml_explain_argument(plan, stage, aggregate, argument, sizeof argument);
@@ -168,7 +173,10 @@ static void show_window(const struct rml_plan *plan, const struct rml_plan_stage
     }
     indent(out, depth);
     if (session)
-        fprintf(out, "at most %u open at once a key", window->session_limit);
+        fprintf(out, "at most %u open at once a key%s", window->session_limit,
+                window->when_full == RML_WHEN_FULL_EVICT_OLDEST
+                    ? ", then a new one evicts the earliest"
+                    : "");
     else if (counted)
         fprintf(out, "panes of %u records, %u of each key", window->pane_records,
                 window->size_records / window->pane_records);

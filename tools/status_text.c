@@ -89,8 +89,8 @@ static int print_sources(const struct rml_status *status)
 static int print_stages(const struct rml_status *status)
 {
     const struct rml_board *board = status->board;
-    static const char *const columns[] = {"STAGE", "KIND",  "FROM",  ">IN",
-                                          ">OUT",  ">LATE", ">KEYS", ">STATE"};
+    static const char *const columns[] = {"STAGE", "KIND",  "FROM",     ">IN",   ">OUT",
+                                          ">LATE", ">KEYS", ">EVICTED", ">STATE"};
     struct rml_table table;
     rml_table_begin(&table, columns, sizeof columns / sizeof columns[0]);
     for (uint32_t s = 0; s < board->head->stages; s++) {
@@ -109,6 +109,7 @@ static int print_stages(const struct rml_status *status)
         rml_table_number(&table, rml_look_out(&status->look, board, s));
         rml_table_number(&table, counts[RML_STAGE_late]);
         rml_table_number(&table, counts[RML_STAGE_keys]);
+        rml_table_number(&table, counts[RML_STAGE_evicted]);
         rml_table_cell(&table, "%s", state);
     }
     return rml_table_end(&table, stdout);

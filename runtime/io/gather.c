@@ -167,7 +167,8 @@ static int compare_field(const struct rml_field *field, const unsigned char *a,
     RML_UNREACHABLE("every field has one of the kinds");
 }
 
-// The fields of a window's row: window_start, window_end, keys, revision, aggregates.
+// The fields of a window's row: window_start, window_end, keys, revision, and so on. Rows of one window
+// and key stay in the order in which they were made.
 static int compare_window(const struct rml_gather_from *from, const unsigned char *a,
                           const unsigned char *b)
 {
@@ -177,8 +178,7 @@ static int compare_window(const struct rml_gather_from *from, const unsigned cha
         if (way != 0)
             return way;
     }
-    int way = compare_field(&fields[0], a, b);
-    return way != 0 ? way : compare_field(&fields[2 + from->key_count], a, b);
+    return compare_field(&fields[0], a, b);
 }
 
 static int compare_entries(const void *left, const void *right, void *context)

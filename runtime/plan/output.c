@@ -49,6 +49,8 @@ static int window_output(const struct rml_frame *frame, struct rml_plan_stage *s
         rc = rml_schema_add(output, "retracted", RML_BOOL, false, err);
     if (rc == 0 && rml_plan_gives_early(&stage->window))
         rc = rml_schema_add(output, "partial", RML_BOOL, false, err);
+    if (rc == 0 && rml_plan_evicts(stage))
+        rc = rml_schema_add(output, "evicted", RML_BOOL, false, err);
     for (uint32_t a = 0; a < stage->aggregate_count && rc == 0; a++)
         rc = rml_schema_add(output, stage->aggregates[a].name, stage->aggregates[a].type,
                             stage->aggregates[a].nullable, err);

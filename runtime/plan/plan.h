@@ -51,6 +51,9 @@ struct rml_plan_source {
 
 enum rml_stage_kind { RML_STAGE_FILTER, RML_STAGE_MAP, RML_STAGE_WINDOW };
 
+/* What a record that would begin one key, or session, too many does: see `max_keys`, `window_limit`. */
+enum rml_when_full { RML_WHEN_FULL_REFUSE, RML_WHEN_FULL_EVICT_OLDEST };
+
 /* COUNT: tumbling or sliding in the file, with sizes in records. */
 enum rml_window_kind {
     RML_WINDOW_TUMBLING,
@@ -74,8 +77,9 @@ struct rml_plan_window {
     int64_t pane_offset_ns;                // offset modulo pane
     /* Session. */
     int64_t gap_ns;
-    int64_t max_ns;          // 0: as long as its records go on
-    uint32_t session_limit;  // that one key may have at once
+    int64_t max_ns;                // 0: as long as its records go on
+    uint32_t session_limit;        // that one key may have at once
+    enum rml_when_full when_full;  // of that limit
     /* Count. */
     uint32_t size_records, every_records;  // tumbling: every == size
     uint32_t pane_records;                 // gcd(size, every)
@@ -130,7 +134,9 @@ struct rml_plan_stage {
     struct rml_plan_window window;  // WINDOW
     uint32_t key_count;
     uint32_t key_columns[RML_KEY_FIELDS_MAX];
-    uint32_t key_bytes;         // of all key columns' cells behind one another
+    uint32_t key_bytes;  // of all key columns' cells behind one another
+    uint32_t keys_max;   // that have state at once in one partition
+    enum rml_when_full when_full;
     bool key_is_partition_key;  // key columns are partition_by, in order: one hash serves both
     uint32_t aggregate_count;
     struct rml_plan_aggregate *aggregates;
@@ -144,8 +150,8 @@ struct rml_plan_stage {
      * What its outputs' rows look like. Main: for FILTER and MAP the visible columns (named as in
      * the frame, source fields of their own type); for WINDOW window_start, window_end, keys,
      * revision (u32), retracted (bool; sessions alone), partial (bool; with a trigger alone),
-     * aggregates, with null bits where one is nullable. Late: the source's record as it came plus
-     * nothing.
+     * evicted (bool; where something may be evicted), aggregates, with null bits where one is nullable.
+     * Late: the source's record as it came plus nothing.
      */
     struct rml_schema output;
     uint32_t output_columns[RML_FIELDS_MAX];  // FILTER, MAP: the frame column behind each field
@@ -216,7 +222,7 @@ struct rml_plan {
         cpus[RML_WORKERS_MAX];  // worker i runs on cpus[i % cpu_count]; none: not pinned by the
                                 // file, worker i takes the i-th CPU that the process may use
     uint64_t state_bytes_max;   // of one partition's state; default 4 GiB (virtual until touched)
-    uint32_t keys_max;          // max_keys of one stage in one partition; default 10 million
+    uint32_t keys_max;          // of stages that say nothing else; default 10 million
     uint32_t lanes_max;         // default 256
     uint32_t source_count, stage_count, sink_count, test_count;
     struct rml_plan_source *sources;
@@ -229,6 +235,13 @@ struct rml_plan {
     uint32_t plugin_count;
     struct rml_plan_plugin plugins[RML_PLUGINS_MAX];
 };
+
+/* Can a row of this window stage be marked as evicted? */
+static inline bool rml_plan_evicts(const struct rml_plan_stage *stage)
+{
+    return stage->when_full == RML_WHEN_FULL_EVICT_OLDEST
+           || stage->window.when_full == RML_WHEN_FULL_EVICT_OLDEST;
+}
 
 /* One error of a file: everything a person needs to mend it. */
 struct rml_plan_error {

@@ -70,6 +70,12 @@ static const struct rule {
      {"its windows are bounded by size, late and out_of_order",
       "its windows are bounded by size, late and out_of_order", NULL,
       "a key has one window at a time"}},
+    {RML_SET_WINDOW_WHEN_FULL,
+     "when_full",
+     "--o-",
+     NULL,
+     {"write it beside window, for max_keys", "write it beside window, for max_keys", NULL,
+      "write it beside window, for max_keys"}},
 };
 
 static const char *const kind_names[] = {
@@ -216,6 +222,9 @@ static void read_session(struct rml_reader *reader, const struct rml_values *val
     int64_t limit = 0;
     rml_reader_number(reader, values, RML_SET_WINDOW_WINDOW_LIMIT, &limit);
     window->session_limit = (uint32_t)limit;
+    uint32_t when_full = RML_WHEN_FULL_REFUSE;
+    rml_reader_choice(reader, values, RML_SET_WINDOW_WHEN_FULL, &when_full);
+    window->when_full = (enum rml_when_full)when_full;
     if (max == NULL || !rml_reader_number(reader, values, RML_SET_WINDOW_MAX, &window->max_ns))
         return;
     if (good && window->max_ns < window->gap_ns)

@@ -265,9 +265,10 @@ static bool read_kind(struct rml_reader *reader, const struct rml_reader_stage *
                        "%s: only one of filter, map and window can stand in a stage", values->what);
     bool window = values->at[RML_SET_STAGE_WINDOW] != NULL;
 
-    const enum rml_setting with_window[] = {RML_SET_STAGE_KEY, RML_SET_STAGE_AGGREGATE};
+    static const enum rml_setting with_window[] = {RML_SET_STAGE_KEY, RML_SET_STAGE_AGGREGATE,
+                                                   RML_SET_STAGE_MAX_KEYS, RML_SET_STAGE_WHEN_FULL};
 
-    for (uint32_t i = 0; i < 2; i++) {
+    for (size_t i = 0; i < sizeof with_window / sizeof with_window[0]; i++) {
         const struct rml_yaml_node *node = values->at[with_window[i]];
         if (!window && node != NULL)
             rml_report_add(reader->report, node->key->place, "add  window: {type: ..., size: ...}",

@@ -8,7 +8,7 @@ bool rml_reader_is_reserved(const char *name)
 {
     return strcmp(name, "window_start") == 0 || strcmp(name, "window_end") == 0
            || strcmp(name, "revision") == 0 || strcmp(name, "retracted") == 0
-           || strcmp(name, "partial") == 0;
+           || strcmp(name, "partial") == 0 || strcmp(name, "evicted") == 0;
 }
 
 static void visible_names(const struct rml_frame *frame, const uint64_t *visible,
@@ -87,6 +87,29 @@ static void read_key(struct rml_reader *reader, const struct rml_reader_stage *d
     }
 }
 
+static void read_limits(struct rml_reader *reader, const struct rml_reader_stage *draft,
+                        struct rml_plan_stage *stage)
+{
+    const struct rml_values *values = &draft->values;
+
+    const enum rml_setting of_keys[] = {RML_SET_STAGE_MAX_KEYS, RML_SET_STAGE_WHEN_FULL};
+
+    for (uint32_t i = 0; values->at[RML_SET_STAGE_KEY] == NULL && i < 2; i++) {
+        const struct rml_yaml_node *node = values->at[of_keys[i]];
+        if (node != NULL)
+            rml_report_add(reader->report, node->key->place, "add  key: ...",
+                           "%s: without a key there are no keys to limit by %s", values->what,
+                           node->key->text);
+    }
+    int64_t keys_max = reader->plan->keys_max;
+    uint32_t when_full = RML_WHEN_FULL_REFUSE;
+    if (values->at[RML_SET_STAGE_MAX_KEYS] != NULL)
+        rml_reader_number(reader, values, RML_SET_STAGE_MAX_KEYS, &keys_max);
+    rml_reader_choice(reader, values, RML_SET_STAGE_WHEN_FULL, &when_full);
+    stage->keys_max = (uint32_t)keys_max;
+    stage->when_full = (enum rml_when_full)when_full;
+}
+
 /* A key's panes of records lie in one page: each has two times, and the states of its aggregates. */
 static void check_counted_panes(struct rml_reader *reader, const struct rml_reader_stage *draft,
                                 const struct rml_plan_stage *stage)
@@ -110,6 +133,7 @@ void rml_read_window(struct rml_reader *reader, const struct rml_reader_stage *d
 {
     rml_read_shape(reader, draft, &stage->window);
     read_key(reader, draft, stage, columns_known);
+    read_limits(reader, draft, stage);
     rml_read_aggregates(reader, draft, stage, columns_known);
     check_counted_panes(reader, draft, stage);
 }

@@ -258,6 +258,7 @@ static struct rml_key_row *take_row(struct rml_keys *keys, const void *key)
     row->uses = 0;
     row->slot = slot;
     memcpy(row->key, key, keys->key_bytes);
+    memset(row->key + keys->beside_at, 0, keys->beside_bytes);
     keys->count++;
     return row;
 }
@@ -370,14 +371,16 @@ void rml_keys_drop(struct rml_keys *keys, uint32_t slot)
 }
 
 int rml_keys_open(struct rml_keys *keys, struct rml_pages *pages, uint32_t key_bytes,
-                  uint32_t keys_max, struct rml_err *err)
+                  uint32_t beside_bytes, uint32_t keys_max, struct rml_err *err)
 {
     *keys = (struct rml_keys){.pages = pages,
                               .key_bytes = key_bytes,
+                              .beside_at = (key_bytes + 3) / 4 * 4,
+                              .beside_bytes = beside_bytes,
                               .keys_max = keys_max,
-                              .free_slot = SLOTS_END,
-                              .row_shape =
-                                  rml_rows_shape((uint32_t)sizeof(struct rml_key_row) + key_bytes)};
+                              .free_slot = SLOTS_END};
+    uint32_t row_bytes = beside_bytes > 0 ? keys->beside_at + beside_bytes : key_bytes;
+    keys->row_shape = rml_rows_shape((uint32_t)sizeof(struct rml_key_row) + row_bytes);
     if (pages->limit > PAGES_MAX)
         return RML_FAIL(err, -EINVAL, "state_limit: a partition with keys has at most 64 GiB");
     if (keys_max > rml_rows_max(keys->row_shape))
@@ -401,6 +404,7 @@ int rml_keys_open(struct rml_keys *keys, struct rml_pages *pages, uint32_t key_b
 void rml_keys_roots(struct rml_keys *keys, struct rml_roots *roots)
 {
     rml_roots_same(roots, keys->key_bytes);
+    rml_roots_same(roots, keys->beside_bytes);
     rml_roots_count(roots, &keys->depth, DEPTH_MAX);
     rml_roots_walk(roots, keys->directory, sizeof(uint32_t) << keys->depth);
     RML_ROOTS_WALK(roots, keys->count);

@@ -18,6 +18,7 @@ struct rml_roots;
 #define RML_NO_SLOT    UINT32_MAX
 #define RML_KEYS_BLOCK 64u  // look-ups of one call at most
 
+/* A key's row. What a user of the table keeps beside each key lies behind the key. */
 struct rml_key_row {
     uint32_t
         uses;  // who needs the slot: panes that have a row for it; while it is free: the next free one
@@ -30,6 +31,7 @@ struct rml_keys {
     uint32_t *directory;  // 1 << depth page numbers
     uint32_t depth;
     uint32_t key_bytes;
+    uint32_t beside_at, beside_bytes;  // from the key's beginning
     uint32_t keys_max;
     uint32_t count;
     uint32_t slots_used;  // slots ever given out; all live slots are below
@@ -39,11 +41,12 @@ struct rml_keys {
 };
 
 /*
- * An empty table for keys of `key_bytes` bytes. -ENOMEM without room for the directory; -EINVAL when
+ * An empty table for keys of `key_bytes` bytes, with `beside_bytes` more beside each, which are zeros when
+ * a key is new. -ENOMEM without room for the directory; -EINVAL when
  * keys_max is more than rows can index, or the pages are more than 64 GiB. The pages stay the caller's and must outlive the table.
  */
 int rml_keys_open(struct rml_keys *keys, struct rml_pages *pages, uint32_t key_bytes,
-                  uint32_t keys_max, struct rml_err *err);
+                  uint32_t beside_bytes, uint32_t keys_max, struct rml_err *err);
 void rml_keys_close(struct rml_keys *keys);
 
 /*
@@ -71,6 +74,17 @@ static inline const struct rml_key_row *rml_keys_row(const struct rml_keys *keys
 static inline struct rml_key_row *rml_keys_row_change(struct rml_keys *keys, uint32_t slot)
 {
     return rml_rows_change(&keys->rows, keys->pages, keys->row_shape, slot);
+}
+
+/* What lies beside its key, aligned to 4 bytes. */
+static inline const void *rml_keys_beside(const struct rml_keys *keys, uint32_t slot)
+{
+    return rml_keys_row(keys, slot)->key + keys->beside_at;
+}
+
+static inline void *rml_keys_beside_change(struct rml_keys *keys, uint32_t slot)
+{
+    return rml_change(keys->pages, rml_keys_beside(keys, slot), keys->beside_bytes);
 }
 
 #endif

@@ -1,8 +1,8 @@
 /*
  * partition_rig - drive partitions with a drawn stream, cut into drawn batches, and collect their rows.
  *
- * Records of one lane are routed as a producer routes them, with the marks that tell a partition of
- * times it cannot see. The records' schema is rig_schema; everything is drawn from rig_seed.
+ * Records are routed as producers route them, with the marks that tell a partition of times it cannot
+ * see. The records' schema is rig_schema; everything is drawn from rig_seed.
  */
 #ifndef TESTS_SUPPORT_PARTITION_RIG_H
 #define TESTS_SUPPORT_PARTITION_RIG_H
@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "operators/registry.h"
+#include "runtime/base/check.h"
 #include "runtime/base/err.h"
 #include "runtime/base/hash.h"
 #include "runtime/partition/partition.h"
@@ -24,6 +25,10 @@
 
 #define RIG_RECORDS    400
 #define RIG_PARTITIONS 4
+#define RIG_LANES      3
+
+// At the end of the input: a table of keys without keys, and what the sketches of a stage share.
+#define RIG_PAGES_OF_NOTHING 6
 
 static const char rig_schema[] =
     "schema: {event: {ts: time_ns, key: u64, n: i64, x: f64, tag: str16}}\n";
@@ -33,8 +38,19 @@ struct rig_record {
     uint64_t key;
     int64_t n;
     double x;
-    char tag[16];  // says n, see rig_tag_says
+    char tag[16];  // says n when it is taken, see rig_tag_says
 };
+
+/* Records in the order in which they are taken, each written by one of the lanes. */
+struct rig_stream {
+    uint32_t count, lanes;
+    uint64_t cuts;  // what batches, and crashes, are drawn from, or RIG_ALONE, RIG_TOGETHER
+    struct rig_record records[RIG_RECORDS];
+    uint8_t lane[RIG_RECORDS];  // modulo `lanes`
+};
+
+#define RIG_ALONE    0
+#define RIG_TOGETHER 2  // as many as can be; what is drawn is odd
 
 static uint64_t rig_seed;
 
@@ -51,21 +67,24 @@ static inline void rig_begin_case(uint64_t number)
     rig_seed = number * UINT64_C(0x9e3779b97f4a7c15) | 1;
 }
 
-/* A stream that pauses now and then, in disorder up to a spread, over a few keys. */
-static inline void rig_draw_records(struct rig_record *records)
+/* `count` records that pause now and then, in disorder up to a spread, over a few keys, by one lane. */
+static inline void rig_draw_records(struct rig_stream *stream, uint32_t count)
 {
     int64_t now = (int64_t)draw(400) - 200, spread = 1 + (int64_t)draw(40);
     uint64_t keys = 1 + draw(11), pace = 1 + draw(4);
-    for (uint32_t i = 0; i < RIG_RECORDS; i++) {
+    memset(stream, 0, sizeof *stream);
+    stream->count = count;
+    stream->lanes = 1;
+    for (uint32_t i = 0; i < count; i++) {
         now += (int64_t)draw(pace) + (draw(60) == 0 ? (int64_t)draw(200) : 0);
-        records[i] = (struct rig_record){
+        stream->records[i] = (struct rig_record){
             .ts = now - (int64_t)draw((uint64_t)spread),
             .key = draw(keys),
             .n = (int64_t)draw(1000) - 500,
             .x = draw(9) == 0 ? __builtin_nan("") : ((double)draw(4096) - 2048) / 16,
         };
-        snprintf(records[i].tag, sizeof records[i].tag, "n = %d", (int)records[i].n);
     }
+    stream->cuts = draw(UINT64_C(1) << 40) | 1;
 }
 
 /* Is that the tag of a record with this n? */
@@ -76,20 +95,52 @@ static inline bool rig_tag_says(const char tag[16], int64_t n)
     return memcmp(tag, text, sizeof text) == 0;
 }
 
-/* How many records trigger an early result; 0: there is no trigger. */
-static inline uint64_t rig_draw_trigger(void)
+/* How many records trigger an early result: 0: there is no trigger; -1: one does, as emit: updates. */
+static inline int64_t rig_draw_trigger(void)
 {
-    return draw(2) ? 0 : 1 + draw(draw(2) ? 3 : 40);
+    return draw(2) ? 0 : draw(4) == 0 ? -1 : 1 + (int64_t)draw(draw(2) ? 3 : 40);
 }
 
 /* The same as it stands in a window, behind others of its keys. */
-static inline void rig_print_trigger(uint64_t count, char text[48])
+static inline void rig_print_trigger(int64_t trigger, char text[48])
 {
     text[0] = '\0';
-    if (count == 1 && draw(2))
+    if (trigger < 0)
         snprintf(text, 48, ", emit: updates");
-    else if (count > 0)
-        snprintf(text, 48, ", trigger: {count: %llu}", (unsigned long long)count);
+    else if (trigger > 0)
+        snprintf(text, 48, ", trigger: {count: %lld}", (long long)trigger);
+}
+
+static inline uint32_t rig_lane(const struct rig_stream *stream, uint32_t record)
+{
+    return stream->lane[record] % stream->lanes;
+}
+
+static inline uint32_t rig_partition_of(uint64_t key, uint32_t partitions)
+{
+    return rml_partition_of(rml_key_hash_bytes(&key, sizeof key), partitions);
+}
+
+/* How far time has come, to somebody who sees every record. */
+struct rig_clocks {
+    const struct rig_stream *stream;
+    int64_t out_of_order;
+    int64_t clock[RIG_LANES];
+};
+
+static inline struct rig_clocks rig_clocks(const struct rig_stream *stream, int64_t out_of_order)
+{
+    return (struct rig_clocks){stream, out_of_order, {INT64_MIN, INT64_MIN, INT64_MIN}};
+}
+
+/* See record `index`. Returns the watermark behind it, INT64_MIN: some lane has written nothing. */
+static inline int64_t rig_clocks_see(struct rig_clocks *c, uint32_t index)
+{
+    int64_t *clock = &c->clock[rig_lane(c->stream, index)], least = INT64_MAX;
+    *clock = c->stream->records[index].ts > *clock ? c->stream->records[index].ts : *clock;
+    for (uint32_t l = 0; l < c->stream->lanes; l++)
+        least = c->clock[l] < least ? c->clock[l] : least;
+    return least == INT64_MIN ? INT64_MIN : least - c->out_of_order;
 }
 
 /* RML_SEED names one case; else there are so many. */
@@ -109,7 +160,7 @@ static inline struct rml_plan *rig_plan(const char *text)
     if (rc < 0 && errors.count > 0)
         printf("%s\n%u: %s (%s)\n", text, errors.list[0].line, errors.list[0].text,
                errors.list[0].hint);
-    assert_int_equal(rc, 0);
+    RML_CHECK(rc == 0);
     rml_plan_errors_fini(&errors);
     return plan;
 }
@@ -127,15 +178,15 @@ struct rig_sink {
 static inline void rig_give_row(struct rig_sink *to, const struct rml_result_row *row)
 {
     uint64_t hash = rml_key_hash_bytes(row->record, to->schema->record_bytes) ^ (uint64_t)row->fire;
-    assert_true(row->seq <= to->rows);
+    RML_CHECK(row->seq <= to->rows);
     if (row->seq < to->rows) {
-        assert_int_equal(hash, to->hashes[row->seq]);
+        RML_CHECK(hash == to->hashes[row->seq]);
         return;
     }
     if (to->rows == to->room) {
         to->room = 2 * to->room + 256;
         to->hashes = realloc(to->hashes, to->room * sizeof to->hashes[0]);
-        assert_non_null(to->hashes);
+        RML_CHECK(to->hashes != NULL);
     }
     to->hashes[to->rows++] = hash;
     to->row(to->context, to->schema, row);
@@ -145,8 +196,8 @@ static inline void rig_read_field(const struct rml_schema *schema, const unsigne
                                   const char *name, void *value, size_t bytes)
 {
     uint32_t field = rml_schema_find(schema, name, strlen(name));
-    assert_int_not_equal(field, RML_FIELD_ABSENT);
-    assert_int_equal(rml_type_info[schema->fields[field].type].bytes, bytes);
+    RML_CHECK(field != RML_FIELD_ABSENT);
+    RML_CHECK(rml_type_info[schema->fields[field].type].bytes == bytes);
     memcpy(value, record + schema->fields[field].offset, bytes);
 }
 
@@ -163,147 +214,202 @@ static inline void rig_give_block(void *context, struct rml_result_block *block)
     struct rig_sink *to = context;
     for (uint32_t i = 0; i < block->rows; i++)
         rig_give_row(to, rml_result_row_at(block, i));
-    assert_true(block->rows == 0 || block->output == 0);
+    RML_CHECK(block->rows == 0 || block->output == 0);
     free(to->spare);
     to->spare = block;
 }
 
-// What lies in one partition's ring: its records, and marks of what it cannot see from them.
-struct rig_queue {
-    uint32_t count, mark_count;
-    struct rig_record records[RIG_RECORDS];
-    struct rml_mark marks[RIG_RECORDS];
-};
-
 /* One snapshot's bytes. */
-struct rig_stream {
+struct rig_bytes {
     unsigned char *bytes;
     size_t count, room;
 };
 
 static inline void rig_put(void *context, const void *bytes, size_t count)
 {
-    struct rig_stream *s = context;
+    struct rig_bytes *s = context;
     if (s->count + count > s->room) {
         s->room = 2 * (s->count + count);
         s->bytes = realloc(s->bytes, s->room);
-        assert_non_null(s->bytes);
+        RML_CHECK(s->bytes != NULL);
     }
     memcpy(s->bytes + s->count, bytes, count);
     s->count += count;
 }
 
-#define RIG_STREAMS 64
+#define RIG_SNAPSHOTS 64
+#define RIG_STEPS     (4 * RIG_RECORDS)
 
-/* A partition that is now and then thrown away and brought back from its snapshots. */
+/* A step as it was taken, with its records and marks among those of the life. */
+struct rig_step {
+    struct rml_step step;
+    uint32_t record, mark, mark_count;
+};
+
+/*
+ * One partition takes its part of the stream, and is now and then thrown away and brought back from its
+ * snapshots.
+ */
 struct rig_life {
     const struct rml_plan *plan;
     const struct rml_partition_options *options;
-    const struct rig_queue *queue;
+    const struct rig_stream *stream;
     struct rml_partition *partition;
-    struct rig_stream streams[RIG_STREAMS];
+
+    struct rig_step steps[RIG_STEPS];  // all that were taken
+    struct rig_record records[RIG_RECORDS];
+    struct rml_mark marks[RIG_RECORDS];
+    uint32_t step_count, record_count, mark_count;
+
+    bool crashes;
+    struct rig_bytes snapshots[RIG_SNAPSHOTS];
     uint32_t begun, complete;  // snapshots
     bool copying;
-    // Batches of the queue since the last complete snapshot, and since the one that is being copied.
-    uint32_t cuts[RIG_RECORDS], cut_count, cuts_then;
-    uint32_t from;  // the record that the first of them begins with
+    uint32_t from,
+        from_then;  // steps behind the last complete one, and the one that is being copied
+
+    int64_t clock[RIG_LANES];  // of the lanes
+    int64_t known[RIG_LANES];  // what the partition knows of them
+    uint32_t lane, first_record,
+        first_mark;      // of the batch that is gathered: the rest of what there is
+    uint32_t batch_end;  // records that it is to have, if nothing comes between
 };
 
 static inline void rig_open(struct rig_life *life)
 {
     struct rml_err err = {0};
-    assert_int_equal(rml_partition_open(&life->partition, life->plan, rml_operators_table(),
-                                        life->options, &err),
-                     0);
+    RML_CHECK(
+        rml_partition_open(&life->partition, life->plan, rml_operators_table(), life->options, &err)
+        == 0);
 }
 
-// Take `count` records of the queue from record `at` on.
-static inline void rig_take(const struct rig_life *life, uint32_t at, uint32_t count)
+static inline void rig_take_step(const struct rig_life *life, const struct rig_step *taken)
 {
-    const struct rig_queue *queue = life->queue;
-    struct rml_mark marks[RIG_RECORDS];
-    uint32_t mark_count = 0;
-    for (uint32_t i = 0; i < queue->mark_count; i++) {
-        if (queue->marks[i].row < at || queue->marks[i].row >= at + count)
-            continue;
-        marks[mark_count] = queue->marks[i];
-        marks[mark_count++].row -= at;
-    }
-    const struct rml_step step = {.kind = RML_STEP_BATCH, .count = count, .time = RML_TIME_NONE};
-    const struct rml_step_input input = {&queue->records[at], marks, mark_count};
-    assert_int_equal(rml_partition_step(life->partition, &step, &input), count);
+    const struct rml_step_input input = {&life->records[taken->record], &life->marks[taken->mark],
+                                         taken->mark_count};
+    int count = taken->step.kind == RML_STEP_BATCH ? (int)taken->step.count : 0;
+    RML_CHECK(rml_partition_step(life->partition, &taken->step, &input) == count);
 }
 
 // Begin a snapshot, or copy some of the one that was begun.
 static inline void rig_snapshot(struct rig_life *life)
 {
-    if (!life->copying && life->begun < RIG_STREAMS && draw(8) == 0) {
-        const struct rml_snapshot_sink sink = {rig_put, &life->streams[life->begun]};
+    if (!life->copying && life->begun < RIG_SNAPSHOTS && draw(8) == 0) {
+        const struct rml_snapshot_sink sink = {rig_put, &life->snapshots[life->begun]};
         rml_partition_snapshot(life->partition, life->begun++, &sink);
-        life->cuts_then = life->cut_count;
+        life->from_then = life->step_count;
         life->copying = true;
     }
     if (!life->copying || rml_partition_copy(life->partition, (uint32_t)draw(3000)))
         return;
-    for (uint32_t i = 0; i < life->cuts_then; i++)
-        life->from += life->cuts[i];
-    life->cut_count -= life->cuts_then;
-    memmove(life->cuts, life->cuts + life->cuts_then, life->cut_count * sizeof life->cuts[0]);
+    life->from = life->from_then;
     life->complete = life->begun;
     life->copying = false;
 }
 
-// What is left of a process that was killed: complete snapshots, the records, and how they were cut.
+// What is left of a process that was killed: complete snapshots, the steps, and their records.
 static inline void rig_crash(struct rig_life *life)
 {
     struct rml_err err = {0};
     struct rml_partition_stream streams[RML_SNAPSHOT_ROUND];
     uint32_t count = life->complete < RML_SNAPSHOT_ROUND ? life->complete : RML_SNAPSHOT_ROUND;
     for (uint32_t i = 0; i < count; i++) {
-        const struct rig_stream *s = &life->streams[life->complete - count + i];
+        const struct rig_bytes *s = &life->snapshots[life->complete - count + i];
         streams[i] = (struct rml_partition_stream){s->bytes, s->count};
     }
     for (uint32_t i = life->complete; i < life->begun; i++)
-        life->streams[i].count = 0;
+        life->snapshots[i].count = 0;
     life->begun = life->complete;
     life->copying = false;
     rml_partition_close(life->partition);
     rig_open(life);
-    assert_int_equal(rml_partition_restore(life->partition, streams, count, &err), 0);
-    for (uint32_t i = 0, at = life->from; i < life->cut_count; at += life->cuts[i++])
-        rig_take(life, at, life->cuts[i]);
+    RML_CHECK(rml_partition_restore(life->partition, streams, count, &err) == 0);
+    for (uint32_t i = life->from; i < life->step_count; i++)
+        rig_take_step(life, &life->steps[i]);
 }
 
-static inline void rig_step_queue(struct rig_life *life)
+static inline void rig_do(struct rig_life *life, struct rml_step step, uint32_t mark_count)
 {
-    for (uint32_t at = 0; at < life->queue->count;) {
-        uint32_t count = 1 + (uint32_t)draw(draw(2) ? 3 : RIG_RECORDS);
-        count = count < life->queue->count - at ? count : life->queue->count - at;
+    if (life->crashes)
         rig_snapshot(life);
-        rig_take(life, at, count);
-        life->cuts[life->cut_count++] = count;
-        at += count;
-        if (life->complete > 0 && draw(30) == 0)
-            rig_crash(life);
-    }
+    RML_CHECK(life->step_count < RIG_STEPS);
+    struct rig_step *taken = &life->steps[life->step_count++];
+    *taken = (struct rig_step){step, life->first_record, life->first_mark, mark_count};
+    rig_take_step(life, taken);
+    if (life->crashes && life->complete > 0 && draw(30) == 0)
+        rig_crash(life);
 }
 
-static inline void rig_route(const struct rig_record *records, uint32_t partitions,
-                             struct rig_queue *queues)
+// Take the batch that was gathered, and begin another.
+static inline void rig_do_batch(struct rig_life *life)
 {
-    int64_t clock = INT64_MIN, known[RIG_PARTITIONS];
-    memset(queues, 0, RIG_PARTITIONS * sizeof *queues);
-    for (uint32_t p = 0; p < RIG_PARTITIONS; p++)
-        known[p] = INT64_MIN;
-    for (uint32_t i = 0; i < RIG_RECORDS; i++) {
-        uint32_t p = rml_partition_of(rml_key_hash_bytes(&records[i].key, 8), partitions);
-        struct rig_queue *queue = &queues[p];
-        if (clock > known[p])
-            queue->marks[queue->mark_count++] = (struct rml_mark){queue->count, clock};
-        queue->records[queue->count++] = records[i];
-        clock = records[i].ts > clock ? records[i].ts : clock;
-        known[p] = clock;
+    const struct rml_step step = {.kind = RML_STEP_BATCH,
+                                  .lane = (uint16_t)life->lane,
+                                  .count = life->record_count - life->first_record,
+                                  .time = RML_TIME_NONE};
+    if (step.count > 0)
+        rig_do(life, step, life->mark_count - life->first_mark);
+    life->first_record = life->record_count;
+    life->first_mark = life->mark_count;
+    if (life->stream->cuts == RIG_ALONE || life->stream->cuts == RIG_TOGETHER)
+        life->batch_end = life->stream->cuts == RIG_ALONE ? 1 : RIG_RECORDS;
+    else
+        life->batch_end = 1 + (uint32_t)draw(draw(2) ? 3 : RIG_RECORDS);
+}
+
+static inline void rig_do_vouch(struct rig_life *life, uint32_t lane)
+{
+    rig_do_batch(life);
+    const struct rml_step step = {
+        .kind = RML_STEP_BATCH, .lane = (uint16_t)lane, .time = life->clock[lane]};
+    rig_do(life, step, 0);
+    life->known[lane] = life->clock[lane];
+}
+
+// The partition takes a record of its own; of other lanes, it hears before how far they are.
+static inline void rig_take(struct rig_life *life, const struct rig_record *record, uint32_t lane)
+{
+    for (uint32_t l = 0; l < life->stream->lanes; l++) {
+        if (l != lane && life->clock[l] > life->known[l])
+            rig_do_vouch(life, l);
     }
+    uint32_t row = life->record_count - life->first_record;
+    if (row == life->batch_end || life->lane != lane) {
+        rig_do_batch(life);
+        row = 0;
+    }
+    life->lane = lane;
+    if (life->clock[lane] > life->known[lane])
+        life->marks[life->mark_count++] = (struct rml_mark){row, life->clock[lane]};
+    struct rig_record *taken = &life->records[life->record_count++];
+    *taken = *record;
+    memset(taken->tag, 0, sizeof taken->tag);
+    snprintf(taken->tag, sizeof taken->tag, "n = %d", (int)record->n);
+    life->known[lane] = life->clock[lane] > record->ts ? life->clock[lane] : record->ts;
+}
+
+// All of the stream, of which the partition takes its part, to the end.
+static inline void rig_live(struct rig_life *life)
+{
+    uint32_t index = life->options->index;
+    rig_open(life);
+    rig_seed = life->stream->cuts + index * UINT64_C(0x9e3779b97f4a7c15);
+    bool drawn = life->stream->cuts != RIG_ALONE && life->stream->cuts != RIG_TOGETHER;
+    for (uint32_t l = 0; l < life->stream->lanes; l++) {
+        life->clock[l] = life->known[l] = RML_TIME_NONE;
+        rig_do(life, (struct rml_step){.kind = RML_STEP_ATTACH, .lane = (uint16_t)l}, 0);
+    }
+    life->crashes = drawn && life->options->snapshots;
+    rig_do_batch(life);
+    for (uint32_t i = 0; i < life->stream->count; i++) {
+        const struct rig_record *record = &life->stream->records[i];
+        uint32_t lane = rig_lane(life->stream, i);
+        if (rig_partition_of(record->key, life->plan->partitions) == index)
+            rig_take(life, record, lane);
+        life->clock[lane] = record->ts > life->clock[lane] ? record->ts : life->clock[lane];
+    }
+    rig_do_batch(life);
+    rig_do(life, (struct rml_step){.kind = RML_STEP_END}, 0);
 }
 
 static inline uint64_t rig_door_sum(const struct rml_stage_counts *counts)
@@ -315,18 +421,41 @@ static inline uint64_t rig_door_sum(const struct rml_stage_counts *counts)
 }
 
 /*
- * Run the one stage of the plan over the records in all its partitions, to the end, each with crashes
- * from which it is brought back; every record must
- * have left by one door, and no state may be left. Adds the stage's counters up in `ret_counts`.
+ * Do the accounts of a stage that took `records` hold: did every record leave by one door, and is no state
+ * left? A sentence, or NULL.
  */
-static inline void rig_run(const char *text, const struct rig_record *records,
-                           void (*row)(void *context, const struct rml_schema *schema,
-                                       const struct rml_result_row *row),
-                           void *context, uint64_t ret_counts[RML_STAGE_COUNTERS])
+static inline const char *rig_accounts(const struct rml_stage_counts *stage,
+                                       const struct rml_source_counts *source, uint32_t records)
 {
-    static struct rig_queue queues[RIG_PARTITIONS];
+    if (rml_count_read(&source->value[RML_SOURCE_delivered]) != records)
+        return "not every record was delivered";
+    if (rml_count_read(&stage->value[RML_STAGE_in]) != records)
+        return "not every record came to the stage";
+    if (rig_door_sum(stage) != records)
+        return "the doors do not add up to what came in";
+    if (rml_count_read(&stage->value[RML_STAGE_keys]) != 0
+        || rml_count_read(&stage->value[RML_STAGE_panes]) != 0
+        || rml_count_read(&stage->value[RML_STAGE_sessions]) != 0)
+        return "keys, panes or sessions are left at the end";
+    if (rml_count_read(&stage->value[RML_STAGE_state_bytes])
+        > (uint64_t)RIG_PAGES_OF_NOTHING * RML_PAGE_BYTES)
+        return "state holds pages at the end";
+    return NULL;
+}
+
+/*
+ * Run the one stage of the plan over the records in all its partitions, to the end, some with crashes
+ * from which they are brought back. Adds the stage's counters up in `ret_counts`. NULL, or what was wrong
+ * with its accounts.
+ */
+static inline const char *rig_run_checked(const char *text, const struct rig_stream *stream,
+                                          void (*row)(void *context,
+                                                      const struct rml_schema *schema,
+                                                      const struct rml_result_row *row),
+                                          void *context, uint64_t ret_counts[RML_STAGE_COUNTERS])
+{
     struct rml_plan *plan = rig_plan(text);
-    rig_route(records, plan->partitions, queues);
+    const char *wrong = NULL;
     memset(ret_counts, 0, RML_STAGE_COUNTERS * sizeof ret_counts[0]);
     for (uint32_t p = 0; p < plan->partitions; p++) {
         struct rig_sink to = {.row = row, .context = context, .schema = &plan->stages[0].output};
@@ -337,34 +466,38 @@ static inline void rig_run(const char *text, const struct rig_record *records,
             .door = {rig_take_block, rig_give_block, &to, false},
             .stages = &stage,
             .sources = &source,
-            .lanes_max = 1,
-            .snapshots = true,
+            .lanes_max = RIG_LANES,
+            .snapshots = (stream->cuts >> 1) % 4 == 0,
         };
         static struct rig_life life;
-        life = (struct rig_life){.plan = plan, .options = &options, .queue = &queues[p]};
-        rig_open(&life);
-        assert_int_equal(
-            rml_partition_step(life.partition, &(struct rml_step){.kind = RML_STEP_ATTACH}, NULL),
-            0);
-        rig_step_queue(&life);
-        assert_int_equal(
-            rml_partition_step(life.partition, &(struct rml_step){.kind = RML_STEP_END}, NULL), 0);
-
-        assert_int_equal(rml_count_read(&source.value[RML_SOURCE_delivered]), queues[p].count);
-        assert_int_equal(rml_count_read(&stage.value[RML_STAGE_in]), queues[p].count);
-        assert_int_equal(rig_door_sum(&stage), queues[p].count);
-        assert_int_equal(rml_count_read(&stage.value[RML_STAGE_keys]), 0);
-        assert_int_equal(rml_count_read(&stage.value[RML_STAGE_panes]), 0);
-        assert_int_equal(rml_count_read(&stage.value[RML_STAGE_sessions]), 0);
+        memset(&life, 0, sizeof life);
+        life.plan = plan;
+        life.options = &options;
+        life.stream = stream;
+        rig_live(&life);
+        const char *here = rig_accounts(&stage, &source, life.record_count);
+        wrong = wrong != NULL ? wrong : here;
         for (uint32_t c = 0; c < RML_STAGE_COUNTERS; c++)
             ret_counts[c] += rml_count_read(&stage.value[c]);
         rml_partition_close(life.partition);
-        for (uint32_t i = 0; i < RIG_STREAMS; i++)
-            free(life.streams[i].bytes);
+        for (uint32_t i = 0; i < RIG_SNAPSHOTS; i++)
+            free(life.snapshots[i].bytes);
         free(to.hashes);
         free(to.spare);
     }
     rml_plan_close(plan);
+    return wrong;
+}
+
+/* The same where the accounts have to hold. */
+static inline void rig_run(const char *text, const struct rig_stream *stream,
+                           void (*row)(void *context, const struct rml_schema *schema,
+                                       const struct rml_result_row *row),
+                           void *context, uint64_t ret_counts[RML_STAGE_COUNTERS])
+{
+    const char *wrong = rig_run_checked(text, stream, row, context, ret_counts);
+    if (wrong != NULL)
+        fail_msg("%s", wrong);
 }
 
 #endif

@@ -2,23 +2,39 @@
  * Random windows of so many records, cut into random batches and partitions, against an oracle that
  * looks back over the records of a key as they came, one after the other.
  */
-#include "tests/support/partition_rig.h"
+#include "tests/support/cases.h"
 
 #define RECORDS  RIG_RECORDS
-#define ROWS_MAX RECORDS
+#define ROWS_MAX (2 * RECORDS)
+#define KEYS     12
 
-// A table of keys without keys, and what the sketches of a stage share.
-#define PAGES_OF_NOTHING 5
+enum knob { SIZE, EVERY, PARTITIONS, KEYS_MAX, EVICTS, KNOBS };
 
-struct settings {
-    uint32_t size, every;
-    uint32_t partitions, keys_max;
+static const struct cases_knob knobs[KNOBS] = {
+    [SIZE] = {.name = "size", .simplest = 1},
+    [EVERY] = {.name = "every", .simplest = 1},
+    [PARTITIONS] = {.name = "partitions", .simplest = 1},
+    [KEYS_MAX] = {.name = "max_keys", .simplest = 100, .else_to = 1},
+    [EVICTS] = {.name = "evicts", .simplest = 0},
 };
+
+/* What the oracle can be made to get wrong, to see that it is noticed. */
+static enum fault {
+    NO_FAULT,
+    ONE_TOO_FEW,        // a window's first record is not in it
+    NEWEST_GOES,        // the key used last is evicted
+    EVICTED_GOES_DUMB,  // without a row
+    FAULTS
+} fault;
+
+/* What the draw must keep meeting. */
+static uint64_t seen_rows, seen_refused, seen_evicted;
 
 struct result {
     int64_t fire, start, end;
     uint64_t key, count;
     uint32_t revision;
+    bool evicted;
     int64_t sum_n, max_n, first_n, last_n;
     char first_tag[16], last_tag[16];  // the engine's alone: of the same records
     int64_t mix_n;
@@ -68,22 +84,89 @@ static struct result row_of(const struct rig_record *const *list, uint32_t count
     return r;
 }
 
-static void oracle(const struct rig_record *records, const struct settings *s, struct results *out)
-{
-    int64_t clock = INT64_MIN;
-    out->count = 0;
-    for (uint32_t i = 0; i < RECORDS; i++) {
-        clock = records[i].ts > clock ? records[i].ts : clock;
+/* Where the oracle is. */
+static struct oracle {
+    const struct cases_case *c;
+    struct results *out;
+    uint64_t refused;
+
+    struct {
+        uint32_t count;  // records since the key has state
         const struct rig_record *own[RECORDS];
-        uint32_t count = 0;
-        for (uint32_t j = 0; j <= i; j++)
-            if (records[j].key == records[i].key)
-                own[count++] = &records[j];
-        if (count % s->every != 0)
+        uint32_t last_seen;
+    } keys[KEYS];
+} o;
+
+// The key's window that ends with its record number `end`, of which there may be fewer.
+static void give(uint64_t key, uint32_t end, bool evicted, int64_t fire)
+{
+    uint32_t size = (uint32_t)o.c->knobs[SIZE] - (fault == ONE_TOO_FEW && o.c->knobs[SIZE] > 1);
+    uint32_t first = end > size ? end - size : 0, count = o.keys[key].count;
+    if (first >= count)
+        return;
+    struct result r = row_of(&o.keys[key].own[first], count - first, fire);
+    r.evicted = evicted;
+    RML_CHECK(o.out->count < ROWS_MAX);
+    o.out->rows[o.out->count++] = r;
+}
+
+// Of what was in no row yet there is one.
+static void evict(uint64_t key, int64_t fire)
+{
+    uint32_t every = (uint32_t)o.c->knobs[EVERY], count = o.keys[key].count;
+    if (count % every != 0 && fault != EVICTED_GOES_DUMB)
+        give(key, (count + every - 1) / every * every, true, fire);
+    o.keys[key].count = 0;
+}
+
+// Is there room for the key, or can it be made?
+static bool make_room(uint64_t key, int64_t fire)
+{
+    uint32_t partitions = (uint32_t)o.c->knobs[PARTITIONS];
+    uint32_t living = 0, oldest = KEYS;
+    for (uint32_t k = 0; k < KEYS; k++) {
+        if (o.keys[k].count == 0
+            || rig_partition_of(k, partitions) != rig_partition_of(key, partitions))
             continue;
-        uint32_t last = count < s->size ? count : s->size;
-        out->rows[out->count++] = row_of(own + count - last, last, clock);
+        living++;
+        if (oldest == KEYS
+            || (o.keys[k].last_seen < o.keys[oldest].last_seen) != (fault == NEWEST_GOES))
+            oldest = k;
     }
+    if (o.keys[key].count > 0 || living < o.c->knobs[KEYS_MAX])
+        return true;
+    if (o.c->knobs[EVICTS])
+        evict(oldest, fire);
+    return o.c->knobs[EVICTS];
+}
+
+static void take(uint32_t i, int64_t clock)
+{
+    const struct rig_record *rec = &o.c->stream.records[i];
+    if (!make_room(rec->key, clock)) {
+        o.refused++;
+        return;
+    }
+    o.keys[rec->key].own[o.keys[rec->key].count++] = rec;
+    o.keys[rec->key].last_seen = i;
+    uint32_t count = o.keys[rec->key].count;
+    if (count % o.c->knobs[EVERY] != 0)
+        return;
+    give(rec->key, count, false, clock);
+    if (o.c->knobs[EVERY] == o.c->knobs[SIZE])
+        o.keys[rec->key].count = 0;
+}
+
+static uint64_t oracle(const struct cases_case *c, struct results *out)
+{
+    o = (struct oracle){.c = c, .out = out};
+    struct rig_clocks clocks = rig_clocks(&c->stream, 0);
+    out->count = 0;
+    for (uint32_t i = 0; i < c->stream.count; i++) {
+        rig_clocks_see(&clocks, i);
+        take(i, clocks.clock[rig_lane(&c->stream, i)]);
+    }
+    return o.refused;
 }
 
 /* The engine. */
@@ -92,7 +175,7 @@ static void collect(void *context, const struct rml_schema *schema,
                     const struct rml_result_row *row)
 {
     struct results *results = context;
-    assert_true(results->count < ROWS_MAX);
+    RML_CHECK(results->count < ROWS_MAX);
     struct result *r = &results->rows[results->count++];
     *r = (struct result){.fire = row->fire};
     rig_read_field(schema, row->record, "window_start", &r->start, 8);
@@ -109,51 +192,59 @@ static void collect(void *context, const struct rml_schema *schema,
     rig_read_field(schema, row->record, "last_tag", r->last_tag, 16);
     rig_read_field(schema, row->record, "mix_n", &r->mix_n, 8);
     rig_read_field(schema, row->record, "exact_n", &r->median_n, 8);
+    if (rml_schema_find(schema, "evicted", 7) != RML_FIELD_ABSENT)
+        rig_read_field(schema, row->record, "evicted", &r->evicted, 1);
 }
 
-static void engine(const struct rig_record *records, const struct settings *s, struct results *out,
-                   uint64_t counts[RML_STAGE_COUNTERS])
+static void write_file(const int64_t *knob, char *text, size_t bytes)
 {
-    char text[2048], window[96];
-    snprintf(window, sizeof window,
-             s->every == s->size ? "{type: tumbling, size: %u records}"
-                                 : "{type: sliding, size: %u records, every: %u records}",
-             s->size, s->every);
-    snprintf(
-        text, sizeof text,
-        "version: 1\npipeline: random\n%s"
-        "runtime: {workers: 1, partitions: %u, state_limit: 64MiB, max_keys: %u}\n"
-        "sources: {in: {schema: event, event_time: ts, partition_by: [key]}}\n"
-        "stages:\n"
-        "  w:\n"
-        "    from: in\n    key: key\n    window: %s\n"
-        "    aggregate: {n: count(), sum_n: sum(n), max_n: max(n), sum_x: sum(x), first_n: "
-        "first(n), last_n: last(n), first_tag: first(tag), last_tag: last(tag), mix_n: 'mix(n, x, -2)', exact_n: 'quantile(n, 0.5, exact)'}\n"
-        "sinks: {out: {from: w, type: ring}}\n",
-        rig_schema, s->partitions, s->keys_max, window);
-    out->count = 0;
-    rig_run(text, records, collect, out, counts);
+    char window[96];
+    if (knob[EVERY] == knob[SIZE])
+        snprintf(window, sizeof window, "{type: tumbling, size: %lld records}",
+                 (long long)knob[SIZE]);
+    else
+        snprintf(window, sizeof window, "{type: sliding, size: %lld records, every: %lld records}",
+                 (long long)knob[SIZE], (long long)knob[EVERY]);
+    snprintf(text, bytes,
+             "version: 1\npipeline: random\n%s"
+             "runtime: {workers: 1, partitions: %lld, state_limit: 64MiB}\n"
+             "sources: {in: {schema: event, event_time: ts, partition_by: [key]}}\n"
+             "stages:\n"
+             "  w:\n"
+             "    from: in\n    key: key\n    max_keys: %lld\n    when_full: %s\n    window: %s\n"
+             "    aggregate: {n: count(), sum_n: sum(n), max_n: max(n), sum_x: sum(x), first_n: "
+             "first(n),\n      last_n: last(n), first_tag: first(tag), last_tag: last(tag), "
+             "mix_n: 'mix(n, x, -2)', exact_n: 'quantile(n, 0.5, exact)'}\n"
+             "sinks: {out: {from: w, type: ring}}\n",
+             rig_schema, (long long)knob[PARTITIONS], (long long)knob[KEYS_MAX],
+             knob[EVICTS] ? "evict_oldest" : "refuse", window);
 }
 
 /* Cases. */
 
-static void draw_case(struct settings *s, struct rig_record *records)
+static void draw_case(struct cases_case *c)
 {
-    s->size = 1 + (uint32_t)draw(draw(2) ? 4 : 30);
-    s->every = draw(3) == 0 ? s->size : 1 + (uint32_t)draw(s->size);
-    s->partitions = 1 + (uint32_t)draw(RIG_PARTITIONS);
-    s->keys_max = 100;
-    rig_draw_records(records);
+    int64_t *knob = c->knobs;
+    knob[SIZE] = 1 + (int64_t)draw(draw(2) ? 4 : 30);
+    knob[EVERY] = draw(3) == 0 ? knob[SIZE] : 1 + (int64_t)draw((uint64_t)knob[SIZE]);
+    knob[KEYS_MAX] = draw(3) == 0 ? 100 : 1 + (int64_t)draw(5);
+    knob[EVICTS] = draw(3) > 0;
+    cases_draw_stream(&c->stream, &knob[PARTITIONS]);
+}
+
+static bool can_be(const int64_t *knob)
+{
+    return knob[EVERY] >= 1 && knob[SIZE] >= knob[EVERY];
 }
 
 static bool same(const struct result *a, const struct result *b)
 {
     return a->fire == b->fire && a->start == b->start && a->end == b->end && a->key == b->key
-           && a->revision == b->revision && a->count == b->count && a->sum_n == b->sum_n
-           && a->max_n == b->max_n && a->sum_x == b->sum_x && a->first_n == b->first_n
-           && a->last_n == b->last_n && rig_tag_says(a->first_tag, b->first_n)
-           && rig_tag_says(a->last_tag, b->last_n) && a->mix_n == b->mix_n
-           && a->median_n == b->median_n;
+           && a->revision == b->revision && a->evicted == b->evicted && a->count == b->count
+           && a->sum_n == b->sum_n && a->max_n == b->max_n && a->sum_x == b->sum_x
+           && a->first_n == b->first_n && a->last_n == b->last_n
+           && rig_tag_says(a->first_tag, b->first_n) && rig_tag_says(a->last_tag, b->last_n)
+           && a->mix_n == b->mix_n && a->median_n == b->median_n;
 }
 
 // A stable sort by key, as both lists keep each key's own order.
@@ -168,96 +259,78 @@ static void sort_rows(struct results *results)
     memcpy(results->rows, sorted, count * sizeof sorted[0]);
 }
 
-static void print_row(const char *whose, const struct result *r)
+static void print_row(const char *whose, const struct results *results, uint32_t row)
 {
-    printf("%s fire %lld [%lld, %lld) key %llu rev %u count %llu sum %lld\n", whose,
+    const struct result *r = &results->rows[row];
+    if (row == results->count) {
+        printf("%s no row\n", whose);
+        return;
+    }
+    printf("%s fire %lld [%lld, %lld) key %llu rev %u%s count %llu sum %lld\n", whose,
            (long long)r->fire, (long long)r->start, (long long)r->end, (unsigned long long)r->key,
-           r->revision, (unsigned long long)r->count, (long long)r->sum_n);
+           r->revision, r->evicted ? " evicted" : "", (unsigned long long)r->count,
+           (long long)r->sum_n);
 }
+
+static bool holds(const struct cases_case *c, bool say)
+{
+    static struct results got, expected;
+    char text[2048];
+    uint64_t counts[RML_STAGE_COUNTERS];
+    got.count = 0;
+    write_file(c->knobs, text, sizeof text);
+    const char *wrong = rig_run_checked(text, &c->stream, collect, &got, counts);
+    uint64_t refused = oracle(c, &expected);
+    sort_rows(&got);
+    sort_rows(&expected);
+    uint32_t row = 0;
+    while (row < got.count && row < expected.count && same(&got.rows[row], &expected.rows[row]))
+        row++;
+    seen_rows += got.count;
+    seen_refused += counts[RML_STAGE_refused];
+    seen_evicted += counts[RML_STAGE_windows_evicted];
+    if (wrong == NULL && row == got.count && row == expected.count
+        && counts[RML_STAGE_refused] == refused && counts[RML_STAGE_windows_fired] == got.count)
+        return true;
+    if (say) {
+        printf("%s\nrefused %llu, expected %llu; %u rows, expected %u; the first that differs is "
+               "%u\n",
+               wrong != NULL ? wrong : "", (unsigned long long)counts[RML_STAGE_refused],
+               (unsigned long long)refused, got.count, expected.count, row);
+        print_row("     got", &got, row);
+        print_row("expected", &expected, row);
+    }
+    return false;
+}
+
+static const struct cases_kind kind = {
+    .knob_count = KNOBS,
+    .knobs = knobs,
+    .draw = draw_case,
+    .can_be = can_be,
+    .write = write_file,
+    .holds = holds,
+};
 
 static void any_cut_into_batches_gives_the_windows_of_records_one_by_one(void **state)
 {
     (void)state;
-    static struct results got, expected;
-    static struct rig_record records[RECORDS];
-    uint64_t first, cases, rows = 0;
-    rig_cases(400, &first, &cases);
-    for (uint64_t c = first; c < first + cases; c++) {
-        struct settings s;
-        uint64_t counts[RML_STAGE_COUNTERS];
-        rig_begin_case(c);
-        draw_case(&s, records);
-        oracle(records, &s, &expected);
-        engine(records, &s, &got, counts);
-        sort_rows(&got);
-        sort_rows(&expected);
-        uint32_t row = 0;
-        while (row < got.count && row < expected.count && same(&got.rows[row], &expected.rows[row]))
-            row++;
-        if (row < got.count || row < expected.count) {
-            printf("RML_SEED=%llu size %u every %u partitions %u: %u rows, expected %u; the first "
-                   "that differs is %u\n",
-                   (unsigned long long)c, s.size, s.every, s.partitions, got.count, expected.count,
-                   row);
-            print_row("     got", &got.rows[row]);
-            print_row("expected", &expected.rows[row]);
-            fail();
-        }
-        assert_int_equal(counts[RML_STAGE_aggregated], RECORDS);
-        assert_int_equal(counts[RML_STAGE_windows_fired], got.count);
-        rows += got.count;
-    }
-    if (cases > 1)
-        assert_true(rows > 10000);
+    if (!cases_hold(&kind, "counted windows", 6000))
+        return;
+    assert_true(seen_rows > 10000);
+    assert_true(seen_refused > 1000);
+    assert_true(seen_evicted > 1000);
 }
 
-// With fewer keys than there are, what is refused must not depend on the batches either.
-static void a_full_table_refuses_the_same_records_however_they_are_cut(void **state)
+static void a_fault_in_the_oracle_is_found_and_made_small(void **state)
 {
     (void)state;
-    static struct results got, again;
-    static struct rig_record records[RECORDS];
-    uint64_t first, cases, refused = 0;
-    rig_cases(200, &first, &cases);
-    for (uint64_t c = first; c < first + cases; c++) {
-        struct settings s;
-        uint64_t counts[RML_STAGE_COUNTERS], counts_again[RML_STAGE_COUNTERS];
-        rig_begin_case(c);
-        draw_case(&s, records);
-        s.keys_max = 1 + (uint32_t)draw(4);
-        engine(records, &s, &got, counts);
-        engine(records, &s, &again, counts_again);  // the draw has gone on: other cuts
-        assert_int_equal(counts[RML_STAGE_refused], counts_again[RML_STAGE_refused]);
-        assert_int_equal(got.count, again.count);
-        sort_rows(&got);
-        sort_rows(&again);
-        for (uint32_t i = 0; i < got.count; i++)
-            assert_true(same(&got.rows[i], &again.rows[i]));
-        refused += counts[RML_STAGE_refused];
+    for (uint32_t f = NO_FAULT + 1; f < FAULTS; f++) {
+        fault = (enum fault)f;
+        cases_find_small(&kind, f, 4);
     }
-    if (cases > 1)
-        assert_true(refused > 1000);
-}
-
-// What states grow into lies in pages of the partition, and must be given back with each window.
-static void at_the_end_no_state_holds_a_page(void **state)
-{
-    (void)state;
-    static struct results got;
-    static struct rig_record records[RECORDS];
-    uint64_t first, cases;
-    rig_cases(100, &first, &cases);
-    for (uint64_t c = first; c < first + cases; c++) {
-        struct settings s;
-        uint64_t counts[RML_STAGE_COUNTERS];
-        rig_begin_case(c);
-        draw_case(&s, records);
-        engine(records, &s, &got, counts);
-        assert_true(counts[RML_STAGE_state_bytes]
-                    <= (uint64_t)s.partitions * PAGES_OF_NOTHING * 16384);
-    }
+    fault = NO_FAULT;
 }
 
 TEST_MAIN(CLAIM(any_cut_into_batches_gives_the_windows_of_records_one_by_one),
-          CLAIM(a_full_table_refuses_the_same_records_however_they_are_cut),
-          CLAIM(at_the_end_no_state_holds_a_page))
+          CLAIM(a_fault_in_the_oracle_is_found_and_made_small))

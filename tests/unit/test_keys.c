@@ -22,7 +22,7 @@ struct table {
 static void open_table(struct table *t, uint64_t bytes, uint32_t key_bytes, uint32_t keys_max)
 {
     assert_int_equal(rml_pages_open(&t->pages, bytes, NULL), 0);
-    assert_int_equal(rml_keys_open(&t->keys, &t->pages, key_bytes, keys_max, NULL), 0);
+    assert_int_equal(rml_keys_open(&t->keys, &t->pages, key_bytes, 0, keys_max, NULL), 0);
 }
 
 static void close_table(struct table *t)
@@ -271,12 +271,12 @@ static void limits_that_cannot_be_are_refused_with_a_sentence(void **state)
     struct rml_pages pages;
     struct rml_keys keys;
     assert_int_equal(rml_pages_open(&pages, MIB, NULL), 0);
-    assert_int_equal(rml_keys_open(&keys, &pages, 1024, UINT32_MAX, &err), -EINVAL);
+    assert_int_equal(rml_keys_open(&keys, &pages, 1024, 0, UINT32_MAX, &err), -EINVAL);
     assert_non_null(strstr(err.text, "max_keys 4294967295: keys of 1024 bytes allow "));
     rml_pages_close(&pages);
 
     assert_int_equal(rml_pages_open(&pages, 0, NULL), 0);
-    assert_int_equal(rml_keys_open(&keys, &pages, 8, 10, &err), -ENOMEM);
+    assert_int_equal(rml_keys_open(&keys, &pages, 8, 0, 10, &err), -ENOMEM);
     assert_string_equal(err.text, "state_limit leaves no page for keys");
     rml_pages_close(&pages);
 }

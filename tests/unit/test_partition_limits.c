@@ -11,11 +11,13 @@ struct event {
     uint64_t key;
 };
 
-#define FILE_WITH(runtime)                                             \
+#define FILE_OF(runtime, stage)                                        \
  "version: 1\npipeline: p\nschema: {event: {ts: time_ns, key: u64}}\n" \
  "runtime: {workers: 1, " runtime "}\n"                                \
  "sources: {in: {schema: event, event_time: ts, partition_by: key}}\n" \
- "stages: {sec: {from: in, key: key, window: {type: tumbling, size: 1s}, aggregate: {n: count()}}}\n"
+ "stages: {sec: {from: in, key: key, aggregate: {n: count()}, " stage "}}\n"
+
+#define FILE_WITH(runtime) FILE_OF(runtime, "window: {type: tumbling, size: 1s}")
 
 static void write_event(struct held *h, uint16_t lane, int64_t ts, uint64_t key)
 {
@@ -44,6 +46,50 @@ static void keys_beyond_max_keys_are_refused_until_others_are_gone(void **state)
     write_event(&h, 0, SECOND, 7);
     assert_doors(&h, 5, 1);
     held_close(&h);
+}
+
+static void a_stage_may_allow_fewer_keys_than_the_pipeline(void **state)
+{
+    (void)state;
+    struct held h;
+    held_open(
+        &h,
+        FILE_OF("partitions: 1, max_keys: 9", "max_keys: 2, window: {type: tumbling, size: 1s}"),
+        0);
+    for (uint64_t key = 0; key < 5; key++)
+        write_event(&h, 0, 0, key);
+    assert_doors(&h, 2, 3);
+    held_close(&h);
+}
+
+static void keys_that_are_evicted_without_end_leave_nothing_behind(void **state)
+{
+    (void)state;
+    static const char *const files[] = {
+        FILE_OF(
+            "partitions: 1, state_limit: 1MiB",
+            "max_keys: 100, when_full: evict_oldest, window: {type: sliding, size: 9h, every: 3h}"),
+        FILE_OF(
+            "partitions: 1, state_limit: 1MiB",
+            "max_keys: 100, when_full: evict_oldest, window: {type: session, gap: 1h, late: 1h}"),
+        FILE_OF(
+            "partitions: 1, state_limit: 1MiB",
+            "max_keys: 100, when_full: evict_oldest, window: {type: tumbling, size: 9 records}"),
+    };
+    static struct event events[512];
+    for (size_t f = 0; f < sizeof files / sizeof files[0]; f++) {
+        struct held h;
+        held_open(&h, files[f], 0);
+        uint64_t written = 0;
+        for (; written < 256 * 512; written += 512) {
+            for (uint64_t i = 0; i < 512; i++)
+                events[i] = (struct event){(int64_t)(written + i), written + i};
+            held_write(&h, 0, events, 512);
+        }
+        assert_doors(&h, written, 0);
+        assert_int_equal(held_count(&h, RML_STAGE_evicted), written - 100);
+        held_close(&h);
+    }
 }
 
 static void records_beyond_state_limit_are_refused_until_windows_are_gone(void **state)
@@ -106,6 +152,8 @@ static void a_record_in_the_wrong_partition_is_malformed(void **state)
 }
 
 TEST_MAIN(CLAIM(keys_beyond_max_keys_are_refused_until_others_are_gone),
+          CLAIM(a_stage_may_allow_fewer_keys_than_the_pipeline),
+          CLAIM(keys_that_are_evicted_without_end_leave_nothing_behind),
           CLAIM(records_beyond_state_limit_are_refused_until_windows_are_gone),
           CLAIM(a_time_too_far_from_the_others_is_refused),
           CLAIM(a_record_in_the_wrong_partition_is_malformed))

@@ -4,27 +4,63 @@
  */
 #include <math.h>
 
-#include "tests/support/partition_rig.h"
+#include "tests/support/cases.h"
 
-#define RECORDS    RIG_RECORDS
-#define ROWS_MAX   40000
-#define PARTITIONS RIG_PARTITIONS
+#define RECORDS  RIG_RECORDS
+#define ROWS_MAX 40000
+#define KEYS     12
 
-struct settings {
-    int64_t size, every, offset, late, out_of_order;
-    bool drops;      // on_late: drop is written where there is no late
-    uint64_t count;  // a trigger's; 0: there is none
-    uint32_t partitions;
-    bool sketched;  // with aggregates whose state grows
-    bool exact;     // and one that keeps its values: then panes that overlap do not stay merged
+enum knob {
+    SIZE,
+    EVERY,
+    OFFSET,
+    LATE,
+    DROPS,    // on_late: drop is written where there is no late
+    TRIGGER,  // see rig_draw_trigger
+    OUT_OF_ORDER,
+    PARTITIONS,
+    KEYS_MAX,
+    EVICTS,
+    SKETCHED,  // aggregates whose state grows
+    EXACT,     // and one that keeps its values: then panes that overlap do not stay merged
+    KNOBS
 };
+
+static const struct cases_knob knobs[KNOBS] = {
+    [SIZE] = {.name = "size", .simplest = 1},
+    [EVERY] = {.name = "every", .simplest = 1},
+    [OFFSET] = {.name = "offset", .simplest = 0},
+    [LATE] = {.name = "late", .simplest = 0},
+    [DROPS] = {.name = "drops", .simplest = 0},
+    [TRIGGER] = {.name = "trigger", .simplest = 0},
+    [OUT_OF_ORDER] = {.name = "out_of_order", .simplest = 0},
+    [PARTITIONS] = {.name = "partitions", .simplest = 1},
+    [KEYS_MAX] = {.name = "max_keys", .simplest = 100, .else_to = 1},
+    [EVICTS] = {.name = "evicts", .simplest = 0},
+    [SKETCHED] = {.name = "sketched", .simplest = 0},
+    [EXACT] = {.name = "exact", .simplest = 0},
+};
+
+/* What the oracle can be made to get wrong, to see that it is noticed. */
+static enum fault {
+    NO_FAULT,
+    END_IS_INSIDE,         // a record at a window's end is in it
+    FIRST_SEEN_GOES,       // the key that came first is evicted, however often it came again
+    EVICTED_IS_KEPT,       // an evicted key goes on where it was
+    LATE_BY_ONE_IS_TAKEN,  // the last moment of lateness is one later
+    FAULTS
+} fault;
+
+/* What the draw must keep meeting. */
+static uint64_t seen_early, seen_evicted, seen_refused, seen_late, seen_corrections;
 
 // A result as both sides give it.
 struct result {
+    uint32_t made;  // in which order; of one key and window it has to be the same
     int64_t fire, start, end;
     uint64_t key;
     uint32_t revision;
-    bool partial;
+    bool partial, evicted;
     uint64_t count, values;
     int64_t sum_n, min_n;
     double sum_x, max_x;
@@ -54,7 +90,7 @@ static int by_place(const void *a, const void *b)
         return x->key < y->key ? -1 : 1;
     if (x->end != y->end)
         return x->end < y->end ? -1 : 1;
-    return (x->revision > y->revision) - (x->revision < y->revision);
+    return (x->made > y->made) - (x->made < y->made);
 }
 
 /* The oracle. */
@@ -73,7 +109,7 @@ static const int64_t bounds[3] = {-100, 0, 250};
 // Does the oracle's window have this record?
 static bool is_in(const struct rig_record *rec, const struct result *r)
 {
-    return rec->key == r->key && rec->ts >= r->start && rec->ts < r->end;
+    return rec->key == r->key && rec->ts >= r->start && rec->ts < r->end + (fault == END_IS_INSIDE);
 }
 
 // What needs a mean first, or the latest time.
@@ -191,12 +227,13 @@ static void oracle_ends(const struct rig_record *records, uint32_t upto, const b
 static void oracle_result(const struct rig_record *records, uint32_t upto, const bool *taken,
                           struct result *r)
 {
-    *r = (struct result){.fire = r->fire,
+    *r = (struct result){.partial = r->partial,
+                         .evicted = r->evicted,
+                         .fire = r->fire,
                          .start = r->start,
                          .end = r->end,
                          .key = r->key,
                          .revision = r->revision,
-                         .partial = r->partial,
                          .min_n = INT64_MAX,
                          .max_x = -1e300};
     for (uint32_t i = 0; i < upto; i++) {
@@ -221,91 +258,201 @@ static void oracle_result(const struct rig_record *records, uint32_t upto, const
     oracle_top(records, upto, taken, r);
 }
 
-// How many results the key's window has, and how many records the last of them had.
-static uint32_t results_of(const struct results *out, uint64_t key, int64_t end,
-                           uint64_t *ret_shown)
+/* Where the oracle is. */
+static struct oracle {
+    const struct rig_record *records;
+    const int64_t *knobs;
+    struct results *out;
+    uint32_t count;       // records looked at so far
+    bool taken[RECORDS];  // of those: they count, and their key was not evicted since
+    int64_t watermark;
+
+    struct {
+        bool lives;
+        int64_t until;                   // a window of it can be corrected, or its revision is kept
+        uint32_t first_seen, last_seen;  // records
+        uint32_t rows_before;            // rows of `out` that are of former lives
+    } keys[KEYS];
+} o;
+
+static int64_t floor_end(int64_t time)
+{
+    return floor_to(time - o.knobs[SIZE] - o.knobs[OFFSET], o.knobs[EVERY]) + o.knobs[OFFSET]
+           + o.knobs[SIZE];
+}
+
+static int64_t first_start(int64_t ts)
+{
+    return floor_to(ts - o.knobs[SIZE] - o.knobs[OFFSET], o.knobs[EVERY]) + o.knobs[OFFSET]
+           + o.knobs[EVERY];
+}
+
+// The end of the last window that has this time in it.
+static int64_t last_end(int64_t ts)
+{
+    return floor_to(ts - o.knobs[OFFSET], o.knobs[EVERY]) + o.knobs[OFFSET] + o.knobs[SIZE];
+}
+
+static void add_row(struct result r)
+{
+    oracle_result(o.records, o.count, o.taken, &r);
+    if (r.count == 0)
+        return;
+    RML_CHECK(o.out->count < ROWS_MAX);
+    r.made = o.out->count;
+    o.out->rows[o.out->count++] = r;
+}
+
+// How many rows this window has since the key has state, and how many records the last of them had.
+static uint32_t rows_of(uint64_t key, int64_t end, uint64_t *ret_shown)
 {
     uint32_t count = 0;
     *ret_shown = 0;
-    for (uint32_t i = 0; i < out->count; i++) {
-        if (out->rows[i].key != key || out->rows[i].end != end)
+    for (uint32_t i = o.keys[key].rows_before; i < o.out->count; i++) {
+        if (o.out->rows[i].key != key || o.out->rows[i].end != end)
             continue;
         count++;
-        *ret_shown = out->rows[i].count;
+        *ret_shown = o.out->rows[i].count;
     }
     return count;
 }
 
-// Fire every window of every key that ends in (before, now].
-static void oracle_fire(const struct rig_record *records, uint32_t upto, const bool *taken,
-                        const struct settings *s, int64_t before, int64_t now, struct results *out)
+// Every window of the key that ends in (before, now] and has records. At the moment `fire`, or its end.
+static void fire_key(uint64_t key, int64_t before, int64_t now, bool evicted, int64_t fire)
 {
-    bool seen_any = false;
-    int64_t low = 0, high = 0;
-    for (uint32_t i = 0; i < upto; i++) {
-        if (!taken[i])
+    int64_t low = INT64_MAX, high = INT64_MIN;
+    for (uint32_t i = 0; i < o.count; i++) {
+        if (!o.taken[i] || o.records[i].key != key)
             continue;
-        low = !seen_any || records[i].ts < low ? records[i].ts : low;
-        high = !seen_any || records[i].ts > high ? records[i].ts : high;
-        seen_any = true;
+        low = o.records[i].ts < low ? o.records[i].ts : low;
+        high = o.records[i].ts > high ? o.records[i].ts : high;
     }
-    if (!seen_any)
-        return;
-    int64_t start = floor_to(low - s->size - s->offset, s->every) + s->offset;
-    for (; start <= high; start += s->every) {
-        int64_t end = start + s->size;
-        if (end <= before || end > now)
-            continue;
-        for (uint64_t key = 0; key < 12; key++) {
-            struct result r = {.fire = end, .start = start, .end = end, .key = key};
-            uint64_t shown;
-            r.revision = s->count > 0 ? results_of(out, key, end, &shown) : 0;
-            oracle_result(records, upto, taken, &r);
-            if (r.count > 0)
-                out->rows[out->count++] = r;
-        }
+    int64_t start = low > high ? INT64_MAX : first_start(low) - o.knobs[EVERY];
+    for (; start <= high; start += o.knobs[EVERY]) {
+        int64_t end = start + o.knobs[SIZE];
+        uint64_t shown;
+        if (end > before && end <= now)
+            add_row((struct result){.fire = evicted ? fire : end,
+                                    .start = start,
+                                    .end = end,
+                                    .key = key,
+                                    .revision = rows_of(key, end, &shown),
+                                    .evicted = evicted});
     }
 }
 
-static uint32_t oracle(const struct rig_record *records, const struct settings *s,
-                       struct results *out)
+static void move(int64_t watermark)
 {
-    bool taken[RECORDS] = {false};
-    int64_t clock = INT64_MIN, watermark = INT64_MIN;
-    uint32_t late = 0;
-    out->count = 0;
-    for (uint32_t i = 0; i < RECORDS; i++) {
-        const struct rig_record *rec = &records[i];
-        int64_t first = floor_to(rec->ts - s->size - s->offset, s->every) + s->offset + s->every;
-        bool kept = false;
-        for (int64_t start = first; start <= rec->ts; start += s->every)
-            kept |= watermark == INT64_MIN || start + s->size + s->late > watermark;
-        taken[i] = kept;
-        late += !kept;
-        for (int64_t start = first; kept && start <= rec->ts; start += s->every) {
-            int64_t end = start + s->size;
-            bool open = watermark == INT64_MIN || end > watermark;
-            if (!open && end + s->late <= watermark)
-                continue;
-            struct result r = {.start = start, .end = end, .key = rec->key, .partial = open};
-            r.fire = watermark == INT64_MIN ? INT64_MIN
-                                            : floor_to(watermark - s->size - s->offset, s->every)
-                                                  + s->offset + s->size;
-            uint64_t shown;
-            r.revision = results_of(out, r.key, end, &shown);
-            oracle_result(records, i + 1, taken, &r);
-            if (!open || (s->count > 0 && r.count - shown >= s->count))
-                out->rows[out->count++] = r;
-        }
-        clock = rec->ts > clock ? rec->ts : clock;
-        if (clock - s->out_of_order > watermark) {
-            int64_t before = watermark;
-            watermark = clock - s->out_of_order;
-            oracle_fire(records, i + 1, taken, s, before, watermark, out);
-        }
+    for (uint64_t key = 0; key < KEYS; key++) {
+        fire_key(key, o.watermark, watermark, false, 0);
+        o.keys[key].lives = o.keys[key].lives && o.keys[key].until > watermark;
     }
-    oracle_fire(records, RECORDS, taken, s, watermark, INT64_MAX, out);
-    return late;
+    o.watermark = watermark;
+}
+
+static void evict(uint64_t key)
+{
+    bool none = o.watermark == INT64_MIN;
+    fire_key(key, none ? INT64_MIN : o.watermark - o.knobs[LATE], INT64_MAX, true,
+             none ? INT64_MIN : floor_end(o.watermark));
+    o.keys[key].lives = false;
+    for (uint32_t i = 0; i < o.count && fault != EVICTED_IS_KEPT; i++)
+        o.taken[i] = o.taken[i] && o.records[i].key != key;
+}
+
+// Is there room for the key, or can it be made?
+static bool make_room(uint64_t key)
+{
+    uint32_t partitions = (uint32_t)o.knobs[PARTITIONS];
+    uint32_t living = 0, oldest = KEYS, least = UINT32_MAX;
+    for (uint32_t k = 0; k < KEYS; k++) {
+        if (!o.keys[k].lives
+            || rig_partition_of(k, partitions) != rig_partition_of(key, partitions))
+            continue;
+        uint32_t seen = fault == FIRST_SEEN_GOES ? o.keys[k].first_seen : o.keys[k].last_seen;
+        living++;
+        oldest = seen < least ? k : oldest;
+        least = seen < least ? seen : least;
+    }
+    if (o.keys[key].lives || living < o.knobs[KEYS_MAX])
+        return true;
+    if (o.knobs[EVICTS])
+        evict(oldest);
+    return o.knobs[EVICTS];
+}
+
+// A record that counts gives the windows around it that have fired their next row, and those that have not
+// an early one, if it is time for it.
+static void show(const struct rig_record *rec)
+{
+    int64_t trigger = o.knobs[TRIGGER] < 0 ? 1 : o.knobs[TRIGGER];
+    for (int64_t start = first_start(rec->ts); start <= rec->ts; start += o.knobs[EVERY]) {
+        int64_t end = start + o.knobs[SIZE];
+        bool none = o.watermark == INT64_MIN, open = none || end > o.watermark;
+        if (!open && end + o.knobs[LATE] <= o.watermark)
+            continue;
+        struct result r = {.fire = none ? INT64_MIN : floor_end(o.watermark),
+                           .start = start,
+                           .end = end,
+                           .key = rec->key,
+                           .partial = open};
+        uint64_t shown;
+        r.revision = rows_of(rec->key, end, &shown);
+        oracle_result(o.records, o.count, o.taken, &r);
+        if (open && (trigger == 0 || r.count - shown < (uint64_t)trigger))
+            continue;
+        // what a window has given is kept as long as what lies at its end
+        int64_t until = last_end(end - 1) + o.knobs[LATE];
+        if ((open || r.revision > 0) && until > o.keys[rec->key].until)
+            o.keys[rec->key].until = until;
+        add_row(r);
+    }
+}
+
+struct doors {
+    uint64_t late, refused;
+};
+
+static void take(const struct rig_record *rec, struct doors *doors)
+{
+    int64_t until = last_end(rec->ts) + o.knobs[LATE];
+    if (o.watermark != INT64_MIN && until + (fault == LATE_BY_ONE_IS_TAKEN) <= o.watermark) {
+        doors->late++;
+        return;
+    }
+    if (!make_room(rec->key)) {
+        doors->refused++;
+        return;
+    }
+    if (!o.keys[rec->key].lives) {
+        o.keys[rec->key].lives = true;
+        o.keys[rec->key].until = INT64_MIN;
+        o.keys[rec->key].first_seen = o.count;
+        o.keys[rec->key].rows_before = o.out->count;
+    }
+    o.keys[rec->key].last_seen = o.count;
+    if (until > o.keys[rec->key].until)
+        o.keys[rec->key].until = until;
+    o.taken[o.count++] = true;
+    show(rec);
+    o.count--;
+}
+
+static struct doors oracle(const struct cases_case *c, struct results *out)
+{
+    o = (struct oracle){
+        .records = c->stream.records, .knobs = c->knobs, .out = out, .watermark = INT64_MIN};
+    struct rig_clocks clocks = rig_clocks(&c->stream, c->knobs[OUT_OF_ORDER]);
+    struct doors doors = {0};
+    out->count = 0;
+    while (o.count < c->stream.count) {
+        take(&o.records[o.count], &doors);
+        int64_t watermark = rig_clocks_see(&clocks, o.count++);
+        if (watermark > o.watermark)
+            move(watermark);
+    }
+    move(INT64_MAX);
+    return doors;
 }
 
 /* The engine. */
@@ -314,14 +461,13 @@ static void collect(void *context, const struct rml_schema *schema,
                     const struct rml_result_row *row)
 {
     struct results *results = context;
-    struct result *r = &results->rows[results->count++];
-    *r = (struct result){.fire = row->fire};
+    RML_CHECK(results->count < ROWS_MAX);
+    struct result *r = &results->rows[results->count];
+    *r = (struct result){.made = results->count++, .fire = row->fire};
     rig_read_field(schema, row->record, "window_start", &r->start, 8);
     rig_read_field(schema, row->record, "window_end", &r->end, 8);
     rig_read_field(schema, row->record, "key", &r->key, 8);
     rig_read_field(schema, row->record, "revision", &r->revision, 4);
-    if (rml_schema_find(schema, "partial", 7) != RML_FIELD_ABSENT)
-        rig_read_field(schema, row->record, "partial", &r->partial, 1);
     rig_read_field(schema, row->record, "count_", &r->count, 8);
     rig_read_field(schema, row->record, "sum_n", &r->sum_n, 8);
     rig_read_field(schema, row->record, "min_n", &r->min_n, 8);
@@ -342,6 +488,10 @@ static void collect(void *context, const struct rml_schema *schema,
     rig_read_field(schema, row->record, "stddev_n", &r->stddev_n, 8);
     rig_read_field(schema, row->record, "rate_n", &r->rate_n, 8);
     rig_read_field(schema, row->record, "ewma_x", &r->ewma_x, 8);
+    if (rml_schema_find(schema, "partial", 7) != RML_FIELD_ABSENT)
+        rig_read_field(schema, row->record, "partial", &r->partial, 1);
+    if (rml_schema_find(schema, "evicted", 7) != RML_FIELD_ABSENT)
+        rig_read_field(schema, row->record, "evicted", &r->evicted, 1);
     if (rml_schema_find(schema, "median_n", 8) == RML_FIELD_ABSENT)
         return;
     rig_read_field(schema, row->record, "median_n", &r->median_n, 8);
@@ -355,35 +505,26 @@ static void collect(void *context, const struct rml_schema *schema,
     rig_read_field(schema, row->record, "top_n_2_count", &r->top_n_count[1], 8);
 }
 
-static void print_window(const struct settings *s, char text[192])
-{
-    char late[32] = "on_late: drop", early[48];
-    if (!s->drops)
-        snprintf(late, sizeof late, "late: %lldns", (long long)s->late);
-    rig_print_trigger(s->count, early);
-    snprintf(text, 192, "{type: sliding, size: %lldns, every: %lldns, offset: %lldns, %s%s}",
-             (long long)s->size, (long long)s->every, (long long)s->offset, late, early);
-}
-
-static uint32_t engine(const struct rig_record *records, const struct settings *s,
-                       struct results *out, uint64_t counts[RML_STAGE_COUNTERS])
+static void write_file(const int64_t *knob, char *text, size_t bytes)
 {
     static const char sketches[] =
         ",\n      median_n: median(n), p90_x: 'quantile(x, 0.9)', distinct_n: distinct(n),\n"
         "      top_n: 'top(n % 10, 2)'";
     static const char exact[] = ", p90_exact: 'quantile(x, 0.9, exact)'";
-    char text[2048], window[192];
-    print_window(s, window);
+    char late[32] = "on_late: drop", early[48];
+    rig_print_trigger(knob[TRIGGER], early);
+    if (!knob[DROPS] || knob[LATE] > 0)
+        snprintf(late, sizeof late, "late: %lldns", (long long)knob[LATE]);
     snprintf(
-        text, sizeof text,
+        text, bytes,
         "version: 1\npipeline: random\n%s"
-        "runtime: {workers: 1, partitions: %u, state_limit: 64MiB}\n"
+        "runtime: {workers: 1, partitions: %lld, state_limit: 64MiB}\n"
         "sources: {in: {schema: event, event_time: ts, partition_by: [key], out_of_order: "
         "%lldns}}\n"
         "stages:\n"
         "  w:\n"
-        "    from: in\n    key: key\n"
-        "    window: %s\n"
+        "    from: in\n    key: key\n    max_keys: %lld\n    when_full: %s\n"
+        "    window: {type: sliding, size: %lldns, every: %lldns, offset: %lldns, %s%s}\n"
         "    aggregate: {count_: count(), sum_n: sum(n), min_n: min(n), sum_x: sum(x), max_x: "
         "max(x), odd: count_if(n %% 2 != 0),\n"
         "      first_n: first(n), last_n: last(n), first_tag: first(tag), last_tag: last(tag), "
@@ -393,30 +534,35 @@ static uint32_t engine(const struct rig_record *records, const struct settings *
         "      var_x: var_pop(x), stddev_n: stddev_samp(n), "
         "rate_n: rate(n), ewma_x: 'ewma(x, " SPAN_TEXT ")'%s%s}\n"
         "sinks: {out: {from: w, type: ring}}\n",
-        rig_schema, s->partitions, (long long)s->out_of_order, window, s->sketched ? sketches : "",
-        s->exact ? exact : "");
-    out->count = 0;
-    rig_run(text, records, collect, out, counts);
-    return (uint32_t)counts[RML_STAGE_late];
+        rig_schema, (long long)knob[PARTITIONS], (long long)knob[OUT_OF_ORDER],
+        (long long)knob[KEYS_MAX], knob[EVICTS] ? "evict_oldest" : "refuse", (long long)knob[SIZE],
+        (long long)knob[EVERY], (long long)knob[OFFSET], late, early,
+        knob[SKETCHED] ? sketches : "", knob[SKETCHED] && knob[EXACT] ? exact : "");
 }
 
 /* Cases. */
 
-static void draw_case(struct settings *s, struct rig_record *records)
+static void draw_case(struct cases_case *c)
 {
-    int64_t unit = 1 + (int64_t)draw(3);
-    s->every = unit * (1 + (int64_t)draw(6));
-    s->size = s->every * (1 + (int64_t)draw(draw(3) == 0 ? 24 : 4))
-              + (draw(3) == 0 ? unit * (int64_t)draw(5) : 0);
-    s->offset = draw(2) ? 0 : (int64_t)draw(40) - 20;
-    s->late = draw(2) ? 0 : (int64_t)draw(30);
-    s->drops = s->late == 0 && draw(2);
-    s->count = rig_draw_trigger();
-    s->out_of_order = draw(2) ? 0 : (int64_t)draw(20);
-    s->partitions = 1 + (uint32_t)draw(PARTITIONS);
-    s->sketched = draw(2);
-    s->exact = s->sketched && draw(2);
-    rig_draw_records(records);
+    int64_t unit = 1 + (int64_t)draw(3), *knob = c->knobs;
+    knob[EVERY] = unit * (1 + (int64_t)draw(6));
+    knob[SIZE] = knob[EVERY] * (1 + (int64_t)draw(draw(3) == 0 ? 24 : 4))
+                 + (draw(3) == 0 ? unit * (int64_t)draw(5) : 0);
+    knob[OFFSET] = draw(2) ? 0 : (int64_t)draw(40) - 20;
+    knob[LATE] = draw(2) ? 0 : (int64_t)draw(30);
+    knob[DROPS] = (int64_t)draw(2);
+    knob[TRIGGER] = rig_draw_trigger();
+    knob[OUT_OF_ORDER] = draw(2) ? 0 : (int64_t)draw(20);
+    knob[KEYS_MAX] = draw(2) ? 100 : 1 + (int64_t)draw(5);
+    knob[EVICTS] = draw(3) > 0;
+    knob[SKETCHED] = (int64_t)draw(2);
+    knob[EXACT] = (int64_t)draw(2);
+    cases_draw_stream(&c->stream, &knob[PARTITIONS]);
+}
+
+static bool can_be(const int64_t *knob)
+{
+    return knob[EVERY] >= 1 && knob[SIZE] >= knob[EVERY];
 }
 
 static bool near(double a, double b, double scale)
@@ -452,70 +598,99 @@ static bool same_more(const struct result *got, const struct result *expected)
            && near(got->rate_n, expected->rate_n, fabs(expected->rate_n));
 }
 
-static bool same(const struct settings *s, const struct result *engine_row,
-                 const struct result *oracle_row)
+static bool same(const struct result *got, const struct result *expected, const int64_t *knob)
 {
-    bool x = oracle_row->values == 0
-             || (engine_row->sum_x == oracle_row->sum_x && engine_row->max_x == oracle_row->max_x);
-    return x && same_more(engine_row, oracle_row)
-           && (!s->sketched || same_sketches(engine_row, oracle_row, s->exact))
-           && engine_row->fire == oracle_row->fire && engine_row->start == oracle_row->start
-           && engine_row->end == oracle_row->end && engine_row->key == oracle_row->key
-           && engine_row->revision == oracle_row->revision
-           && engine_row->partial == oracle_row->partial && engine_row->count == oracle_row->count
-           && engine_row->sum_n == oracle_row->sum_n && engine_row->min_n == oracle_row->min_n
-           && engine_row->odd == oracle_row->odd;
+    bool x =
+        expected->values == 0 || (got->sum_x == expected->sum_x && got->max_x == expected->max_x);
+    return x && same_more(got, expected)
+           && (!knob[SKETCHED] || same_sketches(got, expected, knob[EXACT]))
+           && got->fire == expected->fire && got->start == expected->start
+           && got->end == expected->end && got->key == expected->key
+           && got->revision == expected->revision && got->partial == expected->partial
+           && got->evicted == expected->evicted && got->count == expected->count
+           && got->sum_n == expected->sum_n && got->min_n == expected->min_n
+           && got->odd == expected->odd;
 }
 
-static void compare(const struct settings *s, const struct results *got,
-                    const struct results *expected)
+static void print_row(const char *whose, const struct results *results, uint32_t row)
 {
-    uint32_t both = got->count < expected->count ? got->count : expected->count;
-    for (uint32_t i = 0; i < both; i++) {
-        const struct result *g = &got->rows[i], *e = &expected->rows[i];
-        if (same(s, g, e))
-            continue;
-        printf("row %u: got fire %lld [%lld, %lld) key %llu rev %u count %llu sum %lld\n"
-               "   expected fire %lld [%lld, %lld) key %llu rev %u count %llu sum %lld\n",
-               i, (long long)g->fire, (long long)g->start, (long long)g->end,
-               (unsigned long long)g->key, g->revision, (unsigned long long)g->count,
-               (long long)g->sum_n, (long long)e->fire, (long long)e->start, (long long)e->end,
-               (unsigned long long)e->key, e->revision, (unsigned long long)e->count,
-               (long long)e->sum_n);
-        fail();
+    const struct result *r = &results->rows[row];
+    if (row == results->count) {
+        printf("%s no row\n", whose);
+        return;
     }
-    assert_int_equal(got->count, expected->count);
+    printf("%s fire %lld [%lld, %lld) key %llu rev %u%s%s count %llu sum %lld\n", whose,
+           (long long)r->fire, (long long)r->start, (long long)r->end, (unsigned long long)r->key,
+           r->revision, r->partial ? " partial" : "", r->evicted ? " evicted" : "",
+           (unsigned long long)r->count, (long long)r->sum_n);
 }
+
+static bool holds(const struct cases_case *c, bool say)
+{
+    static struct results got, expected;
+    char text[2048];
+    uint64_t counts[RML_STAGE_COUNTERS];
+    got.count = 0;
+    write_file(c->knobs, text, sizeof text);
+    const char *wrong = rig_run_checked(text, &c->stream, collect, &got, counts);
+    struct doors doors = oracle(c, &expected);
+    qsort(got.rows, got.count, sizeof got.rows[0], by_place);
+    qsort(expected.rows, expected.count, sizeof expected.rows[0], by_place);
+    uint32_t row = 0;
+    while (row < got.count && row < expected.count
+           && same(&got.rows[row], &expected.rows[row], c->knobs))
+        row++;
+    seen_evicted += counts[RML_STAGE_windows_evicted];
+    seen_refused += counts[RML_STAGE_refused];
+    seen_early += counts[RML_STAGE_early];
+    seen_late += counts[RML_STAGE_late];
+    seen_corrections += counts[RML_STAGE_corrections];
+    bool same_doors =
+        counts[RML_STAGE_late] == doors.late && counts[RML_STAGE_refused] == doors.refused;
+    if (wrong == NULL && row == got.count && row == expected.count && same_doors)
+        return true;
+    if (say) {
+        printf("%s\nlate %llu, expected %llu; refused %llu, expected %llu; %u rows, expected %u; "
+               "the first that differs is %u\n",
+               wrong != NULL ? wrong : "", (unsigned long long)counts[RML_STAGE_late],
+               (unsigned long long)doors.late, (unsigned long long)counts[RML_STAGE_refused],
+               (unsigned long long)doors.refused, got.count, expected.count, row);
+        print_row("     got", &got, row);
+        print_row("expected", &expected, row);
+    }
+    return false;
+}
+
+static const struct cases_kind kind = {
+    .knob_count = KNOBS,
+    .knobs = knobs,
+    .draw = draw_case,
+    .can_be = can_be,
+    .write = write_file,
+    .holds = holds,
+};
 
 static void any_cut_into_batches_and_partitions_gives_what_single_records_give(void **state)
 {
     (void)state;
-    static struct results got, expected;
-    static struct rig_record records[RECORDS];
-    uint64_t first, cases, earlies = 0;
-    rig_cases(300, &first, &cases);
-    for (uint64_t c = first; c < first + cases; c++) {
-        struct settings s;
-        uint64_t counts[RML_STAGE_COUNTERS];
-        rig_begin_case(c);
-        draw_case(&s, records);
-        uint32_t late_expected = oracle(records, &s, &expected);
-        uint32_t late = engine(records, &s, &got, counts);
-        qsort(got.rows, got.count, sizeof got.rows[0], by_place);
-        qsort(expected.rows, expected.count, sizeof expected.rows[0], by_place);
-        if (late != late_expected || got.count != expected.count)
-            printf("RML_SEED=%llu size %lld every %lld offset %lld late %lld out_of_order %lld "
-                   "partitions %u: %u late, expected %u; %u rows, expected %u\n",
-                   (unsigned long long)c, (long long)s.size, (long long)s.every,
-                   (long long)s.offset, (long long)s.late, (long long)s.out_of_order, s.partitions,
-                   late, late_expected, got.count, expected.count);
-        compare(&s, &got, &expected);
-        assert_int_equal(late, late_expected);
-        earlies += counts[RML_STAGE_early];
-    }
-    // The draw must keep meeting what is hard.
-    if (cases > 1)
-        assert_true(earlies > 10000);
+    if (!cases_hold(&kind, "windows", 4000))
+        return;
+    assert_true(seen_evicted > 1000);
+    assert_true(seen_refused > 1000);
+    assert_true(seen_early > 1000);
+    assert_true(seen_late > 1000);
+    assert_true(seen_corrections > 1000);
 }
 
-TEST_MAIN(CLAIM(any_cut_into_batches_and_partitions_gives_what_single_records_give))
+static void a_fault_in_the_oracle_is_found_and_made_small(void **state)
+{
+    (void)state;
+    for (uint32_t f = NO_FAULT + 1; f < FAULTS; f++) {
+        fault = (enum fault)f;
+        cases_find_small(&kind, f, 4);
+    }
+    fault = NO_FAULT;
+}
+
+TEST_MAIN(CLAIM(any_cut_into_batches_and_partitions_gives_what_single_records_give),
+          CLAIM(a_fault_in_the_oracle_is_found_and_made_small))

@@ -8,24 +8,61 @@
  */
 #include <math.h>
 
-#include "tests/support/partition_rig.h"
+#include "tests/support/cases.h"
 
 #define RECORDS  RIG_RECORDS
 #define ROWS_MAX 40000
 #define KEYS     12
 
-struct settings {
-    int64_t gap, max, late, out_of_order;
-    bool drops;      // on_late: drop is written where there is no late
-    uint64_t count;  // a trigger's; 0: there is none
-    uint32_t partitions;
+enum knob {
+    GAP,
+    MAX,  // 0: none
+    LATE,
+    DROPS,    // on_late: drop is written where there is no late
+    TRIGGER,  // see rig_draw_trigger
+    OUT_OF_ORDER,
+    PARTITIONS,
+    KEYS_MAX,
+    EVICTS,
+    WINDOW_LIMIT,
+    EVICTS_SESSIONS,
+    KNOBS
 };
 
+static const struct cases_knob knobs[KNOBS] = {
+    [GAP] = {.name = "gap", .simplest = 1},
+    [MAX] = {.name = "max", .simplest = 0},
+    [LATE] = {.name = "late", .simplest = 0},
+    [DROPS] = {.name = "drops", .simplest = 0},
+    [TRIGGER] = {.name = "trigger", .simplest = 0},
+    [OUT_OF_ORDER] = {.name = "out_of_order", .simplest = 0},
+    [PARTITIONS] = {.name = "partitions", .simplest = 1},
+    [KEYS_MAX] = {.name = "max_keys", .simplest = 100, .else_to = 1},
+    [EVICTS] = {.name = "evicts", .simplest = 0},
+    [WINDOW_LIMIT] = {.name = "window_limit", .simplest = 1024, .else_to = 1},
+    [EVICTS_SESSIONS] = {.name = "evicts_sessions", .simplest = 0},
+};
+
+/* What the oracle can be made to get wrong, to see that it is noticed. */
+static enum fault {
+    NO_FAULT,
+    GAP_IS_INSIDE,   // records exactly the gap apart are in one session
+    NEWEST_GOES,     // the key used last is evicted
+    LATEST_GOES,     // the key's latest session is evicted
+    NONE_IS_MARKED,  // rows of what is evicted look like others
+    FAULTS
+} fault;
+
+/* What the draw must keep meeting. */
+static uint64_t seen_early, seen_retractions, seen_corrections, seen_late, seen_refused, seen_keys,
+    seen_evicted;
+
 struct result {
+    uint32_t made;  // in which order; of one key and start it has to be the same
     int64_t fire, start, end;
     uint64_t key;
     uint32_t revision;
-    bool retracted, partial;
+    bool retracted, partial, evicted;
     uint64_t count;
     int64_t sum_n, max_n;
     double sum_x;
@@ -50,9 +87,7 @@ static int by_place(const void *a, const void *b)
         return x->key < y->key ? -1 : 1;
     if (x->start != y->start)
         return x->start < y->start ? -1 : 1;
-    if (x->revision != y->revision)
-        return x->revision < y->revision ? -1 : 1;
-    return (int)x->retracted - (int)y->retracted;
+    return (x->made > y->made) - (x->made < y->made);
 }
 
 /* The oracle. */
@@ -66,11 +101,13 @@ struct standing {
 
 struct oracle {
     const struct rig_record *records;
-    const struct settings *s;
+    const int64_t *knobs;
+    uint32_t count;  // of the records
+    uint32_t last_seen[KEYS];
     struct results *out;
     int64_t watermark;
     uint32_t session_of[RECORDS];  // a number that records of one session share; 0: not kept
-    struct standing standing[RECORDS];
+    struct standing standing[4 * RECORDS];
     uint32_t standing_count;
     uint32_t numbers;  // given out
 };
@@ -83,7 +120,7 @@ struct extent {
 static struct extent extent_of(const struct oracle *o, uint32_t number)
 {
     struct extent e = {INT64_MAX, INT64_MIN, 0};
-    for (uint32_t i = 0; i < RECORDS; i++) {
+    for (uint32_t i = 0; i < o->count; i++) {
         if (o->session_of[i] != number)
             continue;
         int64_t ts = o->records[i].ts;
@@ -96,7 +133,7 @@ static struct extent extent_of(const struct oracle *o, uint32_t number)
 
 static uint64_t key_of(const struct oracle *o, uint32_t number)
 {
-    for (uint32_t i = 0; i < RECORDS; i++)
+    for (uint32_t i = 0; i < o->count; i++)
         if (o->session_of[i] == number)
             return o->records[i].key;
     fail();
@@ -117,9 +154,14 @@ static struct standing *find_standing(struct oracle *o, uint64_t key, int64_t st
 static struct result *add_row(struct oracle *o, int64_t fire, uint64_t key, int64_t start,
                               int64_t end, uint32_t revision)
 {
-    struct result *r = &o->out->rows[o->out->count++];
-    *r =
-        (struct result){.fire = fire, .start = start, .end = end, .key = key, .revision = revision};
+    RML_CHECK(o->out->count < ROWS_MAX);
+    struct result *r = &o->out->rows[o->out->count];
+    *r = (struct result){.made = o->out->count++,
+                         .fire = fire,
+                         .start = start,
+                         .end = end,
+                         .key = key,
+                         .revision = revision};
     return r;
 }
 
@@ -136,7 +178,7 @@ static void more_of(const struct oracle *o, uint32_t number, struct result *r)
     int64_t sorted[RECORDS], first = INT64_MAX, last = INT64_MIN;
     uint32_t count = 0;
     double squares = 0, mean = (double)r->sum_n / (double)r->count;
-    for (uint32_t i = 0; i < RECORDS; i++) {
+    for (uint32_t i = 0; i < o->count; i++) {
         const struct rig_record *rec = &o->records[i];
         if (o->session_of[i] != number)
             continue;
@@ -157,21 +199,24 @@ static void more_of(const struct oracle *o, uint32_t number, struct result *r)
     r->median_n = ((double)sorted[(count - 1) / 2] + (double)sorted[count / 2]) / 2;
 }
 
-static void give(struct oracle *o, uint32_t number, int64_t fire, bool partial)
+enum mark { PLAIN, PARTIAL, EVICTED };
+
+static void give(struct oracle *o, uint32_t number, int64_t fire, enum mark mark)
 {
     struct extent e = extent_of(o, number);
     uint64_t key = key_of(o, number);
     struct standing *st = find_standing(o, key, e.first);
     if (st == NULL) {
-        assert_true(o->standing_count < RECORDS);
+        RML_CHECK(o->standing_count < 4 * RECORDS);
         st = &o->standing[o->standing_count++];
         *st = (struct standing){.stands = true, .start = e.first * KEYS + (int64_t)key};
     }
-    st->end = e.last + o->s->gap;
+    st->end = e.last + o->knobs[GAP];
     struct result *r = add_row(o, fire, key, e.first, st->end, st->results++);
-    r->partial = partial;
     r->max_n = INT64_MIN;
-    for (uint32_t i = 0; i < RECORDS; i++) {
+    r->partial = mark == PARTIAL;
+    r->evicted = mark == EVICTED && fault != NONE_IS_MARKED;
+    for (uint32_t i = 0; i < o->count; i++) {
         const struct rig_record *rec = &o->records[i];
         if (o->session_of[i] != number)
             continue;
@@ -189,13 +234,14 @@ static void give_early(struct oracle *o, uint32_t number)
 {
     struct extent e = extent_of(o, number);
     const struct standing *st = find_standing(o, key_of(o, number), e.first);
-    if (o->s->count > 0 && e.count - (st != NULL ? st->shown : 0) >= o->s->count)
-        give(o, number, o->watermark, true);
+    uint64_t trigger = o->knobs[TRIGGER] < 0 ? 1 : (uint64_t)o->knobs[TRIGGER];
+    if (trigger > 0 && e.count - (st != NULL ? st->shown : 0) >= trigger)
+        give(o, number, o->watermark, PARTIAL);
 }
 
 static bool is_a_start(const struct oracle *o, uint64_t key, int64_t start)
 {
-    for (uint32_t i = 0; i < RECORDS; i++) {
+    for (uint32_t i = 0; i < o->count; i++) {
         if (o->session_of[i] != 0 && o->records[i].key == key && o->records[i].ts == start
             && extent_of(o, o->session_of[i]).first == start)
             return true;
@@ -222,13 +268,13 @@ static int64_t apart(int64_t a, int64_t b)
 
 static bool near_to(const struct oracle *o, struct extent e, int64_t first, int64_t last)
 {
-    return (first <= e.last && last >= e.first) || apart(first, e.last) < o->s->gap
-           || apart(last, e.first) < o->s->gap;
+    return (first <= e.last && last >= e.first) || apart(first, e.last) < o->knobs[GAP]
+           || apart(last, e.first) < o->knobs[GAP];
 }
 
 static bool fits(const struct oracle *o, int64_t first, int64_t last)
 {
-    return o->s->max == 0 || last - first + o->s->gap <= o->s->max;
+    return o->knobs[MAX] == 0 || last - first + o->knobs[GAP] <= o->knobs[MAX];
 }
 
 static int64_t least(int64_t a, int64_t b)
@@ -264,7 +310,7 @@ static uint32_t choose(const struct oracle *o, uint32_t index)
 
 static void rename_session(struct oracle *o, uint32_t from, uint32_t to)
 {
-    for (uint32_t i = 0; i < RECORDS; i++)
+    for (uint32_t i = 0; i < o->count; i++)
         if (o->session_of[i] == from)
             o->session_of[i] = to;
 }
@@ -300,17 +346,17 @@ static void recompute(struct oracle *o, uint64_t key, uint32_t upto)
     int64_t last = 0;
     bool any = false;
     for (;;) {
-        uint32_t next = RECORDS;
+        uint32_t next = o->count;
         for (uint32_t i = 0; i <= upto; i++) {
             bool after = !any || o->records[i].ts > last;
             if (o->session_of[i] != 0 && o->records[i].key == key && after
-                && (next == RECORDS || o->records[i].ts < o->records[next].ts))
+                && (next == o->count || o->records[i].ts < o->records[next].ts))
                 next = i;
         }
-        if (next == RECORDS)
+        if (next == o->count)
             return;
         int64_t ts = o->records[next].ts;
-        if (!any || ts - last >= o->s->gap)
+        if (!any || ts - last >= o->knobs[GAP] + (fault == GAP_IS_INSIDE))
             o->numbers++;
         for (uint32_t i = 0; i <= upto; i++)
             if (o->session_of[i] != 0 && o->records[i].key == key && o->records[i].ts == ts)
@@ -323,21 +369,21 @@ static void recompute(struct oracle *o, uint64_t key, uint32_t upto)
 // Whatever ends in (watermark, to] fires; whatever ended `late` before `to` is forgotten.
 static void move(struct oracle *o, int64_t to)
 {
-    for (uint32_t i = 0; i < RECORDS; i++) {
+    for (uint32_t i = 0; i < o->count; i++) {
         if (o->session_of[i] == 0)
             continue;
         bool seen = false;
         for (uint32_t j = 0; j < i; j++)
             seen |= o->session_of[j] == o->session_of[i];
-        int64_t end = extent_of(o, o->session_of[i]).last + o->s->gap;
+        int64_t end = extent_of(o, o->session_of[i]).last + o->knobs[GAP];
         if (!seen && end > o->watermark && end <= to)
-            give(o, o->session_of[i], end, false);
+            give(o, o->session_of[i], end, PLAIN);
     }
     uint32_t gone[RECORDS];
-    for (uint32_t i = 0; i < RECORDS; i++)
+    for (uint32_t i = 0; i < o->count; i++)
         gone[i] = o->session_of[i] != 0
-                  && extent_of(o, o->session_of[i]).last + o->s->gap + o->s->late <= to;
-    for (uint32_t i = 0; i < RECORDS; i++) {
+                  && extent_of(o, o->session_of[i]).last + o->knobs[GAP] + o->knobs[LATE] <= to;
+    for (uint32_t i = 0; i < o->count; i++) {
         if (!gone[i])
             continue;
         struct standing *st = find_standing(o, o->records[i].key, o->records[i].ts);
@@ -348,42 +394,130 @@ static void move(struct oracle *o, int64_t to)
     o->watermark = to;
 }
 
-static uint32_t oracle(const struct rig_record *records, const struct settings *s,
-                       struct results *out)
+// The session is forgotten, and gives a last row before it is.
+static void evict_session(struct oracle *o, uint32_t number)
+{
+    struct extent e = extent_of(o, number);
+    uint64_t key = key_of(o, number);
+    give(o, number, o->watermark, EVICTED);
+    struct standing *st = find_standing(o, key, e.first);
+    if (st != NULL)
+        st->stands = false;
+    rename_session(o, number, 0);
+}
+
+// The key's session that begins first, or with a fault the one that begins last; and how many there are.
+static uint32_t find_earliest(const struct oracle *o, uint64_t key, int64_t *ret_count)
+{
+    uint32_t found = 0;
+    int64_t found_first = 0;
+    *ret_count = 0;
+    for (uint32_t i = 0; i < o->count; i++) {
+        uint32_t n = o->session_of[i];
+        bool seen = false;
+        for (uint32_t j = 0; j < i; j++)
+            seen |= o->session_of[j] == n;
+        if (n == 0 || seen || o->records[i].key != key)
+            continue;
+        int64_t first = extent_of(o, n).first;
+        bool better = fault == LATEST_GOES ? first > found_first : first < found_first;
+        if (found == 0 || better) {
+            found = n;
+            found_first = first;
+        }
+        ++*ret_count;
+    }
+    return found;
+}
+
+static void evict_key(struct oracle *o, uint64_t key)
+{
+    int64_t count;
+    for (uint32_t n = find_earliest(o, key, &count); n != 0; n = find_earliest(o, key, &count))
+        evict_session(o, n);
+}
+
+// Is there room for one session more of the key, or can it be made?
+static bool make_room(struct oracle *o, uint64_t key)
+{
+    uint32_t partitions = (uint32_t)o->knobs[PARTITIONS];
+    uint32_t oldest = KEYS;
+    int64_t living = 0, sessions, own;
+    uint32_t earliest = find_earliest(o, key, &own);
+    for (uint32_t k = 0; own == 0 && k < KEYS; k++) {
+        find_earliest(o, k, &sessions);
+        if (sessions == 0 || rig_partition_of(k, partitions) != rig_partition_of(key, partitions))
+            continue;
+        living++;
+        if (oldest == KEYS || (o->last_seen[k] < o->last_seen[oldest]) != (fault == NEWEST_GOES))
+            oldest = k;
+    }
+    if (own == 0 && living >= o->knobs[KEYS_MAX]) {
+        if (o->knobs[EVICTS])
+            evict_key(o, oldest);
+        return o->knobs[EVICTS];
+    }
+    if (own < o->knobs[WINDOW_LIMIT])
+        return true;
+    if (o->knobs[EVICTS_SESSIONS])
+        evict_session(o, earliest);
+    return o->knobs[EVICTS_SESSIONS];
+}
+
+struct doors {
+    uint64_t late, refused;
+};
+
+static void take(struct oracle *o, uint32_t i, struct doors *doors)
+{
+    const struct rig_record *rec = &o->records[i];
+    uint32_t joined = choose(o, i);
+    if (joined == 0 && o->watermark != INT64_MIN
+        && rec->ts + o->knobs[GAP] + o->knobs[LATE] <= o->watermark) {
+        doors->late++;
+        return;
+    }
+    if (joined == 0 && !make_room(o, rec->key)) {
+        doors->refused++;
+        return;
+    }
+    int64_t starts[RECORDS];
+    uint32_t start_count = 0;
+    for (uint32_t j = 0; j < i; j++)
+        if (o->session_of[j] != 0 && o->records[j].key == rec->key)
+            starts[start_count++] = o->records[j].ts;
+    o->session_of[i] = joined != 0 ? joined : ++o->numbers;
+    o->last_seen[rec->key] = i;
+    if (o->knobs[MAX] == 0)
+        recompute(o, rec->key, i);
+    else
+        bridge(o, i);
+    retract(o, rec->key, starts, start_count);
+    if (extent_of(o, o->session_of[i]).last + o->knobs[GAP] <= o->watermark)
+        give(o, o->session_of[i], o->watermark, PLAIN);
+    else
+        give_early(o, o->session_of[i]);
+}
+
+static struct doors oracle(const struct cases_case *c, struct results *out)
 {
     static struct oracle o;
-    o = (struct oracle){.records = records, .s = s, .out = out, .watermark = INT64_MIN};
-    int64_t clock = INT64_MIN;
-    uint32_t late = 0;
+    o = (struct oracle){.records = c->stream.records,
+                        .knobs = c->knobs,
+                        .count = c->stream.count,
+                        .out = out,
+                        .watermark = INT64_MIN};
+    struct rig_clocks clocks = rig_clocks(&c->stream, c->knobs[OUT_OF_ORDER]);
+    struct doors doors = {0};
     out->count = 0;
-    for (uint32_t i = 0; i < RECORDS; i++) {
-        const struct rig_record *rec = &records[i];
-        uint32_t joined = choose(&o, i);
-        if (joined == 0 && o.watermark != INT64_MIN && rec->ts + s->gap + s->late <= o.watermark) {
-            late++;
-        } else {
-            int64_t starts[RECORDS];
-            uint32_t start_count = 0;
-            for (uint32_t j = 0; j < i; j++)
-                if (o.session_of[j] != 0 && records[j].key == rec->key)
-                    starts[start_count++] = records[j].ts;
-            o.session_of[i] = joined != 0 ? joined : ++o.numbers;
-            if (s->max == 0)
-                recompute(&o, rec->key, i);
-            else
-                bridge(&o, i);
-            retract(&o, rec->key, starts, start_count);
-            if (extent_of(&o, o.session_of[i]).last + s->gap <= o.watermark)
-                give(&o, o.session_of[i], o.watermark, false);
-            else
-                give_early(&o, o.session_of[i]);
-        }
-        clock = rec->ts > clock ? rec->ts : clock;
-        if (clock - s->out_of_order > o.watermark)
-            move(&o, clock - s->out_of_order);
+    for (uint32_t i = 0; i < o.count; i++) {
+        take(&o, i, &doors);
+        int64_t watermark = rig_clocks_see(&clocks, i);
+        if (watermark > o.watermark)
+            move(&o, watermark);
     }
     move(&o, INT64_MAX);
-    return late;
+    return doors;
 }
 
 /* The engine. */
@@ -392,14 +526,18 @@ static void collect(void *context, const struct rml_schema *schema,
                     const struct rml_result_row *row)
 {
     struct results *results = context;
-    struct result *r = &results->rows[results->count++];
-    uint8_t retracted;
-    *r = (struct result){.fire = row->fire};
+    RML_CHECK(results->count < ROWS_MAX);
+    struct result *r = &results->rows[results->count];
+    *r = (struct result){.made = results->count++, .fire = row->fire};
     rig_read_field(schema, row->record, "window_start", &r->start, 8);
     rig_read_field(schema, row->record, "window_end", &r->end, 8);
     rig_read_field(schema, row->record, "key", &r->key, 8);
     rig_read_field(schema, row->record, "revision", &r->revision, 4);
-    rig_read_field(schema, row->record, "retracted", &retracted, 1);
+    rig_read_field(schema, row->record, "retracted", &r->retracted, 1);
+    if (rml_schema_find(schema, "partial", 7) != RML_FIELD_ABSENT)
+        rig_read_field(schema, row->record, "partial", &r->partial, 1);
+    if (rml_schema_find(schema, "evicted", 7) != RML_FIELD_ABSENT)
+        rig_read_field(schema, row->record, "evicted", &r->evicted, 1);
     rig_read_field(schema, row->record, "n", &r->count, 8);
     rig_read_field(schema, row->record, "sum_n", &r->sum_n, 8);
     rig_read_field(schema, row->record, "max_n", &r->max_n, 8);
@@ -413,60 +551,61 @@ static void collect(void *context, const struct rml_schema *schema,
     rig_read_field(schema, row->record, "median_n", &r->median_n, 8);
     rig_read_field(schema, row->record, "distinct_n", &r->distinct_n, 8);
     rig_read_field(schema, row->record, "exact_n", &r->exact_n, 8);
-    r->retracted = retracted != 0;
-    if (rml_schema_find(schema, "partial", 7) != RML_FIELD_ABSENT)
-        rig_read_field(schema, row->record, "partial", &r->partial, 1);
 }
 
-static void print_window(const struct settings *s, char text[192])
+static const char *when_full(int64_t evicts)
 {
-    char max[48] = "", late[32] = "on_late: drop", early[48];
-    if (s->max != 0)
-        snprintf(max, sizeof max, ", max: %lldns", (long long)s->max);
-    if (!s->drops)
-        snprintf(late, sizeof late, "late: %lldns", (long long)s->late);
-    rig_print_trigger(s->count, early);
-    snprintf(text, 192, "{type: session, gap: %lldns, %s%s%s}", (long long)s->gap, late, max,
-             early);
+    return evicts ? "evict_oldest" : "refuse";
 }
 
-static uint32_t engine(const struct rig_record *records, const struct settings *s,
-                       struct results *out, uint64_t counts[RML_STAGE_COUNTERS])
+static void write_file(const int64_t *knob, char *text, size_t bytes)
 {
-    char text[2048], window[192];
-    print_window(s, window);
+    char early[48], max[48] = "", late[32] = "on_late: drop";
+    if (!knob[DROPS] || knob[LATE] > 0)
+        snprintf(late, sizeof late, "late: %lldns", (long long)knob[LATE]);
+    rig_print_trigger(knob[TRIGGER], early);
+    if (knob[MAX] != 0)
+        snprintf(max, sizeof max, ", max: %lldns", (long long)knob[MAX]);
     snprintf(
-        text, sizeof text,
+        text, bytes,
         "version: 1\npipeline: random\n%s"
-        "runtime: {workers: 1, partitions: %u, state_limit: 64MiB}\n"
+        "runtime: {workers: 1, partitions: %lld, state_limit: 64MiB}\n"
         "sources: {in: {schema: event, event_time: ts, partition_by: [key], out_of_order: "
         "%lldns}}\n"
         "stages:\n"
         "  w:\n"
-        "    from: in\n    key: key\n"
-        "    window: %s\n"
+        "    from: in\n    key: key\n    max_keys: %lld\n    when_full: %s\n"
+        "    window: {type: session, gap: %lldns, %s%s, window_limit: %lld, when_full: %s%s}\n"
         "    aggregate: {n: count(), sum_n: sum(n), max_n: max(n), sum_x: sum(x), first_n: "
         "first(n), last_n: last(n), first_tag: first(tag), last_tag: last(tag), mix_n: 'mix(n, x, 5)', var_n: "
         "var_pop(n), median_n: median(n), distinct_n: distinct(n), exact_n: 'quantile(n, 0.5, exact)'}\n"
         "sinks: {out: {from: w, type: ring}}\n",
-        rig_schema, s->partitions, (long long)s->out_of_order, window);
-    out->count = 0;
-    rig_run(text, records, collect, out, counts);
-    return (uint32_t)counts[RML_STAGE_late];
+        rig_schema, (long long)knob[PARTITIONS], (long long)knob[OUT_OF_ORDER],
+        (long long)knob[KEYS_MAX], when_full(knob[EVICTS]), (long long)knob[GAP], late, max,
+        (long long)knob[WINDOW_LIMIT], when_full(knob[EVICTS_SESSIONS]), early);
 }
 
 /* Cases. */
 
-static void draw_case(struct settings *s, struct rig_record *records)
+static void draw_case(struct cases_case *c)
 {
-    s->gap = 1 + (int64_t)draw(draw(2) ? 5 : 40);
-    s->max = draw(3) == 0 ? s->gap + (int64_t)draw(60) : 0;
-    s->late = draw(2) ? 0 : (int64_t)draw(60);
-    s->drops = s->late == 0 && draw(2);
-    s->count = rig_draw_trigger();
-    s->out_of_order = draw(2) ? 0 : (int64_t)draw(20);
-    s->partitions = 1 + (uint32_t)draw(RIG_PARTITIONS);
-    rig_draw_records(records);
+    int64_t *knob = c->knobs;
+    knob[GAP] = 1 + (int64_t)draw(draw(2) ? 5 : 40);
+    knob[MAX] = draw(3) == 0 ? knob[GAP] + (int64_t)draw(60) : 0;
+    knob[LATE] = draw(2) ? 0 : (int64_t)draw(60);
+    knob[DROPS] = (int64_t)draw(2);
+    knob[TRIGGER] = rig_draw_trigger();
+    knob[OUT_OF_ORDER] = draw(2) ? 0 : (int64_t)draw(20);
+    knob[KEYS_MAX] = draw(2) ? 100 : 1 + (int64_t)draw(5);
+    knob[EVICTS] = draw(3) > 0;
+    knob[WINDOW_LIMIT] = draw(2) ? 1024 : 1 + (int64_t)draw(4);
+    knob[EVICTS_SESSIONS] = draw(3) > 0;
+    cases_draw_stream(&c->stream, &knob[PARTITIONS]);
+}
+
+static bool can_be(const int64_t *knob)
+{
+    return knob[GAP] >= 1 && (knob[MAX] == 0 || knob[MAX] >= knob[GAP]);
 }
 
 // Values of n lie between -500 and 499; up to 63 of them have an exact median.
@@ -483,62 +622,95 @@ static bool same(const struct result *a, const struct result *b)
 {
     bool place = a->fire == b->fire && a->start == b->start && a->end == b->end && a->key == b->key
                  && a->revision == b->revision && a->retracted == b->retracted
-                 && a->partial == b->partial;
+                 && a->partial == b->partial && a->evicted == b->evicted;
     return place
            && (a->retracted
                || (a->count == b->count && a->sum_n == b->sum_n && a->max_n == b->max_n
                    && a->sum_x == b->sum_x && same_more(a, b)));
 }
 
-static void print_row(const char *whose, const struct result *r)
+static void print_row(const char *whose, const struct results *results, uint32_t row)
 {
-    printf("%s fire %lld [%lld, %lld) key %llu rev %u%s count %llu sum %lld\n", whose,
+    const struct result *r = &results->rows[row];
+    if (row == results->count) {
+        printf("%s no row\n", whose);
+        return;
+    }
+    printf("%s fire %lld [%lld, %lld) key %llu rev %u%s%s%s count %llu sum %lld\n", whose,
            (long long)r->fire, (long long)r->start, (long long)r->end, (unsigned long long)r->key,
-           r->revision, r->retracted ? " retracted" : "", (unsigned long long)r->count,
-           (long long)r->sum_n);
+           r->revision, r->retracted ? " retracted" : "", r->partial ? " partial" : "",
+           r->evicted ? " evicted" : "", (unsigned long long)r->count, (long long)r->sum_n);
 }
+
+static bool holds(const struct cases_case *c, bool say)
+{
+    static struct results got, expected;
+    char text[2048];
+    uint64_t counts[RML_STAGE_COUNTERS];
+    got.count = 0;
+    write_file(c->knobs, text, sizeof text);
+    const char *wrong = rig_run_checked(text, &c->stream, collect, &got, counts);
+    struct doors doors = oracle(c, &expected);
+    qsort(got.rows, got.count, sizeof got.rows[0], by_place);
+    qsort(expected.rows, expected.count, sizeof expected.rows[0], by_place);
+    uint32_t row = 0;
+    while (row < got.count && row < expected.count && same(&got.rows[row], &expected.rows[row]))
+        row++;
+    seen_retractions += counts[RML_STAGE_retractions];
+    seen_corrections += counts[RML_STAGE_corrections];
+    seen_early += counts[RML_STAGE_early];
+    seen_late += counts[RML_STAGE_late];
+    seen_refused += counts[RML_STAGE_refused];
+    seen_keys += counts[RML_STAGE_evicted];
+    seen_evicted += counts[RML_STAGE_windows_evicted];
+    bool same_doors =
+        counts[RML_STAGE_late] == doors.late && counts[RML_STAGE_refused] == doors.refused;
+    if (wrong == NULL && row == got.count && row == expected.count && same_doors)
+        return true;
+    if (say) {
+        printf("%s\nlate %llu, expected %llu; refused %llu, expected %llu; %u rows, expected %u; "
+               "the first that differs is %u\n",
+               wrong != NULL ? wrong : "", (unsigned long long)counts[RML_STAGE_late],
+               (unsigned long long)doors.late, (unsigned long long)counts[RML_STAGE_refused],
+               (unsigned long long)doors.refused, got.count, expected.count, row);
+        print_row("     got", &got, row);
+        print_row("expected", &expected, row);
+    }
+    return false;
+}
+
+static const struct cases_kind kind = {
+    .knob_count = KNOBS,
+    .knobs = knobs,
+    .draw = draw_case,
+    .can_be = can_be,
+    .write = write_file,
+    .holds = holds,
+};
 
 static void any_cut_into_batches_gives_the_sessions_of_single_records(void **state)
 {
     (void)state;
-    static struct results got, expected;
-    static struct rig_record records[RECORDS];
-    uint64_t first, cases, earlies = 0, retractions = 0, corrections = 0, lates = 0;
-    rig_cases(400, &first, &cases);
-    for (uint64_t c = first; c < first + cases; c++) {
-        struct settings s;
-        uint64_t counts[RML_STAGE_COUNTERS];
-        rig_begin_case(c);
-        draw_case(&s, records);
-        uint32_t late_expected = oracle(records, &s, &expected);
-        uint32_t late = engine(records, &s, &got, counts);
-        qsort(got.rows, got.count, sizeof got.rows[0], by_place);
-        qsort(expected.rows, expected.count, sizeof expected.rows[0], by_place);
-        uint32_t row = 0;
-        while (row < got.count && row < expected.count && same(&got.rows[row], &expected.rows[row]))
-            row++;
-        if (row < got.count || row < expected.count || late != late_expected) {
-            printf("RML_SEED=%llu gap %lld max %lld late %lld out_of_order %lld partitions %u: %u "
-                   "late, expected %u; %u rows, expected %u; the first that differs is %u\n",
-                   (unsigned long long)c, (long long)s.gap, (long long)s.max, (long long)s.late,
-                   (long long)s.out_of_order, s.partitions, late, late_expected, got.count,
-                   expected.count, row);
-            print_row("     got", &got.rows[row]);
-            print_row("expected", &expected.rows[row]);
-            fail();
-        }
-        earlies += counts[RML_STAGE_early];
-        retractions += counts[RML_STAGE_retractions];
-        corrections += counts[RML_STAGE_corrections];
-        lates += late;
-    }
-    // The draw must keep meeting what is hard.
-    if (cases > 1) {
-        assert_true(earlies > 1000);
-        assert_true(retractions > 100);
-        assert_true(corrections > 1000);
-        assert_true(lates > 1000);
-    }
+    if (!cases_hold(&kind, "sessions", 4000))
+        return;
+    assert_true(seen_retractions > 200);
+    assert_true(seen_corrections > 1000);
+    assert_true(seen_early > 1000);
+    assert_true(seen_late > 1000);
+    assert_true(seen_refused > 1000);
+    assert_true(seen_keys > 1000);
+    assert_true(seen_evicted > 1000);
 }
 
-TEST_MAIN(CLAIM(any_cut_into_batches_gives_the_sessions_of_single_records))
+static void a_fault_in_the_oracle_is_found_and_made_small(void **state)
+{
+    (void)state;
+    for (uint32_t f = NO_FAULT + 1; f < FAULTS; f++) {
+        fault = (enum fault)f;
+        cases_find_small(&kind, f, 4);
+    }
+    fault = NO_FAULT;
+}
+
+TEST_MAIN(CLAIM(any_cut_into_batches_gives_the_sessions_of_single_records),
+          CLAIM(a_fault_in_the_oracle_is_found_and_made_small))

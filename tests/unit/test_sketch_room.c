@@ -38,8 +38,8 @@ static double any_double(void)
     return x;
 }
 
-static void run(uint64_t cuts, const char *window, const struct rig_record *records,
-                struct rows *rows, uint64_t *counts)
+static void run(uint64_t cuts, const char *window, struct rig_stream *stream, struct rows *rows,
+                uint64_t *counts)
 {
     char text[2048];
     snprintf(text, sizeof text,
@@ -55,8 +55,8 @@ static void run(uint64_t cuts, const char *window, const struct rig_record *reco
              rig_schema, window);
     rows->count = 0;
     memset(rows->list, 0, sizeof rows->list);
-    rig_seed = cuts;
-    rig_run(text, records, collect, rows, counts);
+    stream->cuts = cuts;
+    rig_run(text, stream, collect, rows, counts);
 }
 
 static void where_memory_is_short_any_cut_refuses_the_same_records(void **state)
@@ -67,17 +67,17 @@ static void where_memory_is_short_any_cut_refuses_the_same_records(void **state)
         "{type: sliding, size: 50ns, every: 10ns, late: 25ns}",
         "{type: session, gap: 8ns, late: 25ns}",
     };
-    static struct rig_record records[RIG_RECORDS];
+    static struct rig_stream stream;
     static struct rows once, again;
     uint64_t refused = 0, aggregated = 0;
     for (uint64_t c = 1; c <= 90; c++) {
         uint64_t counts[RML_STAGE_COUNTERS], counts_again[RML_STAGE_COUNTERS];
         rig_begin_case(c);
-        rig_draw_records(records);
+        rig_draw_records(&stream, RIG_RECORDS);
         for (uint32_t i = 0; i < RIG_RECORDS; i++)
-            records[i].x = any_double();
-        run(c * 77 + 1, windows[c % 3], records, &once, counts);
-        run(c * 99 + 2, windows[c % 3], records, &again, counts_again);
+            stream.records[i].x = any_double();
+        run(c * 77 + 1, windows[c % 3], &stream, &once, counts);
+        run(c * 99 + 2, windows[c % 3], &stream, &again, counts_again);
         assert_memory_equal(counts, counts_again, sizeof counts);
         assert_int_equal(once.count, again.count);
         assert_memory_equal(once.list, again.list, once.count * sizeof once.list[0]);

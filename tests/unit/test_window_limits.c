@@ -62,10 +62,11 @@ static void expect(rml_int128 start, rml_int128 end, uint64_t key)
 }
 
 // Every window of every record, in numbers that cannot overflow.
-static void oracle(const struct rig_record *records, const struct windows *w)
+static void oracle(const struct rig_stream *stream, const struct windows *w)
 {
+    const struct rig_record *records = stream->records;
     expected.count = 0;
-    for (uint32_t i = 0; i < RIG_RECORDS; i++) {
+    for (uint32_t i = 0; i < stream->count; i++) {
         rml_int128 shifted = (rml_int128)records[i].ts - w->offset;
         rml_int128 rest = shifted % w->every;
         rml_int128 start = records[i].ts - (rest < 0 ? rest + w->every : rest);
@@ -81,8 +82,12 @@ static int by_time(const void *a, const void *b)
 }
 
 // Times up to `reach` from either end of int64, some of them the very ends, in order.
-static void draw_records(struct rig_record *records, uint64_t reach)
+static void draw_records(struct rig_stream *stream, uint64_t reach)
 {
+    struct rig_record *records = stream->records;
+    stream->count = RIG_RECORDS;
+    stream->lanes = 1;
+    stream->cuts = draw(UINT64_C(1) << 40) | 1;
     for (uint32_t i = 0; i < RIG_RECORDS; i++) {
         int64_t far = draw(20) == 0 ? 0 : (int64_t)draw(reach);
         int64_t ts = draw(2) ? INT64_MIN + far : INT64_MAX - far;
@@ -96,7 +101,7 @@ static void draw_records(struct rig_record *records, uint64_t reach)
     records[last].ts = INT64_MAX;
 }
 
-static void run(const struct rig_record *records, const char *window,
+static void run(const struct rig_stream *stream, const char *window,
                 uint64_t counts[RML_STAGE_COUNTERS])
 {
     char text[1024];
@@ -108,13 +113,13 @@ static void run(const struct rig_record *records, const char *window,
              "sinks: {out: {from: w, type: jsonl, path: unused.jsonl}}\n",
              rig_schema, window);
     got.count = 0;
-    rig_run(text, records, keep_row, &got, counts);
+    rig_run(text, stream, keep_row, &got, counts);
 }
 
 static void a_window_that_reaches_beyond_time_ends_where_time_ends(void **state)
 {
     (void)state;
-    static struct rig_record records[RIG_RECORDS];
+    static struct rig_stream stream;
     uint64_t first, cases;
     rig_cases(100, &first, &cases);
     for (uint64_t c = first; c < first + cases; c++) {
@@ -123,14 +128,14 @@ static void a_window_that_reaches_beyond_time_ends_where_time_ends(void **state)
         struct windows w = {.every = unit * (1 + (int64_t)draw(8))};
         w.size = draw(3) == 0 ? w.every : w.every + unit * (int64_t)draw(20);
         w.offset = draw(2) ? 0 : (int64_t)draw((uint64_t)w.every);
-        draw_records(records, 1 + draw(20) * (uint64_t)w.size);
-        oracle(records, &w);
+        draw_records(&stream, 1 + draw(20) * (uint64_t)w.size);
+        oracle(&stream, &w);
         char window[160];
         snprintf(window, sizeof window,
                  "type: sliding, size: %lldns, every: %lldns, offset: %lldns", (long long)w.size,
                  (long long)w.every, (long long)w.offset);
         uint64_t counts[RML_STAGE_COUNTERS];
-        run(records, window, counts);
+        run(&stream, window, counts);
         qsort(got.rows, got.count, sizeof got.rows[0], by_place);
         qsort(expected.rows, expected.count, sizeof expected.rows[0], by_place);
         if (got.count != expected.count)
@@ -144,11 +149,11 @@ static void a_window_that_reaches_beyond_time_ends_where_time_ends(void **state)
 static void a_session_that_reaches_beyond_time_ends_where_time_ends(void **state)
 {
     (void)state;
-    static struct rig_record records[RIG_RECORDS];
+    static struct rig_stream stream = {.count = RIG_RECORDS, .lanes = 1, .cuts = 1};
     for (uint32_t i = 0; i < RIG_RECORDS; i++)
-        records[i].ts = i < 100 ? INT64_MIN + i : INT64_MAX - RIG_RECORDS + 1 + i;
+        stream.records[i].ts = i < 100 ? INT64_MIN + i : INT64_MAX - RIG_RECORDS + 1 + i;
     uint64_t counts[RML_STAGE_COUNTERS];
-    run(records, "type: session, gap: 1s", counts);
+    run(&stream, "type: session, gap: 1s", counts);
     assert_int_equal(counts[RML_STAGE_aggregated], RIG_RECORDS);
     assert_int_equal(got.count, 2);
     assert_int_equal(got.rows[0].start, INT64_MIN);
@@ -162,15 +167,15 @@ static void a_session_that_reaches_beyond_time_ends_where_time_ends(void **state
 static void after_the_last_nanosecond_everything_is_late(void **state)
 {
     (void)state;
-    static struct rig_record records[RIG_RECORDS];
+    static struct rig_stream stream = {.count = RIG_RECORDS, .lanes = 1, .cuts = 1};
     for (uint32_t i = 0; i < RIG_RECORDS; i++)
-        records[i].ts = i == 0 || i % 2 != 0 ? INT64_MAX : (int64_t)i;
+        stream.records[i].ts = i == 0 || i % 2 != 0 ? INT64_MAX : (int64_t)i;
     static const char *const windows[] = {"type: tumbling, size: 1ns",
                                           "type: tumbling, size: 1s, late: 1h",
                                           "type: sliding, size: 10s, every: 1s, offset: 300ms"};
     for (size_t i = 0; i < sizeof windows / sizeof windows[0]; i++) {
         uint64_t counts[RML_STAGE_COUNTERS];
-        run(records, windows[i], counts);
+        run(&stream, windows[i], counts);
         assert_int_equal(counts[RML_STAGE_aggregated], 1);
         assert_int_equal(counts[RML_STAGE_late], RIG_RECORDS - 1);
         assert_true(got.count >= 1);
