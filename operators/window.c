@@ -780,6 +780,7 @@ static void window_roots(struct rml_operator *op, struct rml_roots *roots)
     rml_keyed_roots(&w->keyed, roots);
     rml_aggregator_roots(&w->aggregator, roots);
     RML_ROOTS_WALK(roots, w->fired);
+    RML_ROOTS_WALK(roots, w->looks);
     RML_ROOTS_WALK(roots, w->free_pane);
     rml_roots_count(roots, &w->fresh_pane, PANES_LIMIT);
     rml_roots_walk(roots, w->panes, w->fresh_pane * sizeof w->panes[0]);
