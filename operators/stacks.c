@@ -155,6 +155,12 @@ static void clear(struct rml_stacks *stacks)
     stacks->good = false;
 }
 
+void rml_stacks_clear(struct rml_stacks *stacks)
+{
+    if (stacks->good)
+        clear(stacks);
+}
+
 // There was no room, and trying again has its price too.
 static void give_up(struct rml_stacks *stacks)
 {

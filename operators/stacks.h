@@ -84,6 +84,9 @@ bool rml_stacks_cover(struct rml_stacks *stacks, int64_t first, uint32_t slots_e
  * records that is; 0: none, and `state` is void. */
 uint64_t rml_stacks_result(const struct rml_stacks *stacks, uint32_t slot, void *state);
 
+/* There is no pane any more: give back what is merged. */
+void rml_stacks_clear(struct rml_stacks *stacks);
+
 /* The state of a slot in a pane has changed. */
 void rml_stacks_change(struct rml_stacks *stacks, int64_t pane, uint32_t slot);
 

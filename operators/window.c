@@ -370,8 +370,10 @@ static void window_advance(struct rml_operator *op, int64_t watermark)
         if (kept + w->spec.late_ns <= watermark || watermark == RML_TIME_END)
             free_pane(w, i);
     }
-    if (w->open_count == 0)
+    if (w->open_count == 0) {
         rml_rows_clear(&w->looks, w->env.pages);
+        rml_stacks_clear(&w->stacks);
+    }
     rml_count_set(&w->env.counts[RML_STAGE_keys], w->keyed.has_key ? w->keyed.keys.count : 0);
     rml_count_set(&w->env.counts[RML_STAGE_panes], w->open_count);
     rml_count_set(&w->env.counts[RML_STAGE_state_bytes],
