@@ -15,7 +15,8 @@ struct block {
     struct rml_due due[BLOCK_ENTRIES];
 };
 
-_Static_assert(sizeof(struct block) <= RML_GRANULE_BYTES, "to change one is to change one granule");
+_Static_assert(sizeof(struct block) <= RML_PAGE_GRANULE_BYTES,
+               "to change one is to change one granule");
 
 void rml_dues_init(struct rml_dues *dues, struct rml_pages *pages, int64_t width_ns)
 {
@@ -27,7 +28,7 @@ void rml_dues_init(struct rml_dues *dues, struct rml_pages *pages, int64_t width
         .width_log = width_log,
         .opened = INT64_MIN,
         .next = RML_TIME_END,
-        .block_shape = rml_rows_shape(RML_GRANULE_BYTES),
+        .block_shape = rml_rows_shape(RML_PAGE_GRANULE_BYTES),
         .heap_shape = rml_rows_shape(sizeof(struct rml_due)),
         .fresh_block = NO_BLOCK + 1,
     };

@@ -253,6 +253,8 @@ void rml_engine_poll(struct rml_engine *engine)
             case RML_WORKER_SOURCE_DONE:
                 engine->sources_left--;
                 break;
+            case RML_WORKER_WANTS_SAVING:
+                break;
             case RML_WORKER_UNLISTENED:
                 unlistened(engine, news.index);
                 break;

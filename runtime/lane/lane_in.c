@@ -73,27 +73,44 @@ static int open_segments(struct rml_lane_in *in, const char *name, struct rml_er
     return rml_segment_make_ours(&in->returns, label, rml_lane_returns_bytes(&in->geometry), err);
 }
 
+static struct rml_ring_place place_of(struct rml_lane_in *in, uint32_t partition)
+{
+    struct rml_lane_layout layout = rml_lane_layout(&in->geometry);
+    return (struct rml_ring_place){
+        .shape = {.cell_bytes = in->geometry.cell_bytes, .cell_count = in->geometry.cells},
+        .cells = rml_lane_cells(in->records.memory, &layout, partition),
+        .published = &rml_lane_record_lines(in->records.memory)[partition].published,
+        .released = &rml_lane_return_lines(in->returns.memory)[partition].released,
+    };
+}
+
 static void open_parts(struct rml_lane_in *in)
 {
     struct rml_lane_layout layout = rml_lane_layout(&in->geometry);
-    struct rml_lane_record_line *record_lines = rml_lane_record_lines(in->records.memory);
-    struct rml_lane_return_line *return_lines = rml_lane_return_lines(in->returns.memory);
-    in->lane = record_lines;
+    in->lane = rml_lane_record_lines(in->records.memory);
     in->sleepers = rml_lane_sleep_lines(in->returns.memory, in->geometry.partitions);
     for (uint32_t p = 0; p < in->geometry.partitions; p++) {
         struct part *part = &in->parts[p];
-        struct rml_ring_place place = {
-            .shape = {.cell_bytes = in->geometry.cell_bytes, .cell_count = in->geometry.cells},
-            .cells = rml_lane_cells(in->records.memory, &layout, p),
-            .published = &record_lines[p].published,
-            .released = &return_lines[p].released,
-        };
-        RML_CHECK(rml_ring_attach_in(&part->ring, &place) == 0);  // new and nobody's yet: all zero
-        part->line = &return_lines[p];
+        part->line = &rml_lane_return_lines(in->returns.memory)[p];
         part->mark_time = RML_TIME_NONE;
         if (in->geometry.partitions > 1)
             part->marks = rml_lane_marks(in->records.memory, &layout, p);
     }
+}
+
+static struct rml_lane_in *new_lane(const struct rml_lane_geometry *geometry)
+{
+    size_t bytes = sizeof(struct rml_lane_in) + geometry->partitions * sizeof(struct part);
+    struct rml_lane_in *in = aligned_alloc((size_t)2 * RML_RING_LINE, (bytes + 127) / 128 * 128);
+    if (in == NULL)
+        return NULL;
+    memset(in, 0, bytes);
+    in->geometry = *geometry;
+    in->records = in->returns = RML_SEGMENT_CLOSED;
+    in->door = -1;
+    in->can_evict = rml_evict_able();
+    rml_lane_fds_init(&in->fds);
+    return in;
 }
 
 int rml_lane_in_make(struct rml_lane_in **ret_in, const struct rml_lane_geometry *geometry,
@@ -103,16 +120,9 @@ int rml_lane_in_make(struct rml_lane_in **ret_in, const struct rml_lane_geometry
     if (rc < 0)
         return RML_WRAP(err, rc, "lane %s", name);
 
-    size_t bytes = sizeof(struct rml_lane_in) + geometry->partitions * sizeof(struct part);
-    struct rml_lane_in *in = aligned_alloc((size_t)2 * RML_RING_LINE, (bytes + 127) / 128 * 128);
+    struct rml_lane_in *in = new_lane(geometry);
     if (in == NULL)
         return RML_FAIL(err, -ENOMEM, "lane %s: no memory", name);
-    memset(in, 0, bytes);
-    in->geometry = *geometry;
-    in->records = in->returns = RML_SEGMENT_CLOSED;
-    in->door = -1;
-    in->can_evict = rml_evict_able();
-    rml_lane_fds_init(&in->fds);
 
     rc = open_segments(in, name, err);
     if (rc == 0)
@@ -122,6 +132,10 @@ int rml_lane_in_make(struct rml_lane_in **ret_in, const struct rml_lane_geometry
         return RML_WRAP(err, rc, "lane %s", name);
     }
     open_parts(in);
+    for (uint32_t p = 0; p < geometry->partitions; p++) {
+        const struct rml_ring_place place = place_of(in, p);
+        RML_CHECK(rml_ring_attach_in(&in->parts[p].ring, &place) == 0);  // new, so all zero
+    }
     rml_lane_return_head(in->returns.memory)->epoch = epoch;
     *ret_in = in;
     return 0;
@@ -146,6 +160,120 @@ int rml_lane_in_open(struct rml_lane_in **ret_in, const struct rml_lane_geometry
     }
     *ret_in = in;
     return 0;
+}
+
+void rml_lane_in_kept(const struct rml_lane_in *in, int *fds)
+{
+    fds[0] = in->fds.returns;
+    fds[1] = in->fds.records;
+    fds[2] = in->door;
+    fds[3] = in->fds.room;
+    memcpy(fds + 4, in->fds.wake, in->geometry.workers * sizeof *fds);
+}
+
+static void take_over(struct rml_lane_in *in, const int *fds, void *returns)
+{
+    in->fds.returns = fds[0];
+    in->fds.records = fds[1];
+    in->door = fds[2];
+    in->fds.room = fds[3];
+    memcpy(in->fds.wake, fds + 4, in->geometry.workers * sizeof *fds);
+    in->records.fd = fds[1];
+    in->returns = (struct rml_segment){
+        .fd = fds[0], .memory = returns, .bytes = rml_lane_returns_bytes(&in->geometry)};
+}
+
+// A worker that died asleep wakes up: whoever rang for that sleep rings again for the next.
+static void wake_all(const struct rml_lane_in *in)
+{
+    for (uint32_t w = 0; w < in->geometry.workers; w++) {
+        _Atomic uint64_t *sleeps = &in->sleepers[w].sleeps;
+        // relaxed: written by one that is dead
+        uint64_t count = atomic_load_explicit(sleeps, memory_order_relaxed);
+        // total order: before the worker's look at `publishes`, as when it wakes
+        atomic_store_explicit(sleeps, count + (count & 1), memory_order_seq_cst);
+    }
+}
+
+/*
+ * The first of the marks there are that stands at `position` or behind. They ascend, and one that stands
+ * at a cell which was not released is one of the last so many as there are cells; a producer that
+ * writes other things there is found out when they are peeked at.
+ */
+static void find_mark(const struct rml_lane_in *in, struct part *part, uint64_t position)
+{
+    uint32_t cells = in->geometry.cells;
+    // acquire: lane.marks
+    uint64_t there = atomic_load_explicit(&in->lane[part - in->parts].marks, memory_order_acquire);
+    part->marks_taken = there;
+    part->mark_time = RML_TIME_NONE;
+    while (part->marks_taken > 0 && there - part->marks_taken < cells) {
+        const struct rml_lane_mark_cell *before =
+            &part->marks[(part->marks_taken - 1) & (cells - 1)];
+        // relaxed: lane.marks ordered it
+        uint64_t at = atomic_load_explicit(&before->position, memory_order_relaxed);
+        if ((int64_t)(at - position) < 0) {
+            // relaxed: likewise
+            part->mark_time = atomic_load_explicit(&before->time, memory_order_relaxed);
+            return;
+        }
+        part->marks_taken--;
+    }
+}
+
+static int begin_at(struct rml_lane_in *in, uint32_t partition, uint64_t position)
+{
+    struct part *part = &in->parts[partition];
+    const struct rml_ring_place place = place_of(in, partition);
+    int rc = rml_ring_resume_in(&part->ring, &place, position);
+    if (rc == 0 && part->marks != NULL)
+        find_mark(in, part, position);
+    return rc;
+}
+
+int rml_lane_in_adopt(struct rml_lane_in **ret_in, const struct rml_lane_geometry *geometry,
+                      const int *fds, void *returns, struct rml_err *err)
+{
+    struct rml_lane_in *in = new_lane(geometry);
+    if (in == NULL)
+        return RML_FAIL(err, -ENOMEM, "no memory for a lane");
+    take_over(in, fds, returns);
+    int rc = rml_segment_seal_ours(&in->returns, err);
+    if (rc == 0)
+        rc = rml_segment_again_theirs(&in->records, fds[1], rml_lane_records_bytes(geometry), err);
+    if (rc < 0) {
+        in->records.fd = fds[1];
+        rml_lane_in_close(in);
+        return rc;
+    }
+    open_parts(in);
+    wake_all(in);
+    for (uint32_t p = 0; p < geometry->partitions; p++) {
+        _Atomic uint64_t *word = &in->parts[p].line->released;
+        // relaxed: written by one that is dead
+        uint64_t released = atomic_load_explicit(word, memory_order_relaxed);
+        RML_CHECK(begin_at(in, p, released) == 0);
+    }
+    *ret_in = in;
+    return 0;
+}
+
+int rml_lane_in_go_on(struct rml_lane_in *in, uint32_t partition, uint64_t position)
+{
+    RML_CHECK(partition < in->geometry.partitions);
+    int rc = begin_at(in, partition, position);
+    if (rc == 0) {
+        // relaxed: a statistic, ordered with nothing
+        atomic_store_explicit(&in->parts[partition].line->taken, position, memory_order_relaxed);
+    }
+    return rc;
+}
+
+int rml_lane_in_is_detached(const struct rml_lane_in *in)
+{
+    const _Atomic uint32_t *state = &rml_lane_return_head(in->returns.memory)->state;
+    // relaxed: our own word
+    return atomic_load_explicit(state, memory_order_relaxed) != RML_LANE_ATTACHED;
 }
 
 void rml_lane_in_close(struct rml_lane_in *in)
@@ -242,6 +370,12 @@ int32_t rml_lane_in_peek(struct rml_lane_in *in, uint32_t partition, uint32_t wa
                                      .mark_count = (uint32_t)mark_count,
                                      .vouches = is_all ? time : RML_TIME_NONE};
     return rows;
+}
+
+uint64_t rml_lane_in_position(const struct rml_lane_in *in, uint32_t partition)
+{
+    RML_CHECK(partition < in->geometry.partitions);
+    return in->parts[partition].ring.taken;
 }
 
 void rml_lane_in_take(struct rml_lane_in *in, uint32_t partition, uint32_t rows)

@@ -49,6 +49,31 @@ int rml_lane_in_make(struct rml_lane_in **ret_in, const struct rml_lane_geometry
                      const char *name, uint64_t epoch, struct rml_err *err);
 int rml_lane_in_seal(const struct rml_lane_in *in, struct rml_err *err);
 
+/*
+ * A lane outlives its engine where somebody holds what it is made of: these descriptors, the first of
+ * which is the returns segment, together with our mapping of that. rml_lane_in_kept lists them
+ * (RML_LANE_KEPT_FDS of the workers).
+ */
+#define RML_LANE_KEPT_FDS(workers) (4u + (workers))
+void rml_lane_in_kept(const struct rml_lane_in *in, int *fds);
+
+/*
+ * Go on with a lane whose engine died. `returns` is the mapping, `geometry` as it was. Nobody sleeps
+ * on it, and every partition begins at the first record that was not released, until rml_lane_in_go_on
+ * says otherwise. All descriptors and the mapping are the lane's from here on, also when this fails.
+ */
+int rml_lane_in_adopt(struct rml_lane_in **ret_in, const struct rml_lane_geometry *geometry,
+                      const int *fds, void *returns, struct rml_err *err);
+
+/*
+ * Of an adopted lane, before anybody takes from it: have the next peek of `partition` begin at record `position`,
+ * which was not released. -EPROTO when it cannot be, by our own words.
+ */
+int rml_lane_in_go_on(struct rml_lane_in *in, uint32_t partition, uint64_t position);
+
+/* Was the producer told that the lane is closed? */
+int rml_lane_in_is_detached(const struct rml_lane_in *in);
+
 /* Unmap and close everything; nobody may be using the lane. NULL is accepted. */
 void rml_lane_in_close(struct rml_lane_in *in);
 
@@ -64,6 +89,9 @@ const struct rml_lane_geometry *rml_lane_in_geometry(const struct rml_lane_in *i
  */
 int32_t rml_lane_in_peek(struct rml_lane_in *in, uint32_t partition, uint32_t want,
                          struct rml_mark *marks, struct rml_lane_run *ret_run);
+
+/* How many records of `partition` were taken so far. */
+uint64_t rml_lane_in_position(const struct rml_lane_in *in, uint32_t partition);
 
 /* The first `rows` of the last peek are used; private to the engine: the producer gets no room yet. */
 void rml_lane_in_take(struct rml_lane_in *in, uint32_t partition, uint32_t rows);

@@ -39,6 +39,8 @@ struct lane {
     uint32_t source;
     int64_t clock;        // greatest event time that this partition knows of
     int64_t active_tick;  // the last tick that found it active
+    uint64_t serial;      // of the lane that was attached last under this number
+    uint64_t taken;       // records of that
 };
 
 struct source {
@@ -57,7 +59,8 @@ struct rml_partition {
     uint32_t lanes_max;
     struct lane *lanes;
     struct source *sources;
-    int64_t tick;  // the wall clock as the last tick said
+    int64_t tick;    // the wall clock as the last tick said
+    uint64_t steps;  // ever taken
     int64_t time[RML_BATCH_ROWS];
     int64_t clock[RML_BATCH_ROWS];
     int64_t judge[RML_BATCH_ROWS];
@@ -268,12 +271,13 @@ static int take_batch(struct rml_partition *p, const struct rml_step *step,
     }
     if (step->time > lane->clock)
         lane->clock = step->time;
+    lane->taken += step->count;
     advance_from_lanes(p, lane->source);
     step_end(p, lane->source);
     return (int)step->count;
 }
 
-static int attach(struct rml_partition *p, uint32_t index, uint32_t source)
+static int attach(struct rml_partition *p, uint32_t index, uint32_t source, uint64_t serial)
 {
     if (index >= p->lanes_max || source >= p->plan->source_count || p->lanes[index].attached)
         return -EPROTO;
@@ -281,7 +285,8 @@ static int attach(struct rml_partition *p, uint32_t index, uint32_t source)
                                     .active = true,
                                     .source = source,
                                     .clock = RML_TIME_NONE,
-                                    .active_tick = p->tick};
+                                    .active_tick = p->tick,
+                                    .serial = serial};
     p->sources[source].lane_count++;
     return 0;
 }
@@ -336,8 +341,8 @@ static int tick(struct rml_partition *p, int64_t now)
     return 0;
 }
 
-int rml_partition_step(struct rml_partition *p, const struct rml_step *step,
-                       const struct rml_step_input *input)
+static int take_step(struct rml_partition *p, const struct rml_step *step,
+                     const struct rml_step_input *input)
 {
     switch ((enum rml_step_kind)step->kind) {
     case RML_STEP_BATCH:
@@ -345,13 +350,35 @@ int rml_partition_step(struct rml_partition *p, const struct rml_step *step,
     case RML_STEP_TICK:
         return tick(p, step->time);
     case RML_STEP_ATTACH:
-        return attach(p, step->lane, step->count);
+        return attach(p, step->lane, step->count, step->serial);
     case RML_STEP_DETACH:
         return detach(p, step->lane);
     case RML_STEP_END:
         return end(p, step->count);
     }
     return -EPROTO;
+}
+
+int rml_partition_step(struct rml_partition *p, const struct rml_step *step,
+                       const struct rml_step_input *input)
+{
+    int rc = take_step(p, step, input);
+    p->steps += rc >= 0;
+    return rc;
+}
+
+uint64_t rml_partition_steps(const struct rml_partition *p)
+{
+    return p->steps;
+}
+
+struct rml_partition_lane rml_partition_lane(const struct rml_partition *p, uint32_t index)
+{
+    if (index >= p->lanes_max)
+        return (struct rml_partition_lane){0};
+    const struct lane *lane = &p->lanes[index];
+    return (struct rml_partition_lane){
+        .attached = lane->attached, .serial = lane->serial, .taken = lane->taken};
 }
 
 bool rml_partition_vouch_due(const struct rml_partition *p, uint16_t lane_index, int64_t time)
@@ -391,6 +418,7 @@ static void walk_roots(struct rml_partition *p, struct rml_roots *roots)
 {
     rml_pages_roots(&p->pages, roots);
     RML_ROOTS_WALK(roots, p->tick);
+    RML_ROOTS_WALK(roots, p->steps);
     rml_roots_same(roots, p->lanes_max);
     rml_roots_walk(roots, p->lanes, p->lanes_max * sizeof p->lanes[0]);
     rml_roots_same(roots, p->plan->source_count);

@@ -39,7 +39,7 @@ struct rml_step {
     int64_t
         time;  // BATCH: greatest event time that the lane vouches for, RML_TIME_NONE: nothing new
                // TICK: nanoseconds since the epoch
-    uint64_t reserved;
+    uint64_t serial;  // ATTACH: which of the lanes that ever had this number; 0 where nobody asks
 };
 
 /* The records that a BATCH step names: lying one behind the other, as the source's schema says. */
@@ -81,6 +81,18 @@ int rml_partition_step(struct rml_partition *partition, const struct rml_step *s
  */
 bool rml_partition_vouch_due(const struct rml_partition *partition, uint16_t lane, int64_t time);
 
+/* How many steps it has taken in its life, which goes on where it is restored. */
+uint64_t rml_partition_steps(const struct rml_partition *partition);
+
+/* The lane that was attached last under a number: whether it is still, and how many records were taken
+ * from it. All zeros when there was none. */
+struct rml_partition_lane {
+    bool attached;
+    uint64_t serial, taken;
+};
+
+struct rml_partition_lane rml_partition_lane(const struct rml_partition *partition, uint32_t lane);
+
 /* The watermark of a source in this partition; RML_TIME_NONE before the first record. */
 int64_t rml_partition_watermark(const struct rml_partition *partition, uint32_t source);
 
@@ -103,6 +115,12 @@ void rml_partition_abandon(struct rml_partition *partition);
 struct rml_partition_stream {
     const void *bytes;
     size_t count;
+};
+
+/* What a partition is restored from; stream_count 0: it is new. */
+struct rml_partition_past {
+    const struct rml_partition_stream *streams;
+    uint32_t stream_count;
 };
 
 /*

@@ -34,8 +34,10 @@
  *
  * A CRASH
  *
- * A writer that dies in a row leaves an odd stamp: readers wait there, and learn of the death from the
- * socket that the ring came over. A reader's death is noticed by nobody here.
+ * A writer that dies in a row leaves an odd stamp: readers wait there, and either learn of the death from
+ * the socket that the ring came over, or another writer goes on (rml_broadcast_resume_out) and gives the
+ * row anew; nobody has read it, for no look at its stamp was even. A reader's death is noticed by nobody
+ * here.
  */
 #include "runtime/ring/broadcast.h"
 
@@ -81,6 +83,22 @@ void rml_broadcast_attach_out(struct rml_broadcast_out *out, void *memory,
     RML_CHECK(rml_broadcast_bytes(shape) > 0);
     RML_CHECK((uintptr_t)memory % LINE_BYTES == 0);
     *out = (struct rml_broadcast_out){.lines = memory, .shape = shape};
+}
+
+void rml_broadcast_resume_out(struct rml_broadcast_out *out, void *memory,
+                              struct rml_broadcast_shape shape)
+{
+    rml_broadcast_attach_out(out, memory, shape);
+    // relaxed: written by one that is dead
+    out->given = atomic_load_explicit(&out->lines->announced, memory_order_relaxed);
+    for (uint32_t i = 0; i < shape.row_count; i++) {
+        const _Atomic uint64_t *slot = &out->lines->slots[slot_at(shape, out->given)];
+        // relaxed: likewise
+        if (atomic_load_explicit(slot, memory_order_relaxed) != 2 * out->given + 2)
+            break;  // not given, or not whole
+        out->given++;
+    }
+    rml_broadcast_announce(out);
 }
 
 void rml_broadcast_attach_in(struct rml_broadcast_in *in, const void *memory,

@@ -44,6 +44,11 @@ size_t rml_broadcast_bytes(struct rml_broadcast_shape shape);
 void rml_broadcast_attach_out(struct rml_broadcast_out *out, void *memory,
                               struct rml_broadcast_shape shape);
 
+/* Hold the writer's end again, after the writer died: the next row has the number behind those that are
+ * there whole. One that it was writing is written anew. */
+void rml_broadcast_resume_out(struct rml_broadcast_out *out, void *memory,
+                              struct rml_broadcast_shape shape);
+
 /*
  * Hold a reader's end; `shape` is what the writer said, not what lies in `memory`. The first row read
  * is the next one given, or with `from_oldest` the oldest that is still there (none of those that

@@ -145,6 +145,17 @@ int rml_ring_attach_in(struct rml_ring_in *in, const struct rml_ring_place *plac
     return 0;
 }
 
+int rml_ring_resume_in(struct rml_ring_in *in, const struct rml_ring_place *place, uint64_t taken)
+{
+    uint64_t published, released;
+    (void)ring_left(place, &published, &released);  // a producer went on meanwhile, whatever it is
+    if (taken - released > place->shape.cell_count)
+        return -EPROTO;
+    *in = (struct rml_ring_in){
+        .place = *place, .taken = taken, .released = released, .published = taken};
+    return 0;
+}
+
 void rml_ring_lend_staging(struct rml_ring_out *out, void *staging, uint32_t staging_cells)
 {
     RML_CHECK(staging_cells > 0);

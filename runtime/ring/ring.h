@@ -82,6 +82,13 @@ int rml_ring_check_shape(struct rml_ring_shape shape, struct rml_err *err);
 int rml_ring_attach_out(struct rml_ring_out *out, const struct rml_ring_place *place);
 int rml_ring_attach_in(struct rml_ring_in *in, const struct rml_ring_place *place);
 
+/*
+ * Hold an in end again, after whoever held it died: the next peek begins at cell `taken`, of those that
+ * were not released. -EPROTO when there is no such cell by our own position; the producer's is believed,
+ * or not, when it is looked at.
+ */
+int rml_ring_resume_in(struct rml_ring_in *in, const struct rml_ring_place *place, uint64_t taken);
+
 /* Lend the out end private memory for RML_RING_STAGED: 64-byte aligned, `staging_cells` cells. */
 void rml_ring_lend_staging(struct rml_ring_out *out, void *staging, uint32_t staging_cells);
 

@@ -22,8 +22,8 @@ struct rml_snapshot;
 #define RML_PAGE_BYTES 16384u
 #define RML_NO_PAGE    0u  // page 0 is never given out, and stays full of zeros
 
-#define RML_GRANULE_BYTES 256u
-#define RML_PAGE_GRANULES (RML_PAGE_BYTES / RML_GRANULE_BYTES)  // a bit each in 64
+#define RML_PAGE_GRANULE_BYTES 256u
+#define RML_PAGE_GRANULES      (RML_PAGE_BYTES / RML_PAGE_GRANULE_BYTES)  // a bit each in 64
 
 struct rml_pages {
     unsigned char *base;
@@ -63,8 +63,8 @@ static inline void *rml_change(struct rml_pages *pages, const void *at, size_t b
     size_t offset = (size_t)((const unsigned char *)at - pages->base);
     if (pages->changed != NULL) {
         size_t page = offset / RML_PAGE_BYTES, in_page = offset % RML_PAGE_BYTES;
-        unsigned first = (unsigned)(in_page / RML_GRANULE_BYTES);
-        unsigned last = (unsigned)((in_page + bytes - 1) / RML_GRANULE_BYTES);
+        unsigned first = (unsigned)(in_page / RML_PAGE_GRANULE_BYTES);
+        unsigned last = (unsigned)((in_page + bytes - 1) / RML_PAGE_GRANULE_BYTES);
         uint64_t granules = UINT64_MAX << first & UINT64_MAX >> (RML_PAGE_GRANULES - 1 - last);
         if ((~pages->changed[page] & granules) != 0)
             rml_pages_note(pages, (uint32_t)page, granules);

@@ -83,7 +83,8 @@ static void copy_out(struct rml_pages *pages, uint32_t page, uint64_t granules)
         unsigned first = (unsigned)__builtin_ctzll(granules);
         uint64_t behind = ~(granules >> first);
         unsigned count = behind != 0 ? (unsigned)__builtin_ctzll(behind) : RML_PAGE_GRANULES;
-        s->sink.put(s->sink.context, bytes + first * RML_GRANULE_BYTES, count * RML_GRANULE_BYTES);
+        s->sink.put(s->sink.context, bytes + first * RML_PAGE_GRANULE_BYTES,
+                    count * RML_PAGE_GRANULE_BYTES);
         granules &= first + count < RML_PAGE_GRANULES ? UINT64_MAX << (first + count) : 0;
     }
     s->left[page] &= ~piece.granules;
@@ -160,7 +161,7 @@ static int64_t piece_size(const struct rml_pages *pages, const unsigned char *at
         || ret_piece->granules == 0
         || ret_piece->granule_count != (uint32_t)__builtin_popcountll(ret_piece->granules))
         return -EBADMSG;
-    size_t size = sizeof *ret_piece + (size_t)ret_piece->granule_count * RML_GRANULE_BYTES;
+    size_t size = sizeof *ret_piece + (size_t)ret_piece->granule_count * RML_PAGE_GRANULE_BYTES;
     return size <= count ? (int64_t)size : 0;
 }
 
@@ -175,9 +176,9 @@ int64_t rml_snapshot_apply(struct rml_pages *pages, const void *bytes, size_t co
         const unsigned char *from = at + used + sizeof piece;
         unsigned char *page = pages->base + (size_t)piece.page * RML_PAGE_BYTES;
         for (uint64_t left = piece.granules; left != 0; left &= left - 1) {
-            memcpy(page + (size_t)__builtin_ctzll(left) * RML_GRANULE_BYTES, from,
-                   RML_GRANULE_BYTES);
-            from += RML_GRANULE_BYTES;
+            memcpy(page + (size_t)__builtin_ctzll(left) * RML_PAGE_GRANULE_BYTES, from,
+                   RML_PAGE_GRANULE_BYTES);
+            from += RML_PAGE_GRANULE_BYTES;
         }
         used += (size_t)size;
     }

@@ -49,8 +49,12 @@ static void broadcast(struct rml_door *door, struct rml_result_block *block)
     if (ring->lines == NULL)
         return;
     RML_CHECK(ring->shape.row_bytes == block->row_stride);
-    for (uint32_t i = 0; i < block->rows; i++)
-        rml_broadcast_give(ring, rml_result_row_at(block, i));
+    for (uint32_t i = 0; i < block->rows; i++) {
+        const struct rml_result_row *row = rml_result_row_at(block, i);
+        // A row that is made again after a crash may be there already.
+        if (options->handover == NULL || row->seq >= ring->given)
+            rml_broadcast_give(ring, row);
+    }
     rml_broadcast_announce(ring);
     wake_listeners(door, block->output);
 }

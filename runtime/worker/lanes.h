@@ -18,6 +18,9 @@ struct rml_lane_in;
 struct rml_worker_lane_part {
     bool done;       // its DETACH step has been taken
     uint64_t final;  // once the lane ends: position at which this partition is done with it
+    // Where checkpoints are taken: positions of the last record taken, of the last snapshot, and of
+    // what has been released.
+    uint64_t taken, noted, released;
 };
 
 struct rml_worker_lane {

@@ -15,28 +15,24 @@
 #include "runtime/ring/bell.h"
 #include "runtime/ring/queue.h"
 #include "runtime/ring/stream.h"
+#include "runtime/worker/again.h"
 #include "runtime/worker/door.h"
 #include "runtime/worker/lanes.h"
-#include "runtime/worker/schedule.h"
+#include "runtime/worker/saving.h"
 
-#define SCHEDULE_STEPS 4096u
+#define SCHEDULE_STEPS 4096u  // where nobody needs more
 #define TICK_LEAST_NS  10000000
 #define TICK_MOST_NS   250000000
 #define SPIN_LEAST_NS  2000
 #define SPIN_MOST_NS   50000  // about what a sleep and a wake-up cost together
 #define SPIN_PAUSES    32     // between two looks at everything
 
-struct own {
-    uint32_t index;  // of the partition in the plan
-    struct rml_partition *partition;
-    struct rml_schedule schedule;
-};
-
 struct rml_worker {
     struct rml_worker_options options;
     uint32_t own_count;
-    struct own *own;
+    struct rml_own *own;
     struct rml_worker_lanes lanes;
+    struct rml_saving saving;
     struct rml_door door;
     struct rml_queue messages, reports;
     struct rml_bell bell;
@@ -44,6 +40,7 @@ struct rml_worker {
     int64_t next_tick_ns;
     int64_t spin_ns;  // worth spinning before sleeping, by experience
     bool stopping, started, pinned;
+    bool told_want;  // of a checkpoint, since the last one began
     pthread_t thread;
     struct rml_mark marks[RML_WORKER_STEP_ROWS];
 };
@@ -70,7 +67,7 @@ static int64_t tick_span(const struct rml_worker_options *options)
     return least < TICK_LEAST_NS ? TICK_LEAST_NS : least > TICK_MOST_NS ? TICK_MOST_NS : least;
 }
 
-static int open_own(struct rml_worker *w, struct own *own, struct rml_err *err)
+static int open_own(struct rml_worker *w, struct rml_own *own, struct rml_err *err)
 {
     const struct rml_worker_options *options = &w->options;
     const struct rml_plan *plan = options->plan;
@@ -80,11 +77,24 @@ static int open_own(struct rml_worker *w, struct own *own, struct rml_err *err)
         .stages = options->stages + (size_t)own->index * plan->stage_count,
         .sources = options->sources + (size_t)own->index * plan->source_count,
         .lanes_max = options->lanes_max,
+        .snapshots = options->handover != NULL,
     };
-    int rc = rml_schedule_open(&own->schedule, SCHEDULE_STEPS);
+    int rc = rml_partition_open(&own->partition, plan, options->operators, &partition, err);
     if (rc < 0)
-        return RML_FAIL(err, rc, "no memory for a schedule");
-    return rml_partition_open(&own->partition, plan, options->operators, &partition, err);
+        return rc;
+    const struct rml_partition_past *past =
+        options->past != NULL ? &options->past[own->index] : NULL;
+    if (past != NULL && past->stream_count > 0) {
+        rc = rml_partition_restore(own->partition, past->streams, past->stream_count, err);
+        if (rc < 0)
+            return rc;
+    }
+    own->noted_steps = own->durable_steps = rml_partition_steps(own->partition);
+    bool is_kept = options->schedules != NULL;
+    rc = rml_schedule_open(&own->schedule, is_kept ? options->schedules[own->index] : NULL,
+                           is_kept ? options->schedule_steps : SCHEDULE_STEPS, own->durable_steps);
+    return rc < 0 ? RML_FAIL(err, rc, "its schedule is not to be had: %s", strerrordesc_np(-rc))
+                  : 0;
 }
 
 static int open_partitions(struct rml_worker *w, struct rml_err *err)
@@ -122,6 +132,10 @@ static int worker_set_up(struct rml_worker *w, struct rml_err *err)
         return rc;
     w->tick_ns = tick_span(&w->options);
     w->spin_ns = SPIN_MOST_NS;
+    w->saving = (struct rml_saving){.handover = w->options.handover,
+                                    .own = w->own,
+                                    .own_count = w->own_count,
+                                    .lanes = &w->lanes};
     return rml_worker_lanes_open(&w->lanes, w->options.index, w->options.lanes_max, w->own_count,
                                  &w->bell, err);
 }
@@ -148,10 +162,10 @@ int rml_worker_open(struct rml_worker **ret_worker, const struct rml_worker_opti
 
 /* ---- steps ---- */
 
-static int take_step(struct rml_worker *w, struct own *own, const struct rml_step *step,
-                     const struct rml_step_input *input)
+// A step that has been written down.
+static int run_step(struct rml_worker *w, struct rml_own *own, const struct rml_step *step,
+                    const struct rml_step_input *input)
 {
-    rml_schedule_append(&own->schedule, step);
     int64_t since_ns = now_ns(w);
     int taken = rml_partition_step(own->partition, step, input);
     RML_CHECK(taken >= 0);  // the lanes that a partition knows are our own doing
@@ -162,6 +176,13 @@ static int take_step(struct rml_worker *w, struct own *own, const struct rml_ste
     if (took_ns > rml_count_read(&counts[RML_WORKER_step_ns_max]))
         rml_count_set(&counts[RML_WORKER_step_ns_max], took_ns);
     return taken;
+}
+
+static int take_step(struct rml_worker *w, struct rml_own *own, const struct rml_step *step,
+                     const struct rml_step_input *input)
+{
+    rml_schedule_append(&own->schedule, step);
+    return run_step(w, own, step, input);
 }
 
 static void step_all(struct rml_worker *w, const struct rml_step *step)
@@ -215,13 +236,38 @@ static void lane_is_faulty(struct rml_worker *w, struct rml_worker_lane *lane)
     report(w, RML_WORKER_LANE_FAULTY, lane->source, lane->number);
 }
 
+// Take a run of records, which may be empty, of a lane into partition i.
+static void take_run(struct rml_worker *w, struct rml_worker_lane *lane, uint32_t i, uint32_t rows,
+                     const struct rml_lane_run *run)
+{
+    struct rml_own *own = &w->own[i];
+    uint32_t mark_count = run->mark_count;
+    while (mark_count > 0 && w->marks[mark_count - 1].row >= rows)
+        mark_count--;
+    const struct rml_step step = {.kind = RML_STEP_BATCH,
+                                  .lane = (uint16_t)lane->number,
+                                  .count = rows,
+                                  .time = run->vouches};
+    const struct rml_step_input input = {
+        .records = run->records, .marks = w->marks, .mark_count = mark_count};
+    take_step(w, own, &step, &input);
+    if (rows > 0)
+        rml_lane_in_take(lane->in, own->index, rows);
+    if (w->saving.handover != NULL)
+        rml_saving_took(&w->saving, lane, i, rows);
+    else if (rows > 0)
+        rml_lane_in_release(lane->in, own->index, rows);
+}
+
 /*
  * Take what lane has for partition i, once. An ending lane is taken up to what it had published when
  * its end was told: a producer that goes on writing then cannot hold the end back.
  */
 static bool take_from(struct rml_worker *w, struct rml_worker_lane *lane, uint32_t i)
 {
-    struct own *own = &w->own[i];
+    struct rml_own *own = &w->own[i];
+    if (!rml_saving_has_room(&w->saving, own))
+        return false;
     struct rml_lane_run run;
     int32_t rows = rml_lane_in_peek(lane->in, own->index, RML_WORKER_STEP_ROWS, w->marks, &run);
     if (rows < 0) {
@@ -242,19 +288,7 @@ static bool take_from(struct rml_worker *w, struct rml_worker_lane *lane, uint32
     if (rows > 0
         || (run.vouches != RML_TIME_NONE
             && rml_partition_vouch_due(own->partition, (uint16_t)lane->number, run.vouches))) {
-        while (run.mark_count > 0 && w->marks[run.mark_count - 1].row >= (uint32_t)rows)
-            run.mark_count--;
-        const struct rml_step step = {.kind = RML_STEP_BATCH,
-                                      .lane = (uint16_t)lane->number,
-                                      .count = (uint32_t)rows,
-                                      .time = run.vouches};
-        const struct rml_step_input input = {
-            .records = run.records, .marks = w->marks, .mark_count = run.mark_count};
-        take_step(w, own, &step, &input);
-        if (rows > 0) {
-            rml_lane_in_take(lane->in, own->index, (uint32_t)rows);
-            rml_lane_in_release(lane->in, own->index, (uint32_t)rows);
-        }
+        take_run(w, lane, i, (uint32_t)rows, &run);
         if (!ends_here)
             return true;
     }
@@ -280,14 +314,36 @@ static bool round_of_lane(struct rml_worker *w, struct rml_worker_lane *lane)
 
 /* ---- what the control thread says ---- */
 
+// Of a lane that an engine before this one had, a partition may have taken a part, or all of it.
+static void attach_part(struct rml_worker *w, struct rml_worker_lane *lane, uint32_t i,
+                        uint64_t serial)
+{
+    struct rml_own *own = &w->own[i];
+    const struct rml_partition_lane seen = rml_partition_lane(own->partition, lane->number);
+    if (serial == 0 || seen.serial != serial) {
+        const struct rml_step step = {.kind = RML_STEP_ATTACH,
+                                      .lane = (uint16_t)lane->number,
+                                      .count = lane->source,
+                                      .serial = serial};
+        take_step(w, own, &step, NULL);
+        return;
+    }
+    struct rml_worker_lane_part *part = &lane->parts[i];
+    struct rml_lane_counts counts;
+    rml_lane_in_partition_counts(lane->in, own->index, &counts);
+    part->taken = part->final = seen.taken;
+    part->noted = part->released = counts.released;
+    part->done = !seen.attached;
+    lane->parts_left -= part->done;
+}
+
 static void attach(struct rml_worker *w, const struct rml_worker_message *message)
 {
     struct rml_worker_lane *lane =
         rml_worker_lanes_add(&w->lanes, message->index, message->source, message->lane);
     RML_CHECK(lane != NULL);  // the kernel's limit of watches is far above lanes_max of all workers
-    const struct rml_step step = {
-        .kind = RML_STEP_ATTACH, .lane = (uint16_t)message->index, .count = message->source};
-    step_all(w, &step);
+    for (uint32_t i = 0; i < w->own_count; i++)
+        attach_part(w, lane, i, message->number);
 }
 
 static void lane_ends(struct rml_worker *w, uint32_t number)
@@ -328,6 +384,16 @@ static void obey(struct rml_worker *w, const struct rml_worker_message *message)
         rml_door_unlisten(&w->door, message->index);
         report(w, RML_WORKER_UNLISTENED, 0, message->index);
         return;
+    case RML_WORKER_SAVE:
+        rml_saving_begin(&w->saving, message->number);
+        w->told_want = false;
+        return;
+    case RML_WORKER_SAVED:
+        rml_saving_durable(&w->saving);
+        return;
+    case RML_WORKER_UNSAVED:
+        rml_saving_abandon(&w->saving);
+        return;
     case RML_WORKER_STOP:
         w->stopping = true;
         return;
@@ -359,7 +425,10 @@ static void tick_if_due(struct rml_worker *w)
     w->next_tick_ns = now + w->tick_ns;
     const struct rml_step step = {.kind = RML_STEP_TICK,
                                   .time = w->options.clock->wall_ns(w->options.clock->context)};
-    step_all(w, &step);
+    for (uint32_t i = 0; i < w->own_count; i++) {
+        if (rml_saving_has_room(&w->saving, &w->own[i]))
+            take_step(w, &w->own[i], &step, NULL);
+    }
 }
 
 bool rml_worker_round(struct rml_worker *w)
@@ -372,6 +441,11 @@ bool rml_worker_round(struct rml_worker *w)
     for (uint32_t i = w->lanes.count; i-- > 0;)
         any |= round_of_lane(w, &w->lanes.lanes[w->lanes.used[i]]);
     tick_if_due(w);
+    any |= rml_saving_round(&w->saving);
+    if (w->saving.wanted && !w->told_want) {
+        w->told_want = true;
+        report(w, RML_WORKER_WANTS_SAVING, 0, 0);
+    }
     return any;
 }
 
@@ -394,6 +468,8 @@ static bool spin(struct rml_worker *w)
 
 static int sleep_ms(struct rml_worker *w)
 {
+    if (w->saving.is_open)
+        return 1;  // buffers come back without a bell of ours
     if (w->tick_ns == 0 || w->lanes.count == 0)
         return -1;
     int64_t left_ns = w->next_tick_ns - now_ns(w);
@@ -442,6 +518,18 @@ static bool pin(pthread_attr_t *attributes, int cpu)
     CPU_ZERO(&set);
     CPU_SET((size_t)cpu, &set);
     return pthread_attr_setaffinity_np(attributes, sizeof set, &set) == 0;
+}
+
+int rml_worker_take_again(struct rml_worker *w, const struct rml_worker_kept *lanes,
+                          struct rml_err *err)
+{
+    RML_CHECK(!w->started);
+    for (uint32_t i = 0; i < w->own_count; i++) {
+        int rc = rml_again_take(&w->own[i], lanes, w->options.lanes_max, w->marks, err);
+        if (rc < 0)
+            return RML_WRAP(err, rc, "partition %u", w->own[i].index);
+    }
+    return 0;
 }
 
 int rml_worker_start(struct rml_worker *w, struct rml_err *err)

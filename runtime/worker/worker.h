@@ -28,7 +28,9 @@
 #define RML_LISTENERS_MAX    256u
 
 struct rml_err;
+struct rml_handover;
 struct rml_operators;
+struct rml_partition_past;
 struct rml_worker;
 
 enum rml_worker_message_kind {
@@ -37,7 +39,10 @@ enum rml_worker_message_kind {
     RML_WORKER_END,       // `source` is at its end; all its lanes have been reported done
     RML_WORKER_LISTEN,    // `listener`, called `index`, wants to be woken
     RML_WORKER_UNLISTEN,  // it does not any more: report
-    RML_WORKER_STOP,      // take no further step and end the thread
+    RML_WORKER_SAVE,   // begin checkpoint `number`: snapshots of all partitions go to the handover
+    RML_WORKER_SAVED,  // the last one is durable: what it covers is released
+    RML_WORKER_UNSAVED,  // the last one, all of which was handed over, has come to nothing
+    RML_WORKER_STOP,     // take no further step and end the thread
 };
 
 /* A subscriber of one output in another process, as workers need it. */
@@ -52,6 +57,7 @@ struct rml_worker_message {
     uint32_t source;
     uint32_t index;
     uint32_t reserved;
+    uint64_t number;  // SAVE: of the checkpoint; ATTACH: the lane's serial
     struct rml_lane_in *lane;
     const struct rml_listener *listener;  // stays where it is until UNLISTENED
 };
@@ -60,7 +66,8 @@ enum rml_worker_report_kind {
     RML_WORKER_LANE_DONE,    // this worker will not touch lane `index` again
     RML_WORKER_LANE_FAULTY,  // lane `index` shows what cannot be: finish it (LANE_DONE follows then)
     RML_WORKER_UNLISTENED,   // this worker will not touch listener `index` again
-    RML_WORKER_SOURCE_DONE,  // every partition of this worker has ended `source`
+    RML_WORKER_SOURCE_DONE,   // every partition of this worker has ended `source`
+    RML_WORKER_WANTS_SAVING,  // a lane or a schedule is half full: once for each checkpoint
 };
 
 struct rml_worker_report {
@@ -88,11 +95,33 @@ struct rml_worker_options {
     /* Result rings, [output][partition] of the whole plan, `lines` NULL where an output has none; NULL:
      * there are none at all. The worker gives to those of its own partitions. */
     struct rml_broadcast_out *rings;
+    /* Checkpoints; `handover` NULL: there are none, what is taken is released at once. Then: memory of
+     * each partition's schedule (rml_schedule_bytes of schedule_steps), and what each partition is
+     * restored from; both by the plan's partitions. A number of a row in a ring is then the row's own. */
+    struct rml_handover *handover;
+    void *const *schedules;
+    uint32_t schedule_steps;
+    const struct rml_partition_past *past;  // NULL: they are new
+};
+
+/* A lane of an engine before this one, under its number; `in` NULL: there is none. */
+struct rml_worker_kept {
+    struct rml_lane_in *in;
+    uint64_t serial;
 };
 
 /* Set a worker and its partitions up; everything it needs later is set aside here. */
 int rml_worker_open(struct rml_worker **ret_worker, const struct rml_worker_options *options,
                     struct rml_err *err);
+
+/*
+ * Take the steps again that the schedules have beyond what the partitions were restored to, from the
+ * lanes that were kept, lanes_max of them. Lanes that the partitions knew and nobody has any more are
+ * detached then. Before the start, when the writer runs. The lanes are then attached as new ones
+ * are, under their numbers and serials. 0; or -ENODATA or -EPROTO and a sentence: steps or records are missing.
+ */
+int rml_worker_take_again(struct rml_worker *worker, const struct rml_worker_kept *lanes,
+                          struct rml_err *err);
 
 /* Start the thread. Not being able to pin it is no failure: see rml_worker_is_pinned. */
 int rml_worker_start(struct rml_worker *worker, struct rml_err *err);

@@ -151,7 +151,7 @@ static void a_snapshot_is_as_large_as_what_changed_and_its_share_of_the_rest(voi
     while (rml_snapshot_copy(&pages, UINT32_MAX))
         ;
     assert_int_equal(little.count, 5 * sizeof(struct rml_snapshot_piece) + 4 * RML_PAGE_BYTES
-                                       + 2 * RML_GRANULE_BYTES);
+                                       + 2 * RML_PAGE_GRANULE_BYTES);
     free(all.bytes);
     free(little.bytes);
     rml_pages_close(&pages);

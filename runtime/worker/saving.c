@@ -1,0 +1,126 @@
+#include "runtime/worker/saving.h"
+
+#include <string.h>
+
+#include "runtime/base/check.h"
+#include "runtime/lane/lane_in.h"
+
+#define ROUND_GRANULES RML_PAGE_GRANULES     // copied in one round: a few microseconds
+#define ROUND_BYTES    (4 * RML_PAGE_BYTES)  // a round never fills more
+
+static void give(struct rml_saving *s, bool is_last)
+{
+    const struct rml_handover_message message = {
+        .buffer = s->buffer,
+        .bytes = s->used,
+        .partition = s->own[s->at].index,
+        .number = s->number,
+        .is_last = is_last,
+    };
+    rml_handover_give(s->handover, &message);
+    s->buffer = NULL;
+    s->used = 0;
+}
+
+static void put(void *context, const void *bytes, size_t count)
+{
+    struct rml_saving *s = context;
+    const unsigned char *from = bytes;
+    while (count > 0) {
+        if (s->buffer == NULL)
+            s->buffer = rml_handover_wait(s->handover);
+        size_t fits = RML_HANDOVER_BYTES - s->used;
+        fits = fits < count ? fits : count;
+        memcpy(s->buffer + s->used, from, fits);
+        s->used += (uint32_t)fits;
+        from += fits;
+        count -= fits;
+        if (s->used == RML_HANDOVER_BYTES)
+            give(s, false);
+    }
+}
+
+static void note_lanes(struct rml_saving *s)
+{
+    struct rml_own *own = &s->own[s->at];
+    for (uint32_t i = 0; i < s->lanes->count; i++) {
+        struct rml_worker_lane *lane = &s->lanes->lanes[s->lanes->used[i]];
+        lane->parts[s->at].noted = rml_partition_lane(own->partition, lane->number).taken;
+    }
+    own->noted_steps = rml_partition_steps(own->partition);
+}
+
+void rml_saving_begin(struct rml_saving *s, uint64_t number)
+{
+    RML_CHECK(s->handover != NULL && !s->is_open);
+    s->is_open = true;
+    s->wanted = false;
+    s->number = number;
+    s->at = 0;
+    s->begun = false;
+}
+
+// A buffer, as long as waiting for one is not needed.
+static bool has_room(struct rml_saving *s)
+{
+    if (s->buffer != NULL && RML_HANDOVER_BYTES - s->used >= ROUND_BYTES)
+        return true;
+    if (s->buffer != NULL)
+        give(s, false);
+    s->buffer = rml_handover_room(s->handover);
+    return s->buffer != NULL;
+}
+
+bool rml_saving_round(struct rml_saving *s)
+{
+    if (!s->is_open || !has_room(s))
+        return false;
+    struct rml_partition *partition = s->own[s->at].partition;
+    if (!s->begun) {
+        note_lanes(s);
+        const struct rml_snapshot_sink sink = {.put = put, .context = s};
+        rml_partition_snapshot(partition, s->number, &sink);
+        s->begun = true;
+    } else if (!rml_partition_copy(partition, ROUND_GRANULES)) {
+        if (s->buffer == NULL)
+            s->buffer = rml_handover_wait(s->handover);
+        give(s, true);
+        s->begun = false;
+        s->is_open = ++s->at < s->own_count;
+    }
+    return true;
+}
+
+void rml_saving_durable(struct rml_saving *s)
+{
+    for (uint32_t i = 0; i < s->lanes->count; i++) {
+        struct rml_worker_lane *lane = &s->lanes->lanes[s->lanes->used[i]];
+        for (uint32_t p = 0; p < s->own_count; p++) {
+            struct rml_worker_lane_part *part = &lane->parts[p];
+            if (part->noted == part->released)
+                continue;
+            rml_lane_in_release(lane->in, s->own[p].index,
+                                (uint32_t)(part->noted - part->released));
+            part->released = part->noted;
+        }
+    }
+    for (uint32_t p = 0; p < s->own_count; p++)
+        s->own[p].durable_steps = s->own[p].noted_steps;
+}
+
+void rml_saving_abandon(struct rml_saving *s)
+{
+    RML_CHECK(!s->is_open);
+    for (uint32_t p = 0; p < s->own_count; p++)
+        rml_partition_abandon(s->own[p].partition);
+}
+
+void rml_saving_took(struct rml_saving *s, struct rml_worker_lane *lane, uint32_t own,
+                     uint32_t rows)
+{
+    struct rml_worker_lane_part *part = &lane->parts[own];
+    part->taken += rows;
+    const struct rml_schedule *schedule = &s->own[own].schedule;
+    s->wanted |= part->taken - part->released > rml_lane_in_geometry(lane->in)->cells / 2
+                 || schedule->position - s->own[own].durable_steps > schedule->capacity / 2;
+}

@@ -1,0 +1,66 @@
+/*
+ * saving - a worker's part in a checkpoint: snapshots of its partitions, one after the other.
+ *
+ * Each begins between two steps and is copied in the rounds that follow, a little in each, while the
+ * partition goes on (runtime/state/snapshot.h). A partition's moment is its own: nothing passes between
+ * partitions. What lanes had given by that moment is noted, and released once the checkpoint is durable:
+ * until then an engine that is started again takes it again.
+ */
+#ifndef RML_WORKER_SAVING_H
+#define RML_WORKER_SAVING_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "runtime/checkpoint/handover.h"
+#include "runtime/partition/partition.h"
+#include "runtime/state/snapshot.h"
+#include "runtime/worker/lanes.h"
+#include "runtime/worker/schedule.h"
+
+/* A partition, as its worker has it. */
+struct rml_own {
+    uint32_t index;  // in the plan
+    struct rml_partition *partition;
+    struct rml_schedule schedule;
+    uint64_t noted_steps;    // at the moment of the last snapshot
+    uint64_t durable_steps;  // at that of the last durable one
+};
+
+struct rml_saving {
+    struct rml_handover *handover;  // NULL: there are no checkpoints
+    struct rml_own *own;
+    uint32_t own_count;
+    struct rml_worker_lanes *lanes;
+    bool is_open, begun;  // the checkpoint; the snapshot of partition `at`
+    bool wanted;          // soon, because room is getting short; until it begins
+    uint64_t number;
+    uint32_t at;
+    unsigned char *buffer;  // being filled
+    uint32_t used;
+};
+
+/* Begin checkpoint `number`; the one before is over. */
+void rml_saving_begin(struct rml_saving *saving, uint64_t number);
+
+/* Copy some of what is to be copied. Returns whether anything was done. */
+bool rml_saving_round(struct rml_saving *saving);
+
+/* The last checkpoint, all of which has been handed over, is durable, or has come to nothing. */
+void rml_saving_durable(struct rml_saving *saving);
+void rml_saving_abandon(struct rml_saving *saving);
+
+/* `rows` more of a lane were taken, or a step was written: a checkpoint is wanted when the lane or the
+ * schedule is half full of what the last one does not cover. */
+void rml_saving_took(struct rml_saving *saving, struct rml_worker_lane *lane, uint32_t own,
+                     uint32_t rows);
+
+/* Is there room in the schedule for a step that can wait? Some is left for those that cannot. */
+static inline bool rml_saving_has_room(const struct rml_saving *saving, const struct rml_own *own)
+{
+    const struct rml_schedule *schedule = &own->schedule;
+    return saving->handover == NULL
+           || schedule->position - own->durable_steps < schedule->capacity - schedule->capacity / 8;
+}
+
+#endif
