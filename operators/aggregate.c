@@ -172,7 +172,9 @@ static void set_result(struct rml_aggregator *aggregator, uint32_t index,
         .column = aggregate->column,
         .kind = info->kind,
         .cell_bytes = info->cell_bytes,
-        .needs = aggregate->call != NULL ? RML_FOLD_PLUGIN : function_needs[aggregate->function],
+        .needs = aggregate->call == NULL                ? function_needs[aggregate->function]
+                 : aggregate->call->state_bytes_max > 0 ? RML_FOLD_GROWING
+                                                        : RML_FOLD_PLUGIN,
         .parameter_count = aggregate->parameter_count,
         .parameters = aggregate->parameters,
         .call = aggregate->call,
@@ -231,7 +233,7 @@ static void reset_fold(const struct rml_fold *fold, unsigned char *at)
     unsigned needs = fold->needs;
     memset(at, 0, fold_bytes(fold));
     if (needs == RML_FOLD_PLUGIN)
-        rml_fold_plugin_init(fold, at);
+        rml_fold_plugin_init(fold, at + WORD, fold->call->state_bytes);
     if (needs >= FOLD_TRUE)
         return;
     const int64_t int_ends[2] = {INT64_MAX, INT64_MIN};
@@ -435,6 +437,8 @@ static uint64_t add_own(const struct rml_aggregator *aggregator, const struct rm
                                        .count = count};
     if (fold->needs == RML_FOLD_PLUGIN)
         return rml_fold_plugin_add(fold, columns, &walk);
+    if (fold->needs == RML_FOLD_GROWING)
+        return rml_fold_growing_add(fold, aggregator->sketches, columns, &walk);
     return rml_fold_is_sketch(fold) ? rml_fold_sketch_add(fold, aggregator->sketches, &walk)
                                     : rml_fold_own_add(fold, &walk);
 }
@@ -659,9 +663,12 @@ static bool result_of_some(enum function function, const struct rml_fold *fold,
 }
 
 static bool sketch_result(const struct rml_aggregator *aggregator, uint32_t index,
-                          const unsigned char *at, void *cell)
+                          const unsigned char *at, int64_t length_ns, void *cell)
 {
     const struct rml_fold *fold = &aggregator->folds[aggregator->results[index].fold];
+    if (fold->needs == RML_FOLD_GROWING)
+        return rml_fold_growing_result(fold, aggregator->sketches, at, length_ns,
+                                       aggregator->results[index].type, cell);
     if (fold->needs == FOLD_DISTINCT) {
         uint64_t count = rml_fold_sketch_distinct(fold, aggregator->sketches, at);
         memcpy(cell, &count, sizeof count);
@@ -691,12 +698,13 @@ bool rml_aggregator_result(const struct rml_aggregator *aggregator, uint32_t ind
         return true;
     }
     if (rml_fold_is_sketch(fold))
-        return sketch_result(aggregator, index, at, cell);
+        return sketch_result(aggregator, index, at, length_ns, cell);
     GET(uint64_t, values, at);
     if (values == 0)
         return false;
-    return fold->needs == RML_FOLD_PLUGIN
-               ? rml_fold_plugin_result(fold, at, values, length_ns,
-                                        aggregator->results[index].type, cell)
-               : result_of_some(function, fold, at, values, length_ns, cell);
+    if (fold->needs != RML_FOLD_PLUGIN)
+        return result_of_some(function, fold, at, values, length_ns, cell);
+    const struct rml_plugin_window window = {
+        .values = values, .length_ns = length_ns, .state_bytes = fold->call->state_bytes};
+    return rml_fold_plugin_result(fold, at + WORD, &window, aggregator->results[index].type, cell);
 }

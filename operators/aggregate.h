@@ -43,6 +43,7 @@
 #define RML_FOLD_DISTINCT 2048u
 #define RML_FOLD_TOP      4096u
 #define RML_FOLD_KEPT     8192u
+#define RML_FOLD_GROWING  16384u  // of a plug-in
 
 #define RML_CELL_BYTES_MAX 64u  // of any column: a str64
 

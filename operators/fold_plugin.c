@@ -29,10 +29,10 @@ uint32_t rml_fold_plugin_bytes(const struct rml_fold *fold)
     return (fold->call->state_bytes + WORD - 1) / WORD * WORD;
 }
 
-void rml_fold_plugin_init(const struct rml_fold *fold, unsigned char *at)
+void rml_fold_plugin_init(const struct rml_fold *fold, void *state, uint32_t bytes)
 {
     if (fold->call->plugin->init != NULL)
-        fold->call->plugin->init(&fold->call->call, at + WORD);
+        fold->call->plugin->init(&fold->call->call, state, bytes);
 }
 
 /* Adding */
@@ -66,51 +66,78 @@ static bool is_value(const struct rml_fold *fold, const struct rml_column *colum
     return true;
 }
 
+void rml_fold_plugin_choose(const struct rml_fold *fold, const struct rml_column *columns,
+                            const struct rml_fold_walk *walk, struct rml_fold_plugin_rows *rows)
+{
+    const struct rml_plan_call *call = fold->call;
+    RML_CHECK(walk->count <= RML_BATCH_ROWS);
+    rows->count = 0;
+    for (uint32_t i = 0; i < walk->count; i++) {
+        rows->rows[rows->count] = walk->rows[i];
+        rows->from[rows->count] = (uint16_t)i;
+        rows->count += is_value(fold, columns, walk->rows[i]);
+    }
+    for (uint32_t a = 0; a < call->call.argument_count; a++) {
+        const struct rml_column *column = &columns[call->columns[a]];
+        rows->columns[a] = column->data;
+        if (!is_as_double(fold, column, a))
+            continue;
+        copy_doubles(column, walk, rows->doubles[a]);
+        rows->columns[a] = rows->doubles[a];
+    }
+}
+
+uint32_t rml_fold_plugin_give(const struct rml_fold *fold, const struct rml_fold_walk *walk,
+                              const struct rml_fold_plugin_rows *rows, uint32_t from,
+                              void *const *states, const uint32_t *bytes)
+{
+    struct rml_plugin_block block = {.count = rows->count - from,
+                                     .rows = rows->rows + from,
+                                     .states = states + from,
+                                     .bytes = bytes != NULL ? bytes + from : NULL,
+                                     .time = walk->time};
+    memcpy(block.columns, rows->columns, sizeof block.columns);
+    uint32_t taken = fold->call->plugin->add(&fold->call->call, &block);
+    return taken < block.count ? taken : block.count;
+}
+
 uint64_t rml_fold_plugin_add(const struct rml_fold *fold, const struct rml_column *columns,
                              const struct rml_fold_walk *walk)
 {
-    const struct rml_plan_call *call = fold->call;
-    uint16_t rows[RML_BATCH_ROWS];
+    struct rml_fold_plugin_rows rows;
     void *states[RML_BATCH_ROWS];
-    uint32_t count = 0;
-    RML_CHECK(walk->count <= RML_BATCH_ROWS);
-    for (uint32_t i = 0; i < walk->count; i++) {
-        if (!is_value(fold, columns, walk->rows[i]))
-            continue;
-        unsigned char *at = (unsigned char *)walk->states[i] + fold->offset;
-        uint64_t values;
-        memcpy(&values, at, sizeof values);
-        values++;
-        memcpy(at, &values, sizeof values);
-        rows[count] = walk->rows[i];
-        states[count++] = at + WORD;
+    rml_fold_plugin_choose(fold, columns, walk, &rows);
+    for (uint32_t i = 0; i < rows.count; i++)
+        states[i] = (unsigned char *)walk->states[rows.from[i]] + fold->offset + WORD;
+    uint64_t skipped = walk->count - rows.count;
+    for (uint32_t done = 0; done < rows.count;) {
+        uint32_t taken = rml_fold_plugin_give(fold, walk, &rows, done, states, NULL);
+        for (uint32_t i = done; i < done + taken; i++) {
+            uint64_t values;
+            unsigned char *at = (unsigned char *)states[i] - WORD;
+            memcpy(&values, at, sizeof values);
+            values++;
+            memcpy(at, &values, sizeof values);
+        }
+        done += taken;
+        if (done < rows.count) {  // a row that it does not take
+            skipped++;
+            done++;
+        }
     }
-    if (count == 0)
-        return walk->count;
-    struct rml_plugin_block block = {
-        .count = count, .rows = rows, .states = states, .time = walk->time};
-    double doubles[RML_PLUGIN_ARGUMENTS_MAX][RML_BATCH_ROWS];
-    for (uint32_t a = 0; a < call->call.argument_count; a++) {
-        const struct rml_column *column = &columns[call->columns[a]];
-        block.columns[a] = column->data;
-        if (!is_as_double(fold, column, a))
-            continue;
-        copy_doubles(column, walk, doubles[a]);
-        block.columns[a] = doubles[a];
-    }
-    call->plugin->add(&call->call, &block);
-    return walk->count - count;
+    return skipped;
 }
 
 void rml_fold_plugin_merge(const struct rml_fold *fold, unsigned char *into,
                            const unsigned char *from)
 {
     uint64_t values;
+    uint32_t bytes = fold->call->state_bytes;
     memcpy(&values, into, sizeof values);
     if (values == 0)
         memcpy(into + WORD, from + WORD, rml_fold_plugin_bytes(fold));
     else
-        fold->call->plugin->merge(&fold->call->call, into + WORD, from + WORD);
+        (void)fold->call->plugin->merge(&fold->call->call, into + WORD, bytes, from + WORD, bytes);
 }
 
 /* Results */
@@ -122,14 +149,13 @@ static void end_text(unsigned char *text, size_t bytes)
     memset(text + length, 0, bytes - length);
 }
 
-bool rml_fold_plugin_result(const struct rml_fold *fold, const unsigned char *at, uint64_t values,
-                            int64_t length_ns, enum rml_type type, void *cell)
+bool rml_fold_plugin_result(const struct rml_fold *fold, const void *state,
+                            const struct rml_plugin_window *window, enum rml_type type, void *cell)
 {
     const struct rml_plan_call *call = fold->call;
-    const struct rml_plugin_window window = {.values = values, .length_ns = length_ns};
     const struct rml_type_info *info = &rml_type_info[type];
     memset(cell, 0, info->cell_bytes);
-    if (call->plugin->finish(&call->call, at + WORD, &window, cell) == 0)
+    if (call->plugin->finish(&call->call, state, window, cell) == 0)
         return false;
     double number;
     switch (info->kind) {

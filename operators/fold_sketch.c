@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "operators/fold_kept.h"
+#include "operators/fold_plugin.h"
 #include "runtime/base/check.h"
 #include "runtime/base/err.h"
 #include "runtime/state/chunks.h"
@@ -43,13 +44,15 @@ struct rml_sketches {
 
 /* What each kind of sketch does in a region of memory. */
 struct kind {
-    uint32_t row_bytes;    // of the region in the row; 0: none
+    uint32_t row_bytes;    // of the region in the row; 0: none, or, of a plug-in's, what it says
     uint32_t chunk_bytes;  // of the least region outside
     void (*init)(const struct rml_fold *fold, void *region, uint32_t capacity);
     uint32_t (*bytes_max)(const struct rml_fold *fold);
     // Into a larger region.
-    void (*move)(const struct rml_fold *fold, void *region, uint32_t capacity, const void *from);
-    int (*merge)(void *region, uint32_t capacity, const void *from);
+    void (*move)(const struct rml_fold *fold, void *region, uint32_t capacity, const void *from,
+                 uint32_t from_capacity);
+    int (*merge)(const struct rml_fold *fold, void *region, uint32_t capacity, const void *from,
+                 uint32_t from_capacity);
 };
 
 /* Quantiles: parameter 0 is the accuracy. */
@@ -66,15 +69,19 @@ static uint32_t quantile_bytes_max(const struct rml_fold *fold)
 }
 
 static void quantile_move(const struct rml_fold *fold, void *region, uint32_t capacity,
-                          const void *from)
+                          const void *from, uint32_t from_capacity)
 {
+    (void)from_capacity;
     (void)fold;
     (void)capacity;
     memcpy(region, from, rml_quantile_bytes(from));
 }
 
-static int quantile_merge(void *region, uint32_t capacity, const void *from)
+static int quantile_merge(const struct rml_fold *fold, void *region, uint32_t capacity,
+                          const void *from, uint32_t from_capacity)
 {
+    (void)fold;
+    (void)from_capacity;
     return rml_quantile_merge(region, capacity, from);
 }
 
@@ -93,15 +100,19 @@ static uint32_t distinct_bytes_max(const struct rml_fold *fold)
 }
 
 static void distinct_move(const struct rml_fold *fold, void *region, uint32_t capacity,
-                          const void *from)
+                          const void *from, uint32_t from_capacity)
 {
+    (void)from_capacity;
     (void)fold;
     rml_distinct_init(region, capacity);
     RML_CHECK(rml_distinct_merge(region, from) == 0);
 }
 
-static int distinct_merge(void *region, uint32_t capacity, const void *from)
+static int distinct_merge(const struct rml_fold *fold, void *region, uint32_t capacity,
+                          const void *from, uint32_t from_capacity)
 {
+    (void)fold;
+    (void)from_capacity;
     (void)capacity;
     return rml_distinct_merge(region, from);
 }
@@ -132,14 +143,19 @@ static uint32_t top_bytes_max(const struct rml_fold *fold)
     return bytes;
 }
 
-static void top_move(const struct rml_fold *fold, void *region, uint32_t capacity, const void *from)
+static void top_move(const struct rml_fold *fold, void *region, uint32_t capacity, const void *from,
+                     uint32_t from_capacity)
 {
+    (void)from_capacity;
     (void)fold;
     rml_top_copy(region, capacity, from);
 }
 
-static int top_merge(void *region, uint32_t capacity, const void *from)
+static int top_merge(const struct rml_fold *fold, void *region, uint32_t capacity, const void *from,
+                     uint32_t from_capacity)
 {
+    (void)fold;
+    (void)from_capacity;
     (void)capacity;
     return rml_top_merge(region, from);
 }
@@ -151,11 +167,55 @@ static const struct kind distinct_kind = {ROW_BYTES,          2 * ROW_BYTES, dis
 static const struct kind top_kind = {0,        RML_TOP_BYTES_MIN, top_init, top_bytes_max,
                                      top_move, top_merge};
 
+/* States of plug-ins that grow */
+
+static void growing_init(const struct rml_fold *fold, void *region, uint32_t capacity)
+{
+    memset(region, 0, capacity);
+    rml_fold_plugin_init(fold, region, capacity);
+}
+
+static uint32_t growing_bytes_max(const struct rml_fold *fold)
+{
+    return fold->call->state_bytes_max;
+}
+
+static void growing_move(const struct rml_fold *fold, void *region, uint32_t capacity,
+                         const void *from, uint32_t from_capacity)
+{
+    const struct rml_plan_call *call = fold->call;
+    memset(region, 0, capacity);
+    if (call->plugin->move != NULL)
+        call->plugin->move(&call->call, region, capacity, from, from_capacity);
+    else
+        memcpy(region, from, from_capacity);
+}
+
+// With all the room that there is it must do, whatever it says.
+static int growing_merge(const struct rml_fold *fold, void *region, uint32_t capacity,
+                         const void *from, uint32_t from_capacity)
+{
+    const struct rml_plan_call *call = fold->call;
+    bool done = call->plugin->merge(&call->call, region, capacity, from, from_capacity) != 0;
+    return done || capacity == call->state_bytes_max ? 0 : -ENOSPC;
+}
+
+static const struct kind growing_kind = {
+    0, 0, growing_init, growing_bytes_max, growing_move, growing_merge};
+
 static const struct kind *kind_of(const struct rml_fold *fold)
 {
+    if (fold->needs == RML_FOLD_GROWING)
+        return &growing_kind;
     if (fold->needs == RML_FOLD_QUANTILE)
         return &quantile_kind;
     return fold->needs == RML_FOLD_DISTINCT ? &distinct_kind : &top_kind;
+}
+
+// Of the region in the row.
+static uint32_t row_bytes(const struct rml_fold *fold)
+{
+    return fold->needs == RML_FOLD_GROWING ? fold->call->state_bytes : kind_of(fold)->row_bytes;
 }
 
 // Values that are kept have slots of their own kind (operators/fold_kept.h).
@@ -213,7 +273,7 @@ bool rml_sketches_have_room(const struct rml_sketches *sketches, uint32_t count)
 uint32_t rml_fold_sketch_bytes(const struct rml_fold *fold)
 {
     return is_kept(fold) ? (uint32_t)sizeof(struct rml_kept_slot)
-                         : (uint32_t)sizeof(struct slot) + kind_of(fold)->row_bytes;
+                         : (uint32_t)sizeof(struct slot) + row_bytes(fold);
 }
 
 static const void *region_of(const struct rml_fold *fold, const struct rml_sketches *sketches,
@@ -249,7 +309,7 @@ void rml_fold_sketch_reset(const struct rml_fold *fold, struct rml_sketches *ske
     struct slot *slot = (void *)at;
     slot->values = 0;
     slot->chunk = gathers ? GATHERED : RML_NO_CHUNK;
-    slot->capacity = gathers ? kind_of(fold)->bytes_max(fold) : kind_of(fold)->row_bytes;
+    slot->capacity = gathers ? kind_of(fold)->bytes_max(fold) : row_bytes(fold);
     if (slot->capacity > 0)
         kind_of(fold)->init(fold, region_to_change(fold, sketches, slot), slot->capacity);
 }
@@ -279,7 +339,7 @@ static void grow(const struct rml_fold *fold, struct rml_sketches *sketches, str
     RML_CHECK(chunk != RML_NO_CHUNK);
     void *region = rml_chunk_change(sketches->chunks.pages, chunk, capacity);
     if (slot->capacity > 0)
-        kind->move(fold, region, capacity, region_of(fold, sketches, slot));
+        kind->move(fold, region, capacity, region_of(fold, sketches, slot), slot->capacity);
     else
         kind->init(fold, region, capacity);
     release(sketches, slot);
@@ -378,6 +438,36 @@ uint64_t rml_fold_sketch_add(const struct rml_fold *fold, struct rml_sketches *s
                                             : add_top(fold, sketches, walk);
 }
 
+uint64_t rml_fold_growing_add(const struct rml_fold *fold, struct rml_sketches *sketches,
+                              const struct rml_column *columns, const struct rml_fold_walk *walk)
+{
+    struct rml_fold_plugin_rows rows;
+    void *states[RML_BATCH_ROWS];
+    uint32_t bytes[RML_BATCH_ROWS];
+    rml_fold_plugin_choose(fold, columns, walk, &rows);
+    uint64_t skipped = walk->count - rows.count;
+    for (uint32_t done = 0; done < rows.count;) {
+        for (uint32_t i = done; i < rows.count; i++) {
+            struct slot *slot = slot_at(fold, walk, rows.from[i]);
+            states[i] = region_to_change(fold, sketches, slot);
+            bytes[i] = slot->capacity;
+        }
+        uint32_t end = done + rml_fold_plugin_give(fold, walk, &rows, done, states, bytes);
+        for (; done < end; done++)
+            slot_at(fold, walk, rows.from[done])->values++;
+        if (done == rows.count)
+            break;
+        struct slot *full = slot_at(fold, walk, rows.from[done]);
+        if (full->capacity < fold->call->state_bytes_max) {
+            grow(fold, sketches, full);
+        } else {
+            skipped++;
+            done++;
+        }
+    }
+    return skipped;
+}
+
 // Only a state that gathers has values of others merged into it; a session absorbs.
 static void list_kept(const struct rml_fold *fold, struct rml_sketches *sketches,
                       const struct rml_kept_slot *into, const struct rml_kept_slot *from)
@@ -396,6 +486,23 @@ void rml_fold_sketch_absorb(const struct rml_fold *fold, struct rml_sketches *sk
         rml_fold_sketch_merge(fold, sketches, into, from);
 }
 
+// A plug-in is not asked to merge states without values: one takes what the other has.
+static void begin_growing(const struct rml_fold *fold, struct rml_sketches *sketches,
+                          struct slot *slot, const struct slot *other)
+{
+    if (other->values == 0)
+        return;
+    const void *from = region_of(fold, sketches, other);
+    while (slot->capacity < other->capacity)
+        grow(fold, sketches, slot);
+    void *region = region_to_change(fold, sketches, slot);
+    if (slot->capacity == other->capacity)
+        memcpy(region, from, slot->capacity);
+    else
+        growing_move(fold, region, slot->capacity, from, other->capacity);
+    slot->values = other->values;
+}
+
 void rml_fold_sketch_merge(const struct rml_fold *fold, struct rml_sketches *sketches,
                            unsigned char *into, const unsigned char *from)
 {
@@ -409,14 +516,30 @@ void rml_fold_sketch_merge(const struct rml_fold *fold, struct rml_sketches *ske
         return;
     if (slot->capacity == 0)
         grow(fold, sketches, slot);
+    if (fold->needs == RML_FOLD_GROWING && (slot->values == 0 || other->values == 0)) {
+        begin_growing(fold, sketches, slot, other);
+        return;
+    }
     slot->values += other->values;
     const void *region = region_of(fold, sketches, other);
-    while (kind_of(fold)->merge(region_to_change(fold, sketches, slot), slot->capacity, region)
+    while (kind_of(fold)->merge(fold, region_to_change(fold, sketches, slot), slot->capacity,
+                                region, other->capacity)
            == -ENOSPC)
         grow(fold, sketches, slot);
 }
 
 /* Results */
+
+bool rml_fold_growing_result(const struct rml_fold *fold, const struct rml_sketches *sketches,
+                             const unsigned char *at, int64_t length_ns, enum rml_type type,
+                             void *cell)
+{
+    const struct slot *slot = (const void *)at;
+    const struct rml_plugin_window window = {
+        .values = slot->values, .length_ns = length_ns, .state_bytes = slot->capacity};
+    return slot->values > 0
+           && rml_fold_plugin_result(fold, region_of(fold, sketches, slot), &window, type, cell);
+}
 
 bool rml_fold_sketch_quantile(const struct rml_fold *fold, const struct rml_sketches *sketches,
                               const unsigned char *at, double q, double *ret_value)

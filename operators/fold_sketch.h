@@ -53,6 +53,15 @@ void rml_fold_sketch_absorb(const struct rml_fold *fold, struct rml_sketches *sk
 void rml_fold_sketch_release(const struct rml_fold *fold, struct rml_sketches *sketches,
                              const unsigned char *at);
 
+/* The same of a plug-in's state that grows, which may take several columns. */
+uint64_t rml_fold_growing_add(const struct rml_fold *fold, struct rml_sketches *sketches,
+                              const struct rml_column *columns, const struct rml_fold_walk *walk);
+
+/* The result of a plug-in as a cell of a column of `type`; false: null. */
+bool rml_fold_growing_result(const struct rml_fold *fold, const struct rml_sketches *sketches,
+                             const unsigned char *at, int64_t length_ns, enum rml_type type,
+                             void *cell);
+
 /* Results of a slot with values; false: null. */
 bool rml_fold_sketch_quantile(const struct rml_fold *fold, const struct rml_sketches *sketches,
                               const unsigned char *at, double q, double *ret_value);

@@ -18,7 +18,8 @@ struct geomean {
     uint64_t none;  // values without a logarithm
 };
 
-static void geomean_add(const struct rml_plugin_call *call, const struct rml_plugin_block *block)
+static uint32_t geomean_add(const struct rml_plugin_call *call,
+                            const struct rml_plugin_block *block)
 {
     const double *x = block->columns[0];
     (void)call;
@@ -29,15 +30,18 @@ static void geomean_add(const struct rml_plugin_call *call, const struct rml_plu
         else
             state->none++;
     }
+    return block->count;
 }
 
-static void geomean_merge(const struct rml_plugin_call *call, void *into, const void *from)
+static int geomean_merge(const struct rml_plugin_call *call, void *into, uint32_t into_bytes,
+                         const void *from, uint32_t from_bytes)
 {
     struct geomean *a = into;
     const struct geomean *b = from;
-    (void)call;
+    (void)call, (void)into_bytes, (void)from_bytes;
     a->logs += b->logs;
     a->none += b->none;
+    return 1;
 }
 
 static int geomean_finish(const struct rml_plugin_call *call, const void *state,
@@ -54,7 +58,7 @@ struct wmean {
     double weighted, weights;
 };
 
-static void wmean_add(const struct rml_plugin_call *call, const struct rml_plugin_block *block)
+static uint32_t wmean_add(const struct rml_plugin_call *call, const struct rml_plugin_block *block)
 {
     const double *x = block->columns[0], *w = block->columns[1];
     double more = call->parameter_count > 0 ? call->parameters[0] : 0;
@@ -64,15 +68,18 @@ static void wmean_add(const struct rml_plugin_call *call, const struct rml_plugi
         state->weighted += weight * x[block->rows[i]];
         state->weights += weight;
     }
+    return block->count;
 }
 
-static void wmean_merge(const struct rml_plugin_call *call, void *into, const void *from)
+static int wmean_merge(const struct rml_plugin_call *call, void *into, uint32_t into_bytes,
+                       const void *from, uint32_t from_bytes)
 {
     struct wmean *a = into;
     const struct wmean *b = from;
-    (void)call;
+    (void)call, (void)into_bytes, (void)from_bytes;
     a->weighted += b->weighted;
     a->weights += b->weights;
+    return 1;
 }
 
 static int wmean_finish(const struct rml_plugin_call *call, const void *state,

@@ -96,7 +96,8 @@ struct rml_plan_call {
     const struct rml_plugin_aggregate *plugin;
     struct rml_plugin_call call;                 // as the plug-in is told of it
     uint32_t columns[RML_PLUGIN_ARGUMENTS_MAX];  // frame columns of the arguments
-    uint32_t state_bytes;                        // the plug-in's own
+    uint32_t state_bytes;                        // the plug-in's own, to begin with
+    uint32_t state_bytes_max;                    // 0: it does not grow
 };
 
 struct rml_plan_aggregate {

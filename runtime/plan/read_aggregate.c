@@ -281,6 +281,15 @@ static bool size_plugin_state(struct aggregates *all, const struct rml_yaml_node
                        made->state_bytes, RML_PLUGIN_STATE_MAX);
         return false;
     }
+    if (!rml_library_may_grow(plugin, made->state_bytes)) {
+        rml_report_add(
+            all->reader->report, node->place, plugin->sentence,
+            "%s: %s would have a state that grows from %u bytes, not from a power of two "
+            "between %u and %u",
+            what, plugin->name, made->state_bytes, RML_PLUGIN_GROWS_MIN, plugin->state_bytes_max);
+        return false;
+    }
+    made->state_bytes_max = plugin->state_bytes_max;
     all->plugin_bytes += made->state_bytes;
     if (all->plugin_bytes > RML_PLUGIN_STATES_MAX) {
         rml_report_add(all->reader->report, node->place, "make a second stage of some",
@@ -324,7 +333,7 @@ static bool read_plugin_call(struct aggregates *all, const struct rml_yaml_node 
     aggregate->column = made->columns[0];
     aggregate->type = plugin_result(plugin->gives, frame->columns[aggregate->column].type);
     aggregate->nullable = true;
-    aggregate->state_bytes = 8 + (made->state_bytes + 7) / 8 * 8;
+    aggregate->state_bytes = (made->state_bytes_max > 0 ? 16 : 8) + (made->state_bytes + 7) / 8 * 8;
     return true;
 }
 

@@ -5,7 +5,6 @@
 #include <libgen.h>
 #include <limits.h>
 #include <link.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -64,6 +63,13 @@ static bool is_name(const char *name)
     return length > 0 && length <= RML_NAME_MAX;
 }
 
+bool rml_library_may_grow(const struct rml_plugin_aggregate *f, uint32_t bytes)
+{
+    return f->state_bytes_max == 0
+           || (bytes >= RML_PLUGIN_GROWS_MIN && bytes <= f->state_bytes_max
+               && (bytes & (bytes - 1)) == 0);
+}
+
 static const char *fault_of(const struct rml_plugin_aggregate *f)
 {
     if (f->sentence == NULL || f->sentence[0] == '\0')
@@ -81,10 +87,15 @@ static const char *fault_of(const struct rml_plugin_aggregate *f)
         return "gives a result of no type there is";
     if (f->size == NULL && (f->state_bytes == 0 || f->state_bytes > RML_PLUGIN_STATE_MAX))
         return "has a state of no size, or of more than 4096 bytes";
+    if (f->state_bytes_max > RML_PLUGIN_GROWN_MAX || !rml_library_may_grow(f, f->state_bytes_max)
+        || (f->size == NULL && !rml_library_may_grow(f, f->state_bytes)))
+        return "has a state that grows from or to what is no power of two from 64 to 16384";
     return NULL;
 }
 
-_Static_assert(RML_PLUGIN_STATE_MAX == 4096, "the sentence above says so");
+_Static_assert(RML_PLUGIN_STATE_MAX == 4096 && RML_PLUGIN_GROWS_MIN == 64
+                   && RML_PLUGIN_GROWN_MAX == 16384,
+               "the sentences above say so");
 
 static int check_functions(const struct rml_plugin *plugin, struct rml_err *err)
 {

@@ -7,6 +7,8 @@
 #ifndef RML_PLUGIN_LIBRARY_H
 #define RML_PLUGIN_LIBRARY_H
 
+#include <stdbool.h>
+
 #include "runtime/plugin/plugin.h"
 
 struct rml_err;
@@ -22,6 +24,9 @@ struct rml_library {
  * for another version; -EINVAL: its table cannot be. `err` has a sentence that begins with small letters.
  */
 int rml_library_open(struct rml_library *library, const char *path, struct rml_err *err);
+/* Can a state of a function of so many bytes grow to what it may have? True where none does. */
+bool rml_library_may_grow(const struct rml_plugin_aggregate *function, uint32_t bytes);
+
 void rml_library_close(struct rml_library *library);  // one of zeros is fine
 
 #endif

@@ -30,7 +30,8 @@
  * looks into. It is plain data. The engine copies it, moves it and drops it without asking, and may
  * write it to a file and go on with it in another process, so there must be no pointer in it and nothing that
  * it would have to give back. Bytes beyond it are other states: a plug-in that writes there has corrupted
- * the engine, and nothing can hold it back.
+ * the engine, and nothing can hold it back. A state may grow: it begins small, in most keys stays so, and is
+ * moved to twice the bytes when it says that it is full, up to the most that its function declares.
  *
  * DETERMINISM. The same records give the same bytes, whatever the batches, the workers and the machine's
  * load: that is what replay, tests and results are built on. So each callback is a pure function of what
@@ -63,8 +64,10 @@ extern "C" {
 #define RML_PLUGIN_ABI            1u
 #define RML_PLUGIN_ARGUMENTS_MAX  4u
 #define RML_PLUGIN_PARAMETERS_MAX 31u
-#define RML_PLUGIN_STATE_MAX      4096u  // bytes
-#define RML_PLUGIN_FUNCTIONS_MAX  64u    // of one plug-in
+#define RML_PLUGIN_STATE_MAX      4096u   // bytes, to begin with
+#define RML_PLUGIN_GROWN_MAX      16384u  // bytes of one that has grown
+#define RML_PLUGIN_GROWS_MIN      64u     // bytes that one which grows begins with at least
+#define RML_PLUGIN_FUNCTIONS_MAX  64u     // of one plug-in
 
 /* What a cell of a column is; as bits, for an argument may be of several kinds. */
 #define RML_PLUGIN_INT  1u  // int64_t: of u8 u16 u32 i8 i16 i32 i64 time_ns
@@ -98,16 +101,18 @@ struct rml_plugin_call {
 /* Rows to be added. Cells of row r of argument a lie at columns[a] + r * cell_bytes[a]. */
 struct rml_plugin_block {
     uint32_t count;
-    const uint16_t *rows;  // row rows[i] goes into states[i]
-    void *const *states;   // a state may stand here more than once
+    const uint16_t *rows;   // row rows[i] goes into states[i]
+    void *const *states;    // a state may stand here more than once
+    const uint32_t *bytes;  // of states[i] at present; NULL where they do not grow
     const void *columns[RML_PLUGIN_ARGUMENTS_MAX];
     const int64_t *time;  // event times by row, nanoseconds since 1970
 };
 
 /* What a result is over. */
 struct rml_plugin_window {
-    uint64_t values;    // rows that were added
-    int64_t length_ns;  // of the window; of a session from its start to its end
+    uint64_t values;       // rows that were added
+    int64_t length_ns;     // of the window; of a session from its start to its end
+    uint32_t state_bytes;  // at present
 };
 
 struct rml_plugin_aggregate {
@@ -120,28 +125,43 @@ struct rml_plugin_aggregate {
     uint32_t parameters_least, parameters_most;
     uint32_t gives;        // RML_PLUGIN_GIVES_F64 ... RML_PLUGIN_GIVES_SAME
     uint32_t state_bytes;  // 1 to RML_PLUGIN_STATE_MAX
+    /* 0: it does not grow. Else a power of two up to RML_PLUGIN_GROWN_MAX; state_bytes, or what `size` gives, is
+     * then one too, from RML_PLUGIN_GROWS_MIN to this. */
+    uint32_t state_bytes_max;
 
     /*
-     * May be NULL. Look at a call when the pipeline is loaded; give how many bytes its states have, in
+     * May be NULL. Look at a call when the pipeline is loaded; give how many bytes its states begin with, in
      * place of state_bytes. 0: it cannot be, and `error` (`error_bytes` of room) has a sentence about it,
      * such as "a weight lies between 0 and 1".
      */
     uint32_t (*size)(const struct rml_plugin_call *call, char *error, size_t error_bytes);
 
-    /* Make the state of no rows. It comes zeroed; NULL: that is all there is to do. */
-    void (*init)(const struct rml_plugin_call *call, void *state);
+    /* Make the state of no rows. It comes zeroed; NULL: that is all there is to do. One that others are to be
+     * merged into may begin with state_bytes_max. */
+    void (*init)(const struct rml_plugin_call *call, void *state, uint32_t bytes);
 
     /*
      * Add rows to states, in order. One call for each block of records. What is null or NaN in any
-     * argument is not among them: it is counted as null_skipped. Infinities are.
+     * argument is not among them: it is counted as null_skipped. Infinities are. Return how many were taken:
+     * block->count; or as many as come before the first whose state has to grow. It grows, and the rest
+     * comes in a further call. A row that a state does not take although it has all that it may is
+     * skipped, and counted as if it were null.
      */
-    void (*add)(const struct rml_plugin_call *call, const struct rml_plugin_block *block);
+    uint32_t (*add)(const struct rml_plugin_call *call, const struct rml_plugin_block *block);
 
     /*
      * Add the rows of `from` to those of `into`; each has at least one. In windows of event time those of
      * `into` are of earlier panes, in counted windows they came earlier, in sessions it may be either.
+     * Return 1; or 0: `into` has to grow, and it is asked again; what was merged before must not count twice.
+     * With all that it may have, a state takes them.
      */
-    void (*merge)(const struct rml_plugin_call *call, void *into, const void *from);
+    int (*merge)(const struct rml_plugin_call *call, void *into, uint32_t into_bytes,
+                 const void *from, uint32_t from_bytes);
+
+    /* Of states that grow: make in `to`, which is zeroed and has more bytes, the state that `from` is. NULL: it is
+     * copied, and has zeros behind it. */
+    void (*move)(const struct rml_plugin_call *call, void *to, uint32_t to_bytes, const void *from,
+                 uint32_t from_bytes);
 
     /*
      * Write the result of a state of at least one row into `cell`, which is zeroed, 8-byte aligned and has room

@@ -33,16 +33,19 @@ COUNTER = """
 #include <ringmill/plugin.h>
 #include <string.h>
 struct state { uint64_t count; };
-static void add(const struct rml_plugin_call *call, const struct rml_plugin_block *block)
+static uint32_t add(const struct rml_plugin_call *call, const struct rml_plugin_block *block)
 {
     (void)call;
     for (uint32_t i = 0; i < block->count; i++)
         ((struct state *)block->states[i])->count++;
+    return block->count;
 }
-static void merge(const struct rml_plugin_call *call, void *into, const void *from)
+static int merge(const struct rml_plugin_call *call, void *into, uint32_t into_bytes, const void *from,
+                 uint32_t from_bytes)
 {
-    (void)call;
+    (void)call, (void)into_bytes, (void)from_bytes;
     ((struct state *)into)->count += ((const struct state *)from)->count;
+    return 1;
 }
 static int finish(const struct rml_plugin_call *call, const void *state,
                   const struct rml_plugin_window *window, void *cell)
@@ -55,6 +58,63 @@ static const struct rml_plugin_aggregate functions[] = {
     {.name = "counter", .sentence = "It counts.", .argument_count = 1, .takes = {RML_PLUGIN_INT},
      .gives = RML_PLUGIN_GIVES_U64, .state_bytes = sizeof(struct state),
      .add = add, .merge = merge, .finish = finish},
+};
+const struct rml_plugin rml_plugin = RML_PLUGIN(functions);
+"""
+
+# A plug-in that keeps its values, in a state that grows, from its end to its front: growing has to move them. Its
+# result is their sum, and 1000000 for each row that the engine says it has.
+KEEPER = """
+#include <ringmill/plugin.h>
+#include <string.h>
+static int put(uint64_t *state, uint32_t bytes, uint64_t value)
+{
+    uint64_t room = bytes / 8 - 1;
+    if (state[0] == room)
+        return 0;
+    state[room - state[0]++] = value;
+    return 1;
+}
+static uint32_t add(const struct rml_plugin_call *call, const struct rml_plugin_block *block)
+{
+    const int64_t *n = block->columns[0];
+    (void)call;
+    for (uint32_t i = 0; i < block->count; i++)
+        if (!put(block->states[i], block->bytes[i], (uint64_t)n[block->rows[i]]))
+            return i;
+    return block->count;
+}
+static int merge(const struct rml_plugin_call *call, void *into, uint32_t into_bytes, const void *from,
+                 uint32_t from_bytes)
+{
+    const uint64_t *other = from;
+    (void)call;
+    if (*(uint64_t *)into + other[0] > into_bytes / 8 - 1)
+        return 0;
+    for (uint64_t i = 0; i < other[0]; i++)
+        put(into, into_bytes, other[from_bytes / 8 - 1 - i]);
+    return 1;
+}
+static void move(const struct rml_plugin_call *call, void *to, uint32_t to_bytes, const void *from,
+                 uint32_t from_bytes)
+{
+    merge(call, to, to_bytes, from, from_bytes);
+}
+static int finish(const struct rml_plugin_call *call, const void *state,
+                  const struct rml_plugin_window *window, void *cell)
+{
+    const uint64_t *kept = state;
+    uint64_t sum = 1000000 * window->values;
+    (void)call;
+    for (uint64_t i = 0; i < kept[0]; i++)
+        sum += kept[window->state_bytes / 8 - 1 - i];
+    memcpy(cell, &sum, 8);
+    return 1;
+}
+static const struct rml_plugin_aggregate functions[] = {
+    {.name = "keep", .sentence = "It keeps.", .argument_count = 1, .takes = {RML_PLUGIN_INT},
+     .gives = RML_PLUGIN_GIVES_U64, .state_bytes = 64, .state_bytes_max = MOST,
+     .add = add, .merge = merge, .move = move, .finish = finish},
 };
 const struct rml_plugin rml_plugin = RML_PLUGIN(functions);
 """
@@ -94,6 +154,11 @@ FAULTS = [
     ("RML_PLUGIN_GIVES_U64", "11", "counter gives a result of no type there is"),
     ("sizeof(struct state),\n", "0,\n", "counter has a state of no size, or of more than 4096"),
     ("sizeof(struct state),\n", "4097,\n", "counter has a state of no size, or of more than 4096"),
+    ("sizeof(struct state),\n", "96, .state_bytes_max = 16384,\n",
+     "counter has a state that grows from or to what is no power of two from 64 to 16384"),
+    ("sizeof(struct state),\n", "64, .state_bytes_max = 32768,\n", "counter has a state that grows"),
+    ("sizeof(struct state),\n", "64, .state_bytes_max = 3000,\n", "counter has a state that grows"),
+    ("sizeof(struct state),\n", "256, .state_bytes_max = 128,\n", "counter has a state that grows"),
     ("static int finish", "extern int nowhere(void); extern int (*const used)(void);\n"
      "int (*const used)(void) = nowhere;\nstatic int finish", "undefined symbol: nowhere"),
     ("\"counter\"", "\"sum\"", "there is a function sum already: it is Ringmill's own"),
@@ -217,6 +282,37 @@ class Plugins(harness.Scenario):
                 wanted = sum(x * w for x, w in pairs) / sum(w for _, w in pairs)
                 self.assertEqual(row["n"], len(window))
                 self.assertAlmostEqual(row["per"] / wanted, 1, 12)
+
+    # States that grow
+
+    def test_states_that_grow_hold_what_they_held_in_every_kind_of_window(self):
+        self.build("keeper", KEEPER.replace("MOST", "16384"))
+        rng = random.Random(9)
+        for window, disorder in (("{type: tumbling, size: 8s}", 0),
+                                 ("{type: sliding, size: 5s, every: 500ms}", 300_000_000),
+                                 ("{type: session, gap: 600ms}", 300_000_000)):
+            records = self.drawn(rng, 900, disorder)
+            pipeline = self.pipeline("keeper.so", "r: keep(n)", "q: median(n)", window=window,
+                                     wait=disorder)
+            outputs = {self.replay(pipeline, records, *options)
+                       for options in ((), ("--batch", "1"), ("--workers", "3", "--batch", "50"))}
+            self.assertEqual(len(outputs), 1)
+            most = 0
+            for row in harness.rows_of_jsonl(outputs.pop()):
+                mine = [r[2] for r in records if r[1] == row["key"]
+                        and row["window_start"] <= r[0] < row["window_end"]]
+                if not row.get("retracted"):
+                    self.assertEqual(row["r"], 1000000 * len(mine) + sum(mine))
+                most = max(most, len(mine))
+            self.assertGreater(most, 15)  # some have grown twice
+
+    def test_what_has_no_room_in_a_state_at_its_largest_is_skipped(self):
+        self.build("keeper", KEEPER.replace("MOST", "256"))
+        records = [(i, "a", i, 1, 1, "true") for i in range(100)]
+        for batch in ("1", "7", "100"):
+            out = self.replay(self.pipeline("keeper.so", "r: keep(n)", "c: count()"), records, "--batch", batch)
+            row = harness.rows_of_jsonl(out)[0]
+            self.assertEqual((row["r"], row["c"]), (31_000_000 + sum(range(31)), 100))
 
     # What it gives is made well-formed
 
@@ -357,7 +453,7 @@ class Plugins(harness.Scenario):
 
     def test_a_call_that_a_plug_in_cannot_answer_is_refused_in_its_words(self):
         sized = COUNTER.replace(".add = add,", ".size = size, .parameters_most = 1, .add = add,").replace(
-            "static void add(", """
+            "static uint32_t add(", """
 static uint32_t size(const struct rml_plugin_call *call, char *error, size_t error_bytes)
 {
     double bytes = call->parameter_count > 0 ? call->parameters[0] : 8;
@@ -365,7 +461,7 @@ static uint32_t size(const struct rml_plugin_call *call, char *error, size_t err
         memcpy(error, "it needs 8 bytes to count", error_bytes < 26 ? error_bytes : 26);
     return bytes < 0 ? 0 : bytes < 8 ? 0 : (uint32_t)bytes;
 }
-static void add(""", 1)
+static uint32_t add(""", 1)
         self.build("counter", sized)
         self.refused(self.pipeline("counter.so", "r: counter(n, 7)"),
                      "stage w: counter: it needs 8 bytes to count",

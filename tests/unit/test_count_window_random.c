@@ -38,6 +38,7 @@ struct result {
     int64_t sum_n, max_n, first_n, last_n;
     char first_tag[16], last_tag[16];  // the engine's alone: of the same records
     int64_t mix_n;
+    uint64_t bag_n;
     double sum_x, median_n;
 };
 
@@ -80,6 +81,8 @@ static struct result row_of(const struct rig_record *const *list, uint32_t count
     }
     r.mix_n = mix_result(&mix, -2);
     qsort(sorted, count, sizeof sorted[0], by_number);
+    for (uint32_t i = 0; i < count; i++)
+        r.bag_n += i == 0 || sorted[i] != sorted[i - 1];
     r.median_n = ((double)sorted[(count - 1) / 2] + (double)sorted[count / 2]) / 2;
     return r;
 }
@@ -191,6 +194,7 @@ static void collect(void *context, const struct rml_schema *schema,
     rig_read_field(schema, row->record, "first_tag", r->first_tag, 16);
     rig_read_field(schema, row->record, "last_tag", r->last_tag, 16);
     rig_read_field(schema, row->record, "mix_n", &r->mix_n, 8);
+    rig_read_field(schema, row->record, "bag_n", &r->bag_n, 8);
     rig_read_field(schema, row->record, "exact_n", &r->median_n, 8);
     if (rml_schema_find(schema, "evicted", 7) != RML_FIELD_ABSENT)
         rig_read_field(schema, row->record, "evicted", &r->evicted, 1);
@@ -214,7 +218,7 @@ static void write_file(const int64_t *knob, char *text, size_t bytes)
              "    from: in\n    key: key\n    max_keys: %lld\n    when_full: %s\n    window: %s\n"
              "    aggregate: {n: count(), sum_n: sum(n), max_n: max(n), sum_x: sum(x), first_n: "
              "first(n),\n      last_n: last(n), first_tag: first(tag), last_tag: last(tag), "
-             "mix_n: 'mix(n, x, -2)', exact_n: 'quantile(n, 0.5, exact)'}\n"
+             "mix_n: 'mix(n, x, -2)', bag_n: bag(n), exact_n: 'quantile(n, 0.5, exact)'}\n"
              "sinks: {out: {from: w, type: ring}}\n",
              rig_schema, (long long)knob[PARTITIONS], (long long)knob[KEYS_MAX],
              knob[EVICTS] ? "evict_oldest" : "refuse", window);
@@ -244,7 +248,7 @@ static bool same(const struct result *a, const struct result *b)
            && a->sum_n == b->sum_n && a->max_n == b->max_n && a->sum_x == b->sum_x
            && a->first_n == b->first_n && a->last_n == b->last_n
            && rig_tag_says(a->first_tag, b->first_n) && rig_tag_says(a->last_tag, b->last_n)
-           && a->mix_n == b->mix_n && a->median_n == b->median_n;
+           && a->mix_n == b->mix_n && a->bag_n == b->bag_n && a->median_n == b->median_n;
 }
 
 // A stable sort by key, as both lists keep each key's own order.

@@ -71,7 +71,7 @@ struct result {
     uint64_t range_n, below[4];
     double var_x, stddev_n, rate_n, ewma_x;
     double median_n, p90_x, p90_exact, scale_n, scale_x;
-    uint64_t distinct_n;
+    uint64_t distinct_n, bag_n;  // the engine counts it in two ways
     int64_t top_n[2];
     uint64_t top_n_count[2];
 };
@@ -499,6 +499,7 @@ static void collect(void *context, const struct rml_schema *schema,
     if (rml_schema_find(schema, "p90_exact", 9) != RML_FIELD_ABSENT)
         rig_read_field(schema, row->record, "p90_exact", &r->p90_exact, 8);
     rig_read_field(schema, row->record, "distinct_n", &r->distinct_n, 8);
+    rig_read_field(schema, row->record, "bag_n", &r->bag_n, 8);
     rig_read_field(schema, row->record, "top_n_1", &r->top_n[0], 8);
     rig_read_field(schema, row->record, "top_n_1_count", &r->top_n_count[0], 8);
     rig_read_field(schema, row->record, "top_n_2", &r->top_n[1], 8);
@@ -509,6 +510,7 @@ static void write_file(const int64_t *knob, char *text, size_t bytes)
 {
     static const char sketches[] =
         ",\n      median_n: median(n), p90_x: 'quantile(x, 0.9)', distinct_n: distinct(n),\n"
+        "      bag_n: bag(n),\n"
         "      top_n: 'top(n % 10, 2)'";
     static const char exact[] = ", p90_exact: 'quantile(x, 0.9, exact)'";
     char late[32] = "on_late: drop", early[48];
@@ -579,7 +581,7 @@ static bool same_sketches(const struct result *got, const struct result *expecte
             || (fabs(got->p90_x - expected->p90_x) <= accuracy * expected->scale_x
                 && (!exact || fabs(got->p90_exact - expected->p90_x) <= 1e-12 * expected->scale_x)))
            && fabs(got->median_n - expected->median_n) <= accuracy * expected->scale_n
-           && got->distinct_n == expected->distinct_n
+           && got->distinct_n == expected->distinct_n && got->bag_n == expected->distinct_n
            && memcmp(got->top_n, expected->top_n, sizeof got->top_n) == 0
            && memcmp(got->top_n_count, expected->top_n_count, sizeof got->top_n_count) == 0;
 }
