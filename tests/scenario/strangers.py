@@ -97,7 +97,7 @@ class Strangers(harness.Scenario):
         before = self.descriptors_of_the_engine()
         with open("/dev/null", "rb") as null:
             self.assertIn(self.answer(control(b"refresh"), [null.fileno()] * 20)[0], (REFUSED, None))
-        harness.until("the engine to close them", lambda: self.descriptors_of_the_engine() == before)
+        harness.until("the engine to close them", lambda: self.descriptors_of_the_engine() <= before)
         self.end_with_all_of(10)
 
     def test_a_lane_can_be_neither_cut_nor_written_where_the_engine_writes(self):

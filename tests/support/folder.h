@@ -19,7 +19,7 @@ struct folder {
 static inline struct folder folder_make(const char *where)
 {
     struct folder folder;
-    snprintf(folder.path, sizeof folder.path, "%s/ringmill-test-XXXXXX", where);
+    snprintf(folder.path, sizeof folder.path, "%s/unit-test-XXXXXX", where);
     assert_non_null(mkdtemp(folder.path));
     return folder;
 }
