@@ -15,6 +15,10 @@
  * Between a pane's last record and the first that takes its place there are N - gcd(N, M) others, so a
  * result lies between them: what is still to be folded when a pane is begun anew is never for it.
  *
+ * Where windows overlap much, the panes of a row are two stacks (operators/stacks.h) in their places: once
+ * the split has passed them, panes are needed no more but as what is merged from them up to the split,
+ * and turn into that. What has come since the split is merged in one state more.
+ *
  * A key that is evicted gives its next result early, over what there is of it, if it has records that
  * were in no result yet.
  */
@@ -26,6 +30,7 @@
 
 #include "operators/aggregate.h"
 #include "operators/keyed.h"
+#include "operators/stacks.h"
 #include "operators/window_row.h"
 #include "runtime/base/check.h"
 #include "runtime/base/err.h"
@@ -43,6 +48,13 @@ struct row {
     unsigned char panes[];
 };
 
+/* Behind the panes, and before the pane of what is merged from the split on. Panes by number. */
+struct stacks {
+    uint64_t split;
+    uint64_t lowest;  // of the panes that turned into what is merged up to the split
+    uint64_t upto;    // panes from the split to before this one are merged
+};
+
 struct count_window {
     struct rml_operator_env env;
     struct rml_plan_window spec;
@@ -51,6 +63,7 @@ struct count_window {
     struct rml_rows_shape row_shape;
     struct rml_rows rows;  // by slot
     uint32_t pane_bytes, pane_count;
+    uint32_t keep;   // each so many-th pane turns into what is merged from there; 0: none does
     void *gathered;  // a state
 
     // Working room for one run.
@@ -90,46 +103,169 @@ static void fold(struct count_window *w)
     w->folded_count = 0;
 }
 
+/* Two stacks in the places of panes */
+
+static size_t stacks_offset(const struct count_window *w)
+{
+    return (size_t)w->pane_count * w->pane_bytes;
+}
+
+static struct pane *change_pane(const struct count_window *w, struct row *row, uint64_t pane)
+{
+    return (void *)(row->panes + pane_offset(w, pane));
+}
+
+static struct stacks *change_stacks(const struct count_window *w, struct row *row)
+{
+    return (void *)(row->panes + stacks_offset(w));
+}
+
+static struct pane *change_back(const struct count_window *w, struct row *row)
+{
+    return (void *)(change_stacks(w, row) + 1);
+}
+
+static bool may_merge(const struct count_window *w)
+{
+    return w->aggregator.sketches == NULL || rml_stacks_have_room(&w->aggregator, w->env.pages);
+}
+
+static void merge_pane(const struct count_window *w, struct pane *into, const struct pane *from)
+{
+    rml_aggregator_merge(&w->aggregator, into->state, from->state);
+    into->first = from->first < into->first ? from->first : into->first;
+    into->last = from->last > into->last ? from->last : into->last;
+}
+
+static void release_back(struct count_window *w, struct row *row)
+{
+    struct stacks *stacks = change_stacks(w, row);
+    if (stacks->upto > stacks->split)
+        rml_aggregator_release(&w->aggregator, change_back(w, row)->state);
+    stacks->upto = stacks->split;
+}
+
+// Move the split to `to`, and merge the panes from `from` up to there, from the back to the front, as far
+// as there is room.
+static void move_split(struct count_window *w, struct row *row, uint64_t from, uint64_t to)
+{
+    struct stacks *stacks = change_stacks(w, row);
+    release_back(w, row);
+    *stacks = (struct stacks){to, to, to};
+    for (uint64_t p = (to - 1) / w->keep * w->keep; p >= from && may_merge(w); p -= w->keep) {
+        struct pane *into = change_pane(w, row, p);
+        for (uint64_t own = p + 1; own < p + w->keep && own < to; own++)
+            merge_pane(w, into, pane_at(w, row, own));
+        if (p + w->keep < to)
+            merge_pane(w, into, pane_at(w, row, p + w->keep));
+        stacks->lowest = p;
+        if (p < w->keep)
+            return;
+    }
+}
+
+static void add_behind(struct count_window *w, struct row *row, uint64_t to)
+{
+    struct stacks *stacks = change_stacks(w, row);
+    struct pane *back = change_back(w, row);
+    for (; stacks->upto < to && may_merge(w); stacks->upto++) {
+        const struct pane *pane = pane_at(w, row, stacks->upto);
+        if (stacks->upto == stacks->split) {
+            rml_aggregator_reset(&w->aggregator, back->state);
+            back->first = pane->first;
+            back->last = pane->last;
+        }
+        merge_pane(w, back, pane);
+    }
+}
+
 /* Results */
 
-// Of the panes from `from` to before `to`: what they span, and their state.
-static const void *gather(struct count_window *w, const struct row *row, uint64_t from, uint64_t to,
-                          struct rml_window_row *result)
+// What a result is of: one pane as it is, or several that are gathered.
+struct gathered {
+    const struct pane *only;
+    uint32_t count;
+    int64_t first, last;
+};
+
+static void gather(struct count_window *w, struct gathered *to, const struct pane *pane)
 {
-    const struct pane *oldest = pane_at(w, row, from);
-    int64_t first = oldest->first, last = oldest->last;
-    if (to - from > 1)
-        rml_aggregator_gather(&w->aggregator, w->gathered);
-    for (uint64_t p = from; p < to; p++) {
-        const struct pane *pane = pane_at(w, row, p);
-        first = pane->first < first ? pane->first : first;
-        last = pane->last > last ? pane->last : last;
-        if (to - from > 1)
-            rml_aggregator_merge(&w->aggregator, w->gathered, pane->state);
+    if (to->count++ == 0) {
+        *to = (struct gathered){pane, 1, pane->first, pane->last};
+        return;
     }
-    result->start = first;
-    result->end = rml_time_add(last, 1);
-    result->length_ns = rml_time_sub(result->end, first);
-    return to - from > 1 ? w->gathered : oldest->state;
+    if (to->count == 2) {
+        rml_aggregator_gather(&w->aggregator, w->gathered);
+        rml_aggregator_merge(&w->aggregator, w->gathered, to->only->state);
+    }
+    rml_aggregator_merge(&w->aggregator, w->gathered, pane->state);
+    to->first = pane->first < to->first ? pane->first : to->first;
+    to->last = pane->last > to->last ? pane->last : to->last;
+}
+
+static void gather_panes(struct count_window *w, struct gathered *to, const struct row *row,
+                         uint64_t from, uint64_t end)
+{
+    for (uint64_t p = from; p < end; p++)
+        gather(w, to, pane_at(w, row, p));
+}
+
+// Of the panes from `from` to before `to`, where each window begins and ends behind the one before.
+static void gather_stacked(struct count_window *w, struct gathered *all, struct row *row,
+                           uint64_t from, uint64_t to)
+{
+    struct stacks *stacks = change_stacks(w, row);
+    if (from >= stacks->split)
+        move_split(w, row, from, to);
+    else
+        add_behind(w, row, to);
+    uint64_t merged = (from + w->keep - 1) / w->keep * w->keep;
+    merged = merged < stacks->lowest ? stacks->lowest : merged;
+    gather_panes(w, all, row, from, merged < stacks->split ? merged : stacks->split);
+    if (merged < stacks->split)
+        gather(w, all, pane_at(w, row, merged));
+    if (stacks->upto > stacks->split)
+        gather(w, all, change_back(w, row));
+    gather_panes(w, all, row, stacks->upto, to);
 }
 
 // Of the window that the key's last record is in, complete or not.
-static void give_result(struct count_window *w, uint32_t slot, const struct row *row, int64_t clock)
+static void give_result(struct count_window *w, uint32_t slot, struct row *row, int64_t clock)
 {
     uint64_t every = w->spec.every_records, size = w->spec.size_records;
     uint64_t missing = (every - row->records % every) % every;
     uint64_t end = row->records + missing;
     uint64_t first = end > size ? end - size : 0;
+    uint64_t from = first / w->spec.pane_records;
+    uint64_t to = (row->records - 1) / w->spec.pane_records + 1;
+    struct gathered all = {0};
     fold(w);
+    if (w->keep > 0)
+        gather_stacked(w, &all, row, from, to);
+    else
+        gather_panes(w, &all, row, from, to);
     struct rml_window_row result = {
-        .fire = clock, .slot = slot, .records = row->records - first, .evicted = missing > 0};
-    result.state = gather(w, row, first / w->spec.pane_records,
-                          (row->records - 1) / w->spec.pane_records + 1, &result);
+        .start = all.first,
+        .end = rml_time_add(all.last, 1),
+        .fire = clock,
+        .slot = slot,
+        .records = row->records - first,
+        .evicted = missing > 0,
+        .state = all.count > 1 ? w->gathered : all.only->state,
+    };
+    result.length_ns = rml_time_sub(result.end, result.start);
     rml_window_row_emit(&w->env, &w->keyed, &w->aggregator, &result);
     rml_count(&w->env.counts[RML_STAGE_windows_fired], 1);
 }
 
 /* Keys */
+
+static void enter(struct count_window *w, uint32_t slot, struct row *row)
+{
+    rml_keyed_use(&w->keyed, slot);
+    if (w->keep > 0)
+        *change_stacks(w, row) = (struct stacks){0};
+}
 
 // Nothing of the key is left.
 static void leave(struct count_window *w, uint32_t slot, struct row *row)
@@ -138,6 +274,8 @@ static void leave(struct count_window *w, uint32_t slot, struct row *row)
     uint64_t kept = begun < w->pane_count ? begun : w->pane_count;
     for (uint64_t p = 0; p < kept; p++)
         rml_aggregator_release(&w->aggregator, pane_at(w, row, p)->state);
+    if (w->keep > 0)
+        release_back(w, row);
     row->records = 0;
     rml_keyed_block_release(&w->keyed, &w->block, slot);
 }
@@ -221,9 +359,9 @@ static void take_row(struct count_window *w, const struct rml_run *run, uint16_t
         rml_count(&w->env.counts[RML_STAGE_refused], 1);
         return;
     }
-    struct pane *pane = (void *)(row->panes + pane_offset(w, row->records / w->spec.pane_records));
+    struct pane *pane = change_pane(w, row, row->records / w->spec.pane_records);
     if (row->records == 0)
-        rml_keyed_use(&w->keyed, slot);
+        enter(w, slot, row);
     if (row->records % w->spec.pane_records == 0)
         begin_pane(w, row, pane, run->time[at]);
     pane->first = run->time[at] < pane->first ? run->time[at] : pane->first;
@@ -278,6 +416,7 @@ static void count_window_roots(struct rml_operator *op, struct rml_roots *roots)
     rml_keyed_roots(&w->keyed, roots);
     rml_aggregator_roots(&w->aggregator, roots);
     rml_roots_same(roots, w->pane_count);
+    rml_roots_same(roots, w->keep);
     RML_ROOTS_WALK(roots, w->rows);
 }
 
@@ -304,7 +443,11 @@ static int set_up(struct count_window *w, struct rml_err *err)
         return RML_FAIL(err, -ENOMEM, "no memory");
     w->pane_count = w->spec.size_records / w->spec.pane_records;
     w->pane_bytes = (uint32_t)sizeof(struct pane) + w->aggregator.state_bytes;
-    w->row_shape = rml_rows_shape((uint32_t)sizeof(struct row) + w->pane_count * w->pane_bytes);
+    uint32_t row_bytes = (uint32_t)sizeof(struct row) + w->pane_count * w->pane_bytes;
+    uint32_t stacked_bytes = row_bytes + (uint32_t)sizeof(struct stacks) + w->pane_bytes;
+    uint32_t windows = w->spec.size_records / w->spec.every_records;
+    w->keep = stacked_bytes <= RML_PAGE_BYTES ? rml_stacks_keep(&w->aggregator, windows) : 0;
+    w->row_shape = rml_rows_shape(w->keep > 0 ? stacked_bytes : row_bytes);
     return rml_keyed_open(&w->keyed, &w->env, err);
 }
 

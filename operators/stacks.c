@@ -3,40 +3,46 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "runtime/base/check.h"
 #include "runtime/state/roots.h"
 #include "runtime/time/time.h"
 
-#define GROUP    16u  // slots that move their splits together: their rows lie side by side
-#define KEEP_MAX 16u  // with sketches: a suffix for each so many-th window at least
+#define GROUP     16u  // slots that move their splits together: their rows lie side by side
+#define COUNT_MIN 8u   // with no more windows than these it is as good to merge each anew
+#define KEEP_MAX  16u  // with sketches: a suffix for each so many-th window at least
 
 struct merged {
     uint64_t records;
     unsigned char state[];
 };
 
-bool rml_stacks_can(const struct rml_aggregator *aggregator)
+uint32_t rml_stacks_keep(const struct rml_aggregator *aggregator, uint32_t count)
 {
     for (uint32_t i = 0; i < aggregator->fold_count; i++) {
         if (aggregator->folds[i].needs == RML_FOLD_KEPT)
-            return false;
+            return 0;
     }
-    return true;
-}
-
-// The root of the number of windows: as many suffixes as panes to be merged one by one.
-static uint32_t keep_of(const struct rml_aggregator *aggregator, uint32_t count)
-{
+    if (count <= COUNT_MIN || aggregator->sketches == NULL)
+        return count > COUNT_MIN;
+    // The root of their number: as many suffixes as panes to be merged one by one.
     uint32_t keep = 1;
-    while (aggregator->sketches != NULL && keep < KEEP_MAX && keep * keep < count)
+    while (keep < KEEP_MAX && keep * keep < count)
         keep++;
     return keep;
+}
+
+bool rml_stacks_have_room(const struct rml_aggregator *aggregator, const struct rml_pages *pages)
+{
+    return pages->limit - pages->in_use > pages->limit / 4
+           && rml_aggregator_has_room(aggregator, 1);
 }
 
 int rml_stacks_open(struct rml_stacks *stacks, const struct rml_aggregator *aggregator,
                     struct rml_pages *pages, struct rml_stacks_panes panes, uint32_t size,
                     uint32_t step)
 {
-    uint32_t count = (size + step - 1) / step, keep = keep_of(aggregator, count);
+    uint32_t count = (size + step - 1) / step, keep = rml_stacks_keep(aggregator, count);
+    RML_CHECK(keep > 0);
     *stacks = (struct rml_stacks){
         .aggregator = aggregator,
         .pages = pages,
@@ -168,20 +174,13 @@ static void give_up(struct rml_stacks *stacks)
     stacks->retry = stacks->window + stacks->count;
 }
 
-// A quarter of all pages is left to records: results can be had without this, at their price.
-static bool may_grow(const struct rml_stacks *stacks)
-{
-    const struct rml_pages *pages = stacks->pages;
-    return pages->limit - pages->in_use > pages->limit / 4;
-}
-
 // Merge a state into the row of a slot. False: there is no room.
 static bool add(struct rml_stacks *stacks, struct rml_rows *rows, uint32_t slot, const void *state,
                 uint64_t records)
 {
     bool grows = stacks->aggregator->sketches != NULL
                  || rml_rows_leaf(rows, stacks->pages, stacks->shape, slot) == RML_NO_PAGE;
-    if (grows && (!may_grow(stacks) || !rml_aggregator_has_room(stacks->aggregator, 1)))
+    if (grows && !rml_stacks_have_room(stacks->aggregator, stacks->pages))
         return false;
     struct merged *m = rml_rows_reach(rows, stacks->pages, stacks->shape, slot);
     if (m == NULL)

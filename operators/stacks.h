@@ -62,10 +62,17 @@ struct rml_stacks {
     struct rml_rows back;     // what is merged from behind the split
 };
 
-/* Can these states be merged and kept? Values that an aggregate keeps one by one stay in their panes. */
-bool rml_stacks_can(const struct rml_aggregator *aggregator);
+/*
+ * Each how many-th start is worth a suffix, where so many windows cover one moment. 0: to merge them
+ * anew is as good, or there are values that an aggregate keeps one by one, which stay in their panes.
+ */
+uint32_t rml_stacks_keep(const struct rml_aggregator *aggregator, uint32_t count);
 
-/* For windows of `size` panes, a start every `step` of them. 0 or -ENOMEM. */
+/* Is there room to merge into a state that is kept, and to begin one? A quarter of all pages is left to
+ * records: results can be had without this, at their price. */
+bool rml_stacks_have_room(const struct rml_aggregator *aggregator, const struct rml_pages *pages);
+
+/* For windows of `size` panes, a start every `step` of them, which are worth it. 0 or -ENOMEM. */
 int rml_stacks_open(struct rml_stacks *stacks, const struct rml_aggregator *aggregator,
                     struct rml_pages *pages, struct rml_stacks_panes panes, uint32_t size,
                     uint32_t step);

@@ -44,7 +44,6 @@
 
 #define PANES_LIMIT 8192u  // open at once; a power of two
 #define NO_PANE     UINT32_MAX
-#define STACKS_FROM 8  // windows that cover one moment; with fewer it is as good to merge each anew
 #define STACKS_ENDS (INT64_MAX / 2)  // pane numbers this far out are left to the plain way
 
 struct row {
@@ -836,12 +835,11 @@ static int limit_keys(struct window *w, uint32_t row_bytes, struct rml_err *err)
 
 static int open_stacks(struct window *w, struct rml_err *err)
 {
-    w->is_stacked =
-        w->spec.size_ns / w->spec.every_ns > STACKS_FROM && rml_stacks_can(&w->aggregator);
+    uint32_t size = (uint32_t)(w->spec.size_ns / w->spec.pane_ns);
+    w->is_stacked = rml_stacks_keep(&w->aggregator, size / w->step) > 0;
     if (!w->is_stacked)
         return 0;
     const struct rml_stacks_panes panes = {.state = pane_state, .context = w};
-    uint32_t size = (uint32_t)(w->spec.size_ns / w->spec.pane_ns);
     int rc = rml_stacks_open(&w->stacks, &w->aggregator, w->env.pages, panes, size, w->step);
     return rc < 0 ? RML_FAIL(err, rc, "no memory for panes") : 0;
 }

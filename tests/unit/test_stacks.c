@@ -184,7 +184,7 @@ static void every_window_holds_what_its_panes_hold(void **state)
     for (size_t i = 0; i < 2; i++) {
         run(texts[i], 37, 1, -50);
         run(texts[i], 90, 3, 7);
-        run(texts[i], 29, 4, -1);
+        run(texts[i], 39, 4, -1);
     }
 }
 
