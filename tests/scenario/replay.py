@@ -29,6 +29,16 @@ stages:
     key: kind
     window: {type: session, gap: 700ms}
     aggregate: &AGGREGATES
+  counted:
+    from: requests
+    key: kind
+    window: {type: tumbling, size: 100 records}
+    aggregate: &AGGREGATES
+  moving:
+    from: requests
+    key: kind
+    window: {type: sliding, size: 300 records, every: 70 records}
+    aggregate: &AGGREGATES
 """.replace("&AGGREGATES", """
       n: count()
       context_sum: sum(context)
@@ -66,6 +76,16 @@ select min(ts), max(ts) + :gap, kind, 0, 'false', count(*),
 from numbered group by n, kind order by min(ts)
 """
 
+# Windows of so many records: the rows of the file are numbered as they stand in it.
+COUNTED_SQL = """
+with numbered as (select *, row_number() over (order by rowid) as i from t),
+  ends as (select i as e from numbered where i % :every = 0)
+select min(ts), max(ts) + 1, kind, 0, count(*),
+  sum(context), avg(context), min(context), max(context),
+  sum(generated), avg(generated), min(generated), max(generated)
+from ends join numbered on i > e - :size and i <= e group by e, kind order by e
+"""
+
 
 def trace_rows(text):
     """The trace as sqlite3 takes it; the time by hand, so that no parser is shared with replay."""
@@ -94,7 +114,8 @@ class Traces(harness.Scenario):
             "replay", pipeline, "--input", "requests=trace.csv", "--map", "ts=TIMESTAMP",
             "--map", "context=ContextTokens", "--map", "generated=GeneratedTokens",
             "--set", f"kind={kind}", "--output", "minutes=minutes.csv",
-            "--output", "sliding=sliding.jsonl", "--output", "bursts=bursts.csv", "--json")
+            "--output", "sliding=sliding.jsonl", "--output", "bursts=bursts.csv",
+            "--output", "counted=counted.csv", "--output", "moving=moving.jsonl", "--json")
         balance = json.loads(done.stderr)
         self.assertTrue(balance["adds_up"])
         total, = db.execute("select count(*) from t").fetchone()
@@ -108,7 +129,13 @@ class Traces(harness.Scenario):
         self.compare(rows, sliding)
         sessions = db.execute(SESSION_SQL, {"gap": 700 * 10**6}).fetchall()
         self.compare(harness.rows_of_csv((self.dir / "bursts.csv").read_text()), sessions)
+        counted = db.execute(COUNTED_SQL, {"size": 100, "every": 100}).fetchall()
+        self.compare(harness.rows_of_csv((self.dir / "counted.csv").read_text()), counted)
+        moving = db.execute(COUNTED_SQL, {"size": 300, "every": 70}).fetchall()
+        self.compare(harness.rows_of_jsonl((self.dir / "moving.jsonl").read_text()), moving)
         self.assertGreater(len(sessions), 100)
+        self.assertGreater(len(counted), 80)
+        self.assertGreater(len(moving), 100)
         self.assertGreater(len(tumbling), 40)
         self.assertGreater(len(sliding), 100)
 
@@ -205,6 +232,40 @@ class Properties(harness.Scenario):
             self.assertEqual(len(seen), 1)
             sums, _ = seen.pop()
             self.assertGreater(sums.count(b"\n"), 20)
+
+    def test_who_is_evicted_depends_on_nothing_but_the_records(self):
+        limits = "key: key, max_keys: 3, when_full: evict_oldest"
+        pipeline = self.write("evicting.yaml", f"""
+version: 1
+pipeline: evicting
+schema: {{event: {stream.SCHEMA}}}
+runtime: {{partitions: 3}}
+sources: {{events: {{schema: event, event_time: ts, out_of_order: 5ms}}}}
+stages:
+  slide: {{from: events, {limits}, window: {{type: sliding, size: 30ms, every: 10ms, late: 10ms}},
+          aggregate: {stream.AGGREGATES}}}
+  visit: {{from: events, {limits}, window: {{type: session, gap: 4ms, window_limit: 2, when_full: evict_oldest}},
+          aggregate: {stream.AGGREGATES}}}
+  count: {{from: events, {limits}, window: {{type: tumbling, size: 7 records}}, aggregate: {stream.AGGREGATES}}}
+""")
+        self.write("events.csv", stream.as_csv(stream.events(5, 3000, keys=40, step_ns=200_000,
+                                                             disorder_ns=8_000_000)))
+        stages, seen = ["slide", "visit", "count"], set()
+        outputs = [o for s in stages for o in ("--output", f"{s}={s}.jsonl")]
+        for options in (["--workers", "1"], ["--workers", "3"], ["--batch", "1"],
+                        ["--batch", "61", "--workers", "2"]):
+            done = self.ringmill("replay", pipeline, "--input", "events=events.csv", *outputs,
+                                 "--json", *options)
+            balance = json.loads(done.stderr)
+            self.assertTrue(balance["adds_up"])
+            seen.add(tuple((self.dir / f"{s}.jsonl").read_bytes() for s in stages))
+            for stage, text in zip(balance["stages"], (self.dir / f"{s}.jsonl" for s in stages)):
+                rows = harness.rows_of_jsonl(text.read_text())
+                self.assertEqual(stage["rows_out"], len(rows))
+                self.assertEqual(stage["windows_evicted"], sum(r["evicted"] for r in rows))
+                self.assertGreater(stage["evicted"], 100)
+                self.assertEqual(stage["doors"]["refused"], 0)
+        self.assertEqual(len(seen), 1)
 
     def test_rows_leave_in_the_order_that_windows_end_ties_by_key(self):
         records = stream.events(7, 2000, keys=30)
