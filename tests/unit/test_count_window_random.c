@@ -29,6 +29,7 @@ static enum fault {
     ONE_TOO_FEW,        // a window's first record is not in it
     NEWEST_GOES,        // the key used last is evicted
     EVICTED_GOES_DUMB,  // without a row
+    EVICTION_ENDS_ALL,  // the process among it
     FAULTS
 } fault;
 
@@ -123,6 +124,7 @@ static void give(uint64_t key, uint32_t end, bool evicted, int64_t fire)
 static void evict(uint64_t key, int64_t fire)
 {
     uint32_t every = (uint32_t)o.c->knobs[EVERY], count = o.keys[key].count;
+    RML_CHECK(fault != EVICTION_ENDS_ALL);
     if (count % every != 0 && fault != EVICTED_GOES_DUMB)
         give(key, (count + every - 1) / every * every, true, fire);
     o.keys[key].count = 0;

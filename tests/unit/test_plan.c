@@ -274,6 +274,31 @@ static void without_a_window_no_watermark_matters(void **state)
     rml_plan_close(plan);
 }
 
+static void a_stage_has_the_limits_of_its_own_or_the_pipelines(void **state)
+{
+    (void)state;
+    struct rml_plan *plan = plan_of(
+        PLAN_HEAD
+        "runtime: {max_keys: 7}\nstages:\n"
+        "  a: {from: calls, key: model, window: {type: tumbling, size: 1s}, aggregate: {n: count()}}\n"
+        "  b: {from: calls, key: model, max_keys: 5, when_full: evict_oldest,\n"
+        "      window: {type: session, gap: 1s}, aggregate: {n: count()}}\n"
+        "  c: {from: calls, key: model, aggregate: {n: count()},\n"
+        "      window: {type: session, gap: 1s, window_limit: 2, when_full: evict_oldest}}\n");
+    assert_int_equal(plan->stages[0].keys_max, 7);
+    assert_false(rml_plan_evicts(&plan->stages[0]));
+    assert_int_equal(plan->stages[1].keys_max, 5);
+    assert_int_equal(plan->stages[1].when_full, RML_WHEN_FULL_EVICT_OLDEST);
+    assert_int_equal(plan->stages[1].window.when_full, RML_WHEN_FULL_REFUSE);
+    assert_int_equal(plan->stages[2].window.session_limit, 2);
+    assert_int_equal(plan->stages[2].window.when_full, RML_WHEN_FULL_EVICT_OLDEST);
+    for (uint32_t s = 0; s < 3; s++) {
+        uint32_t evicted = rml_schema_find(&plan->stages[s].output, "evicted", 7);
+        assert_int_equal(evicted == RML_FIELD_ABSENT, s == 0);
+    }
+    rml_plan_close(plan);
+}
+
 static void what_is_left_out_has_its_default(void **state)
 {
     (void)state;
@@ -377,16 +402,20 @@ static void a_file_beyond_the_limit_is_not_read(void **state)
     free(text);
 }
 
-TEST_MAIN(
-    CLAIM(units_become_nanoseconds_bytes_and_indices), CLAIM(a_parent_stands_before_its_children),
-    CLAIM(a_map_adds_a_column_that_only_its_children_see),
-    CLAIM(aggregates_use_a_plain_column_as_it_is_and_share_equal_expressions),
-    CLAIM(a_window_puts_out_its_bounds_keys_revision_and_aggregates),
-    CLAIM(readers_are_noted_at_what_they_read), CLAIM(offsets_are_taken_into_the_first_period),
-    CLAIM(the_partition_key_is_what_all_keys_have_in_common),
-    CLAIM(tests_keep_their_values_as_text_with_its_place),
-    CLAIM(every_watermark_that_matters_lies_on_the_grid),
-    CLAIM(without_a_window_no_watermark_matters), CLAIM(what_is_left_out_has_its_default),
-    CLAIM(one_partition_needs_no_key_in_common), CLAIM(a_map_sees_the_columns_written_above_it),
-    CLAIM(a_file_that_is_not_there_is_one_sentence), CLAIM(a_file_beyond_the_limit_is_not_read),
-    CLAIM(what_follows_an_argument_is_read_and_kept_as_written))
+TEST_MAIN(CLAIM(units_become_nanoseconds_bytes_and_indices),
+          CLAIM(a_parent_stands_before_its_children),
+          CLAIM(a_map_adds_a_column_that_only_its_children_see),
+          CLAIM(aggregates_use_a_plain_column_as_it_is_and_share_equal_expressions),
+          CLAIM(a_window_puts_out_its_bounds_keys_revision_and_aggregates),
+          CLAIM(readers_are_noted_at_what_they_read),
+          CLAIM(offsets_are_taken_into_the_first_period),
+          CLAIM(the_partition_key_is_what_all_keys_have_in_common),
+          CLAIM(tests_keep_their_values_as_text_with_its_place),
+          CLAIM(every_watermark_that_matters_lies_on_the_grid),
+          CLAIM(without_a_window_no_watermark_matters),
+          CLAIM(a_stage_has_the_limits_of_its_own_or_the_pipelines),
+          CLAIM(what_is_left_out_has_its_default), CLAIM(one_partition_needs_no_key_in_common),
+          CLAIM(a_map_sees_the_columns_written_above_it),
+          CLAIM(a_file_that_is_not_there_is_one_sentence),
+          CLAIM(a_file_beyond_the_limit_is_not_read),
+          CLAIM(what_follows_an_argument_is_read_and_kept_as_written))

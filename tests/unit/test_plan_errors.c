@@ -97,6 +97,8 @@ static const struct bad {
      "only one of filter, map", "two stages"},
     {STAGES "  ok: {from: calls, filter: true, key: model}\n", 6, 35, 3, "key stands only beside a",
      ""},
+    {STAGES "  ok: {from: calls, filter: true, max_keys: 3}\n", 6, 35, 8,
+     "max_keys stands only beside a", ""},
     {STAGES "  ok: {from: calls, filter: tokens}\n", 6, 29, 6, "a filter is true or false",
      "compare"},
     {STAGES "  ok: {from: calls, filter: statos > 0}\n", 6, 29, 6, "statos", "status"},
@@ -112,6 +114,22 @@ static const struct bad {
             "  b: {from: ok, filter: a > 1}\n",
      6, 30, 5, "tokns", "tokens"},
     // windows
+    {PLAN_HEAD "runtime: {partitions: 1}\nstages:\n"
+               "  w: {from: calls, max_keys: 5, window: {type: tumbling, size: 1s}, aggregate: {n: "
+               "count()}}\n",
+     7, 20, 8, "without a key there are no keys to limit by max_keys", "add  key"},
+    {STAGES "  w: {from: calls, key: model, max_keys: 0, window: {type: tumbling, size: 1s}, "
+            "aggregate: {n: count()}}\n",
+     6, 42, 1, "max_keys must lie between 1 and 4294967294, not 0", ""},
+    {STAGES "  w: {from: calls, key: model, when_full: drop, window: {type: tumbling, size: 1s}, "
+            "aggregate: {n: count()}}\n",
+     6, 43, 4, "there is no when_full drop", "there is refuse, evict_oldest"},
+    {STAGES "  w: {from: calls, key: model, window: {type: tumbling, size: 1s, when_full: refuse}, "
+            "aggregate: {n: count()}}\n",
+     6, 67, 9, "a tumbling window has no when_full", "beside window, for max_keys"},
+    {STAGES "  w: {from: calls, key: model, window: {type: tumbling, size: 1s}, aggregate: "
+            "{evicted: count()}}\n",
+     6, 80, 7, "evicted", ""},
     {STAGES
      "  w: {from: calls, key: model, window: {type: hopping, size: 1s}, aggregate: {n: count()}}\n",
      6, 47, 7, "window w: there is no type hopping", "there is tumbling, sliding, session"},
