@@ -247,7 +247,7 @@ static bool read_plugin_argument(struct aggregates *all, const struct rml_yaml_n
     return true;
 }
 
-static enum rml_type plugin_result(uint32_t gives, enum rml_type argument)
+static enum rml_type plugin_result(uint32_t gives, enum rml_type argument, bool made_double)
 {
     static const enum rml_type types[] = {
         [RML_PLUGIN_GIVES_F64] = RML_F64,     [RML_PLUGIN_GIVES_I64] = RML_I64,
@@ -257,7 +257,9 @@ static enum rml_type plugin_result(uint32_t gives, enum rml_type argument)
         [RML_PLUGIN_GIVES_STR64] = RML_STR64,
     };
 
-    return gives == RML_PLUGIN_GIVES_SAME ? argument : types[gives];
+    if (gives != RML_PLUGIN_GIVES_SAME)
+        return types[gives];
+    return made_double ? RML_F64 : argument;
 }
 
 // How many bytes its states have; all those of a stage have to lie in one page with the others.
@@ -331,7 +333,9 @@ static bool read_plugin_call(struct aggregates *all, const struct rml_yaml_node 
     const struct rml_frame *frame = &reader->plan->sources[all->draft->source].frame;
     aggregate->call = made;
     aggregate->column = made->columns[0];
-    aggregate->type = plugin_result(plugin->gives, frame->columns[aggregate->column].type);
+    enum rml_type type = frame->columns[aggregate->column].type;
+    aggregate->type =
+        plugin_result(plugin->gives, type, made->call.argument_kinds[0] != plugin_kind(type));
     aggregate->nullable = true;
     aggregate->state_bytes = (made->state_bytes_max > 0 ? 16 : 8) + (made->state_bytes + 7) / 8 * 8;
     return true;

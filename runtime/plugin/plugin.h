@@ -70,12 +70,11 @@ extern "C" {
 #define RML_PLUGIN_FUNCTIONS_MAX  64u     // of one plug-in
 
 /* What a cell of a column is; as bits, for an argument may be of several kinds. */
-#define RML_PLUGIN_INT  1u  // int64_t: of u8 u16 u32 i8 i16 i32 i64 time_ns
-#define RML_PLUGIN_UINT 2u  // uint64_t: of u64
-#define RML_PLUGIN_FLOAT \
- 4u  // double: of f32 f64; and of every other number whose kind is not allowed
-#define RML_PLUGIN_BOOL 8u   // uint8_t, 0 or 1
-#define RML_PLUGIN_STR  16u  // cell_bytes of text, NULs behind it
+#define RML_PLUGIN_INT   1u   // int64_t: of u8 u16 u32 i8 i16 i32 i64 time_ns
+#define RML_PLUGIN_UINT  2u   // uint64_t: of u64
+#define RML_PLUGIN_FLOAT 4u   // double: of f32 f64, and of a number whose own kind is not allowed
+#define RML_PLUGIN_BOOL  8u   // uint8_t, 0 or 1
+#define RML_PLUGIN_STR   16u  // cell_bytes of text, NULs behind it
 
 /* What a result is, and what `finish` writes for it. */
 #define RML_PLUGIN_GIVES_F64   1u  // double; NaN is null
@@ -87,7 +86,8 @@ extern "C" {
 #define RML_PLUGIN_GIVES_STR16 7u
 #define RML_PLUGIN_GIVES_STR32 8u
 #define RML_PLUGIN_GIVES_STR64 9u
-#define RML_PLUGIN_GIVES_SAME  10u  // the first argument's type and kind of cell; cut to the type
+#define RML_PLUGIN_GIVES_SAME \
+ 10u  // a cell as the first argument's: cut to its type, f64 if made a double
 
 /* One call in a pipeline file: the same for all states of it, and for the plug-in to read alone. */
 struct rml_plugin_call {

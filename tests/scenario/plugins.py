@@ -350,6 +350,9 @@ class Plugins(harness.Scenario):
                                         "memset(cell, 0xff, 8); return 1;"), 2 ** 32 - 1)
         self.assertEqual(self.result_of("RML_PLUGIN_GIVES_SAME", "memcpy(cell, \"z\", 1); return 1;",
                                         "key", "RML_PLUGIN_STR"), "z")
+        # of an integer that is given as a double, a double
+        self.assertEqual(self.result_of("RML_PLUGIN_GIVES_SAME", "*(double *)cell = 2.5; return 1;",
+                                        takes="RML_PLUGIN_FLOAT"), 2.5)
 
     def test_each_kind_of_argument_comes_as_the_header_says(self):
         source = (COUNTER.replace("{RML_PLUGIN_INT}", "{TAKES}")
