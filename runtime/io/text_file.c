@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "runtime/base/check.h"
@@ -12,9 +13,9 @@
 
 #define BUFFER_BYTES ((size_t)256 << 10)
 
-static int open_path(const char *path, struct rml_err *err)
+static int open_path(const char *path, int flags, struct rml_err *err)
 {
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY, 0666);
+    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY | flags, 0666);
     if (fd >= 0)
         return fd;
     int rc = -errno;
@@ -23,12 +24,12 @@ static int open_path(const char *path, struct rml_err *err)
     return RML_FAIL(err, rc, "%.300s: %s", path, strerror(-rc));
 }
 
-int rml_text_file_open(struct rml_text_file *file, const char *path, size_t row_bytes_max,
-                       struct rml_err *err)
+static int open_file(struct rml_text_file *file, const char *path, size_t row_bytes_max, int flags,
+                     struct rml_err *err)
 {
     *file = RML_TEXT_FILE_CLOSED;
     file->is_ours = strcmp(path, "-") != 0;
-    int fd = file->is_ours ? open_path(path, err) : STDOUT_FILENO;
+    int fd = file->is_ours ? open_path(path, flags, err) : STDOUT_FILENO;
     if (fd < 0)
         return fd;
     file->fd = fd;
@@ -38,6 +39,32 @@ int rml_text_file_open(struct rml_text_file *file, const char *path, size_t row_
         return 0;
     rml_text_file_close(file);
     return RML_FAIL(err, -ENOMEM, "%.300s: no memory for a buffer", path);
+}
+
+int rml_text_file_open(struct rml_text_file *file, const char *path, size_t row_bytes_max,
+                       struct rml_err *err)
+{
+    return open_file(file, path, row_bytes_max, O_TRUNC, err);
+}
+
+int rml_text_file_resume(struct rml_text_file *file, const char *path, size_t row_bytes_max,
+                         uint64_t bytes, struct rml_err *err)
+{
+    int rc = open_file(file, path, row_bytes_max, 0, err);
+    if (rc < 0)
+        return rc;
+    file->bytes = bytes;
+    struct stat status;
+    if (!file->is_ours || fstat(file->fd, &status) < 0 || !S_ISREG(status.st_mode))
+        return 0;
+    if ((uint64_t)status.st_size < bytes)
+        file->bytes = (uint64_t)status.st_size;  // somebody else made it shorter
+    if (ftruncate(file->fd, (off_t)file->bytes) == 0
+        && lseek(file->fd, (off_t)file->bytes, SEEK_SET) >= 0)
+        return 0;
+    rc = -errno;
+    rml_text_file_close(file);
+    return RML_FAIL(err, rc, "%.300s: cannot go on with it: %s", path, strerrordesc_np(-rc));
 }
 
 static int write_some(struct rml_text_file *file, size_t *at)

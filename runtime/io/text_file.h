@@ -32,6 +32,11 @@ struct rml_text_file {
 int rml_text_file_open(struct rml_text_file *file, const char *path, size_t row_bytes_max,
                        struct rml_err *err);
 
+/* Go on with a file of which a writer that died had written `bytes`: what comes behind is of a write
+ * that it died in. */
+int rml_text_file_resume(struct rml_text_file *file, const char *path, size_t row_bytes_max,
+                         uint64_t bytes, struct rml_err *err);
+
 /* `bytes` (at most row_bytes_max) of free buffer; fill, then commit what was filled as `rows` rows. */
 char *rml_text_file_room(struct rml_text_file *file, size_t bytes);
 void rml_text_file_commit(struct rml_text_file *file, size_t bytes, uint32_t rows);

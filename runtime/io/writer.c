@@ -90,8 +90,12 @@ static int target_open_file(struct rml_writer *w, struct target *target, struct 
     int rc = target_path(w, target, path, sizeof path);
     if (rc < 0)
         return RML_FAIL(err, rc, "the path is too long");
-    rc = rml_text_file_open(&target->file, path, target->row_bytes_max, err);
-    if (rc < 0 || target->plan->kind != RML_SINK_CSV)
+    uint64_t bytes = rml_count_read(&w->options.counts[target->sink].value[RML_SINK_bytes]);
+    if (w->options.again)
+        rc = rml_text_file_resume(&target->file, path, target->row_bytes_max, bytes, err);
+    else
+        rc = rml_text_file_open(&target->file, path, target->row_bytes_max, err);
+    if (rc < 0 || target->plan->kind != RML_SINK_CSV || target->file.bytes > 0)
         return rc;
     char *text = rml_text_file_room(&target->file, target->row_bytes_max);
     rml_text_file_commit(&target->file,
@@ -289,8 +293,9 @@ static void flush(struct rml_writer *w, struct target *target)
     struct rml_sink_counts *counts = &w->options.counts[target->sink];
     uint32_t held = target->file.rows_held;
     uint32_t lost = rml_text_file_flush(&target->file);
-    rml_count(&counts->value[RML_SINK_rows], held - lost);
+    // in this order: another writer goes on behind these bytes if we die now
     rml_count_set(&counts->value[RML_SINK_bytes], target->file.bytes);
+    rml_count(&counts->value[RML_SINK_rows], held - lost);
     if (lost > 0)
         lose(w, target, lost);
     if (target->file.error != 0)

@@ -29,9 +29,11 @@ struct rml_writer_options {
         *plan;           // its sinks of kind JSONL and CSV; ring sinks are the workers' business
     const char *folder;  // relative paths start here; NULL: the present working directory
     bool merge;
+    bool
+        again;  // go on with the files of a writer that died, as far as the counts say they are written
     uint32_t workers;
     uint32_t blocks;                 // of each worker; more than the outputs that one step can fill
-    struct rml_sink_counts *counts;  // plan->sink_count blocks, zeroed by the caller
+    struct rml_sink_counts *counts;  // plan->sink_count blocks; zero, but for `again`
     /* Rows go here instead of to files, called by the writer's thread; NULL: to files. `from` indexes
      * the sink's list. */
     void (*row)(void *context, uint32_t sink, uint32_t from, const struct rml_result_row *row);

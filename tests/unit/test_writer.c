@@ -24,6 +24,7 @@ struct fixture {
     struct rml_sink_counts counts[3];
     struct rml_writer *writer;
     uint64_t seq[PARTITIONS][2];
+    bool again;
     char complaint[600];
 };
 
@@ -104,6 +105,7 @@ static int open_writer(struct fixture *f, bool merge, uint32_t workers, struct r
         .plan = &f->plan,
         .folder = folder,
         .merge = merge,
+        .again = f->again,
         .workers = workers,
         .blocks = 8,
         .counts = f->counts,
@@ -375,6 +377,35 @@ static void an_old_file_is_emptied(void **state)
     end(f);
 }
 
+static void a_writer_after_one_that_died_goes_on_behind_whole_rows(void **state)
+{
+    (void)state;
+    struct fixture *f = new_fixture();
+    add_sink(f, RML_SINK_CSV, "a.csv");
+    take_from(f, 0);
+    char path[128];
+    snprintf(path, sizeof path, "%s/a.csv", folder);
+    for (int life = 0; life < 3; life++) {
+        f->again = life > 0;
+        start(f, false, 1);
+        struct rml_result_block *block = take(f, 0, 1, 0);
+        add_window(f, block, 20 + life, 7);
+        rml_writer_give(f->writer, 0, block);
+        assert_int_equal(rml_writer_finish(f->writer), 0);
+        rml_writer_close(f->writer);
+        FILE *file = fopen(path, "a");
+        fputs("12,2", file);  // a row that the writer died in
+        fclose(file);
+    }
+    f->again = true;
+    start(f, false, 1);
+    assert_int_equal(rml_writer_finish(f->writer), 0);
+    assert_string_equal(content("a.csv"), "window_start,window_end,key,revision,count\n"
+                                          "10,20,7,0,20\n11,21,7,0,21\n12,22,7,0,22\n");
+    assert_int_equal(rml_count_read(&f->counts[0].value[RML_SINK_rows]), 3);
+    end(f);
+}
+
 static int make_folder(void **state)
 {
     (void)state;
@@ -398,6 +429,7 @@ int main(void)
         CLAIM(a_full_disk_loses_rows_counts_them_and_spares_other_sinks),
         CLAIM(a_missing_folder_is_said_before_anything_starts),
         CLAIM(an_old_file_is_emptied),
+        CLAIM(a_writer_after_one_that_died_goes_on_behind_whole_rows),
     };
     return cmocka_run_group_tests(claims, make_folder, remove_folder);
 }
