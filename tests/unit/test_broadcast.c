@@ -169,7 +169,49 @@ static void a_row_read_while_it_is_overwritten_is_never_torn(void **state)
     free(races[0].memory);
 }
 
-TEST_MAIN(CLAIM(a_shape_that_cannot_be_takes_no_bytes), CLAIM(rows_come_in_order_to_every_reader),
+// Slots are words: the stamp, then the row's.
+static _Atomic uint64_t *stamp_of(void *memory, uint64_t number)
+{
+    return (_Atomic uint64_t *)memory + 8 + number % ROWS * (1 + sizeof(struct row) / 8);
+}
+
+static void who_goes_on_for_a_dead_writer_gives_the_torn_row_anew(void **state)
+{
+    (void)state;
+    for (uint64_t given = 0; given < 3 * ROWS; given += 7) {
+        struct rml_broadcast_out out, next;
+        void *memory = new_ring(&out);
+        struct rml_broadcast_in reader;
+        rml_broadcast_attach_in(&reader, memory, shape, 1);
+        struct row row;
+        uint64_t number;
+        for (uint64_t i = 0; i < given; i++) {
+            give(&out, i, i + 1);
+            assert_int_equal(rml_broadcast_read(&reader, &row, &number), 1);
+        }
+        const struct row whole = {given, 2 * given, ~given};
+        rml_broadcast_give(&out, &whole);  // there, and not announced
+        atomic_store_explicit(stamp_of(memory, given + 1), 2 * (given + 1) + 1,
+                              memory_order_relaxed);  // the writer dies in it
+        rml_broadcast_resume_out(&next, memory, shape);
+        assert_int_equal(next.given, given + 1);
+        assert_true(rml_broadcast_look(&reader));  // announced now
+        assert_int_equal(rml_broadcast_read(&reader, &row, &number), 1);
+        assert_int_equal(number, given);
+        assert_int_equal(rml_broadcast_read(&reader, &row, &number), 0);
+        give(&next, given + 1, given + 3);
+        for (uint64_t i = given + 1; i < given + 3; i++) {
+            assert_int_equal(rml_broadcast_read(&reader, &row, &number), 1);
+            assert_int_equal(number, i);
+            assert_int_equal(row.inverse, ~i);
+        }
+        assert_int_equal(reader.missed, 0);
+        free(memory);
+    }
+}
+
+TEST_MAIN(CLAIM(who_goes_on_for_a_dead_writer_gives_the_torn_row_anew),
+          CLAIM(a_shape_that_cannot_be_takes_no_bytes), CLAIM(rows_come_in_order_to_every_reader),
           CLAIM(a_reader_that_joins_late_sees_only_what_comes),
           CLAIM(a_slow_reader_learns_exactly_how_many_it_missed),
           CLAIM(a_row_read_while_it_is_overwritten_is_never_torn))

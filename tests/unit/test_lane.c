@@ -1,10 +1,12 @@
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -787,7 +789,234 @@ static void a_producer_refuses_memory_of_another_lane(void **state)
     close_lane();
 }
 
+/* An engine that dies, and the one after it: descriptors and the mapping outlive the first one's lane. */
+
+#define LIVES 20
+
+static struct {
+    uint32_t count;
+    void *list[LIVES];  // further mappings of the returns segment, made before it was sealed
+} mappings;
+
+static struct rml_lane_fds theirs;  // the producer's, which has its own
+
+static struct rml_lane_fds copy_fds(const struct rml_lane_fds *from, uint32_t workers)
+{
+    struct rml_lane_fds to;
+    rml_lane_fds_init(&to);
+    to.records = fcntl(from->records, F_DUPFD_CLOEXEC, 3);
+    to.returns = fcntl(from->returns, F_DUPFD_CLOEXEC, 3);
+    to.room = fcntl(from->room, F_DUPFD_CLOEXEC, 3);
+    for (uint32_t w = 0; w < workers; w++)
+        to.wake[w] = fcntl(from->wake[w], F_DUPFD_CLOEXEC, 3);
+    return to;
+}
+
+static void open_kept(const struct rml_lane_geometry *geometry)
+{
+    assert_int_equal(rml_lane_in_make(&in, geometry, "test", 7, NULL), 0);
+    for (mappings.count = 0; mappings.count < LIVES; mappings.count++)
+        mappings.list[mappings.count] =
+            mmap(NULL, rml_lane_returns_bytes(geometry), PROT_READ | PROT_WRITE, MAP_SHARED,
+                 rml_lane_in_fds(in)->returns, 0);
+    assert_int_equal(rml_lane_in_seal(in, NULL), 0);
+    theirs = copy_fds(rml_lane_in_fds(in), geometry->workers);
+    assert_int_equal(rml_lane_out_open(&out, geometry, &theirs, -1, NULL), 0);
+}
+
+static void close_kept(void)
+{
+    rml_lane_out_abandon(out);
+    rml_lane_fds_close(&theirs);
+    rml_lane_in_close(in);
+}
+
+static void engine_dies(const struct rml_lane_geometry *geometry)
+{
+    int fds[RML_LANE_KEPT_FDS(RML_LANE_WORKERS_MAX)];
+    rml_lane_in_kept(in, fds);
+    for (uint32_t i = 0; i < RML_LANE_KEPT_FDS(geometry->workers); i++)
+        fds[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, 3);
+    rml_lane_in_close(in);
+    void *returns = mappings.list[--mappings.count];
+    assert_int_equal(rml_lane_in_adopt(&in, geometry, fds, returns, NULL), 0);
+}
+
+// As an engine without checkpoints: behind what was taken, which nobody needs any more.
+static void go_on(uint32_t partition)
+{
+    struct rml_lane_counts counts;
+    rml_lane_in_partition_counts(in, partition, &counts);
+    assert_int_equal(rml_lane_in_go_on(in, partition, counts.taken), 0);
+    rml_lane_in_release(in, partition, (uint32_t)(counts.taken - counts.released));
+}
+
+/* Records and marks that came to each partition, as (sequence, time of the mark before it). */
+struct came {
+    uint32_t count;
+
+    struct {
+        uint64_t sequence;
+        int64_t mark;
+    } list[4096];
+};
+
+static uint32_t take_some(uint32_t partition, uint32_t want, bool release, struct came *came)
+{
+    int32_t rows = rml_lane_in_peek(in, partition, want, marks, &run);
+    assert_true(rows >= 0);
+    const struct record *records = run.records;
+    for (int32_t i = 0, m = 0; i < rows; i++) {
+        bool marked = m < (int32_t)run.mark_count && marks[m].row == (uint32_t)i;
+        came->list[came->count].sequence = records[i].sequence;
+        came->list[came->count++].mark = marked ? marks[m].time : RML_TIME_NONE;
+        m += marked;
+    }
+    rml_lane_in_take(in, partition, (uint32_t)rows);
+    if (release)
+        rml_lane_in_release(in, partition, (uint32_t)rows);
+    return (uint32_t)rows;
+}
+
+// The same stream through a lane whose engine dies again and again, or never does.
+static void feed_through(bool dying, struct came came[3])
+{
+    struct rml_lane_geometry geometry = geometry_of(3, 2, 64);
+    uint64_t seed = 20261121, sequence = 0;
+    memset(came, 0, 3 * sizeof *came);
+    open_kept(&geometry);
+    for (int life = 0; life < LIVES; life++) {
+        for (int turn = 0; turn < 20; turn++) {
+            uint32_t count = (uint32_t)(rml_test_random(&seed) % 16);
+            for (uint32_t i = 0; i < count; i++, sequence++) {
+                uint32_t partition = (uint32_t)(rml_test_random(&seed) % 3);
+                commit(partition, sequence, (int64_t)(rml_test_random(&seed) % 50 + sequence * 10));
+            }
+            rml_lane_out_publish(out);
+            for (uint32_t p = 0; p < 3; p++)
+                take_some(p, 1 + (uint32_t)(rml_test_random(&seed) % 20), true, &came[p]);
+            for (uint32_t p = 0; p < 3; p++)
+                take_some(p, 64, true, &came[p]);
+            for (uint32_t p = 0; p < 3; p++)
+                take_some(p, 64, true, &came[p]);  // the rest, where memory ended
+        }
+        for (uint32_t i = 0; i < 30; i++, sequence++)
+            commit(i % 3, sequence, (int64_t)sequence * 10);
+        rml_lane_out_publish(out);
+        uint32_t taken = take_some(0, 4, false, &came[0]);  // and not released
+        take_some(1, 4, true, &came[1]);
+        if (dying) {
+            engine_dies(&geometry);
+            for (uint32_t p = 0; p < 3; p++)
+                go_on(p);
+        } else {
+            rml_lane_in_release(in, 0, taken);
+        }
+        for (uint32_t p = 0; p < 3; p++) {
+            while (take_some(p, 64, true, &came[p]) > 0)
+                continue;
+        }
+    }
+    close_kept();
+}
+
+static struct came whole[3], in_lives[3];
+
+static void an_adopted_lane_gives_what_it_would_have_given(void **state)
+{
+    (void)state;
+    feed_through(false, whole);
+    feed_through(true, in_lives);
+    uint32_t marked = 0;
+    for (uint32_t p = 0; p < 3; p++) {
+        assert_int_equal(in_lives[p].count, whole[p].count);
+        assert_memory_equal(in_lives[p].list, whole[p].list,
+                            whole[p].count * sizeof whole[p].list[0]);
+        for (uint32_t i = 0; i < whole[p].count; i++)
+            marked += whole[p].list[i].mark != RML_TIME_NONE;
+    }
+    assert_true(marked > 1000);
+}
+
+static void an_adopted_lane_wakes_who_slept_when_its_engine_died(void **state)
+{
+    (void)state;
+    struct rml_lane_geometry geometry = geometry_of(1, 1, 64);
+    open_kept(&geometry);
+    rml_lane_in_sleep_begin(in, 0);
+    put(1, 1);
+    rml_lane_out_publish(out);  // rings, and the worker that is to hear it dies
+    engine_dies(&geometry);
+    go_on(0);
+    rml_lane_in_sleep_begin(in, 0);  // refused where somebody still sleeps
+    rml_lane_in_sleep_end(in, 0);
+    rml_lane_in_sleep_begin(in, 0);
+    struct pollfd bell = {.fd = rml_lane_in_fds(in)->wake[0], .events = POLLIN};
+    assert_int_equal(poll(&bell, 1, 0), 0);
+    put(2, 2);
+    rml_lane_out_publish(out);
+    assert_int_equal(poll(&bell, 1, 0), 1);
+    rml_lane_in_sleep_end(in, 0);
+
+    // The producer waits for room; the engine gave it, and died before it knocked.
+    for (uint64_t i = 2; i < 64; i++)
+        put(i, 1);
+    rml_lane_out_publish(out);
+    assert_int_equal(rml_lane_in_peek(in, 0, 64, marks, &run), 64);
+    struct rml_segment records;
+    assert_int_equal(rml_segment_attach(&records, rml_lane_in_fds(in)->records,
+                                        rml_lane_records_bytes(&geometry), true, NULL),
+                     0);
+    rml_lane_in_take(in, 0, 64);
+    rml_lane_in_release(in, 0, 64);
+    struct rml_lane_record_line *lines = rml_lane_record_lines(records.memory);
+    atomic_store_explicit(&lines->room_at, 32, memory_order_relaxed);
+    atomic_store_explicit(&lines->waiting, RML_LANE_WAIT(1, 0), memory_order_relaxed);
+    struct pollfd door = {.fd = rml_lane_in_fds(in)->room, .events = POLLIN};
+    assert_int_equal(poll(&door, 1, 0), 0);
+    engine_dies(&geometry);
+    door.fd = rml_lane_in_fds(in)->room;
+    assert_int_equal(poll(&door, 1, 0), 0);
+    go_on(0);
+    assert_int_equal(poll(&door, 1, 0), 1);
+    rml_segment_close(&records);
+    close_kept();
+}
+
+static void a_producer_that_lies_while_its_engine_is_dead_is_found_out(void **state)
+{
+    (void)state;
+    for (uint64_t lie = 0; lie < 3; lie++) {
+        struct rml_lane_geometry geometry = geometry_of(1, 1, 64);
+        open_kept(&geometry);
+        for (uint64_t i = 0; i < 10; i++)
+            put(i, 1);
+        rml_lane_out_publish(out);
+        take_all(0);
+        struct rml_segment records;
+        assert_int_equal(rml_segment_attach(&records, rml_lane_in_fds(in)->records,
+                                            rml_lane_records_bytes(&geometry), true, NULL),
+                         0);
+        struct rml_lane_record_line *lines = rml_lane_record_lines(records.memory);
+        const uint64_t lies[] = {9, 75, UINT64_MAX};
+        atomic_store_explicit(&lines->published, lies[lie], memory_order_relaxed);
+        engine_dies(&geometry);
+        go_on(0);
+        assert_int_equal(rml_lane_in_peek(in, 0, 10, marks, &run), -EPROTO);
+        assert_int_equal(rml_lane_in_go_on(in, 0, 75), -EPROTO);  // our own words say otherwise
+        assert_false(rml_lane_in_is_detached(in));
+        rml_lane_in_detach(in, EPROTO, "lies");
+        engine_dies(&geometry);
+        assert_true(rml_lane_in_is_detached(in));
+        rml_segment_close(&records);
+        close_kept();
+    }
+}
+
 TEST_MAIN(
+    CLAIM(an_adopted_lane_gives_what_it_would_have_given),
+    CLAIM(an_adopted_lane_wakes_who_slept_when_its_engine_died),
+    CLAIM(a_producer_that_lies_while_its_engine_is_dead_is_found_out),
     CLAIM(a_record_put_and_published_comes_out_with_its_time),
     CLAIM(put_publishes_by_itself_every_so_many_records),
     CLAIM(part_of_what_is_there_vouches_for_no_time), CLAIM(a_string_key_ends_at_its_first_nul),
