@@ -507,6 +507,8 @@ int rml_partition_open(struct rml_partition **ret_partition, const struct rml_pl
     if (rc < 0)
         goto fail;
     rml_emit_init(&p->emit, plan, options->index, &options->door);
+    if (options->next_seq != NULL)
+        memcpy(p->emit.next_seq, options->next_seq, sizeof p->emit.next_seq);
     for (uint32_t s = 0; s < plan->source_count; s++) {
         struct source *source = &p->sources[s];
         source->plan = &plan->sources[s];

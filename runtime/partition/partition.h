@@ -56,6 +56,7 @@ struct rml_partition_options {
     struct rml_source_counts *sources;  // plan->source_count blocks
     uint32_t lanes_max;                 // lane numbers are below this
     bool snapshots;                     // are going to be taken: note what changes
+    const uint64_t *next_seq;  // number of the next row, by output (rml_outputs_list); NULL: all 0
 };
 
 /*

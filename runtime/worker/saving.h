@@ -17,12 +17,14 @@
 #include "runtime/state/snapshot.h"
 #include "runtime/worker/lanes.h"
 #include "runtime/worker/schedule.h"
+#include "runtime/worker/undo.h"
 
 /* A partition, as its worker has it. */
 struct rml_own {
     uint32_t index;  // in the plan
     struct rml_partition *partition;
     struct rml_schedule schedule;
+    struct rml_undo undo;
     uint64_t noted_steps;    // at the moment of the last snapshot
     uint64_t durable_steps;  // at that of the last durable one
 };

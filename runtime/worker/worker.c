@@ -19,6 +19,7 @@
 #include "runtime/worker/door.h"
 #include "runtime/worker/lanes.h"
 #include "runtime/worker/saving.h"
+#include "runtime/worker/undo.h"
 
 #define SCHEDULE_STEPS 4096u  // where nobody needs more
 #define TICK_LEAST_NS  10000000
@@ -67,10 +68,36 @@ static int64_t tick_span(const struct rml_worker_options *options)
     return least < TICK_LEAST_NS ? TICK_LEAST_NS : least > TICK_MOST_NS ? TICK_MOST_NS : least;
 }
 
+// A subscriber of a ring knows its rows by the numbers that they have there.
+static void number_rows(const struct rml_worker *w, uint32_t partition,
+                        uint64_t next_seq[RML_OUTPUTS_MAX])
+{
+    const struct rml_plan *plan = w->options.plan;
+    struct rml_output outputs[RML_OUTPUTS_MAX];
+    uint32_t count = w->options.rings != NULL ? rml_outputs_list(plan, outputs) : 0;
+    memset(next_seq, 0, RML_OUTPUTS_MAX * sizeof *next_seq);
+    for (uint32_t o = 0; o < count; o++)
+        next_seq[o] = w->options.rings[(size_t)o * plan->partitions + partition].given;
+}
+
+static void open_undo(const struct rml_worker *w, struct rml_own *own)
+{
+    const struct rml_worker_options *options = &w->options;
+    const struct rml_plan *plan = options->plan;
+    size_t bytes = rml_undo_bytes(plan->stage_count, plan->source_count);
+    rml_undo_attach(&own->undo, options->undo != NULL ? options->undo + own->index * bytes : NULL,
+                    plan->stage_count, plan->source_count,
+                    options->stages + (size_t)own->index * plan->stage_count,
+                    options->sources + (size_t)own->index * plan->source_count);
+}
+
 static int open_own(struct rml_worker *w, struct rml_own *own, struct rml_err *err)
 {
     const struct rml_worker_options *options = &w->options;
     const struct rml_plan *plan = options->plan;
+    uint64_t next_seq[RML_OUTPUTS_MAX];
+    number_rows(w, own->index, next_seq);
+    open_undo(w, own);
     const struct rml_partition_options partition = {
         .index = own->index,
         .door = rml_door_face(&w->door),
@@ -78,6 +105,7 @@ static int open_own(struct rml_worker *w, struct rml_own *own, struct rml_err *e
         .sources = options->sources + (size_t)own->index * plan->source_count,
         .lanes_max = options->lanes_max,
         .snapshots = options->handover != NULL,
+        .next_seq = options->handover == NULL ? next_seq : NULL,
     };
     int rc = rml_partition_open(&own->partition, plan, options->operators, &partition, err);
     if (rc < 0)
@@ -178,17 +206,26 @@ static int run_step(struct rml_worker *w, struct rml_own *own, const struct rml_
     return taken;
 }
 
+// `in` is the lane of a BATCH that takes records from it, else NULL. Whoever dies in here has not done it.
 static int take_step(struct rml_worker *w, struct rml_own *own, const struct rml_step *step,
-                     const struct rml_step_input *input)
+                     const struct rml_step_input *input, struct rml_lane_in *in)
 {
+    if (in != NULL)
+        rml_undo_begin(&own->undo, step->lane, rml_lane_in_position(in, own->index));
+    else
+        rml_undo_begin(&own->undo, RML_UNDO_NO_LANE, 0);
     rml_schedule_append(&own->schedule, step);
-    return run_step(w, own, step, input);
+    int taken = run_step(w, own, step, input);
+    if (in != NULL)
+        rml_lane_in_take(in, own->index, (uint32_t)taken);
+    rml_undo_end(&own->undo);
+    return taken;
 }
 
 static void step_all(struct rml_worker *w, const struct rml_step *step)
 {
     for (uint32_t i = 0; i < w->own_count; i++)
-        take_step(w, &w->own[i], step, NULL);
+        take_step(w, &w->own[i], step, NULL, NULL);
 }
 
 static void give_report(struct rml_worker *w, struct rml_worker_report news)
@@ -217,7 +254,7 @@ static void report_done(struct rml_worker *w, const struct rml_worker_lane *lane
 static void part_done(struct rml_worker *w, struct rml_worker_lane *lane, uint32_t i)
 {
     const struct rml_step step = {.kind = RML_STEP_DETACH, .lane = (uint16_t)lane->number};
-    take_step(w, &w->own[i], &step, NULL);
+    take_step(w, &w->own[i], &step, NULL, NULL);
     lane->parts[i].done = true;
     lane->parts_left--;
 }
@@ -250,9 +287,7 @@ static void take_run(struct rml_worker *w, struct rml_worker_lane *lane, uint32_
                                   .time = run->vouches};
     const struct rml_step_input input = {
         .records = run->records, .marks = w->marks, .mark_count = mark_count};
-    take_step(w, own, &step, &input);
-    if (rows > 0)
-        rml_lane_in_take(lane->in, own->index, rows);
+    take_step(w, own, &step, &input, rows > 0 ? lane->in : NULL);
     if (w->saving.handover != NULL)
         rml_saving_took(&w->saving, lane, i, rows);
     else if (rows > 0)
@@ -325,7 +360,7 @@ static void attach_part(struct rml_worker *w, struct rml_worker_lane *lane, uint
                                       .lane = (uint16_t)lane->number,
                                       .count = lane->source,
                                       .serial = serial};
-        take_step(w, own, &step, NULL);
+        take_step(w, own, &step, NULL, NULL);
         return;
     }
     struct rml_worker_lane_part *part = &lane->parts[i];
@@ -427,7 +462,7 @@ static void tick_if_due(struct rml_worker *w)
                                   .time = w->options.clock->wall_ns(w->options.clock->context)};
     for (uint32_t i = 0; i < w->own_count; i++) {
         if (rml_saving_has_room(&w->saving, &w->own[i]))
-            take_step(w, &w->own[i], &step, NULL);
+            take_step(w, &w->own[i], &step, NULL, NULL);
     }
 }
 

@@ -102,6 +102,7 @@ struct rml_worker_options {
     void *const *schedules;
     uint32_t schedule_steps;
     const struct rml_partition_past *past;  // NULL: they are new
+    unsigned char *undo;  // [partition] of the whole plan (runtime/worker/undo.h); NULL: none
 };
 
 /* A lane of an engine before this one, under its number; `in` NULL: there is none. */
