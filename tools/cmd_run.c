@@ -3,6 +3,7 @@
 #include <libgen.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 
 #include "operators/registry.h"
@@ -11,19 +12,26 @@
 #include "runtime/control/engine.h"
 #include "runtime/control/leave.h"
 #include "runtime/control/server.h"
+#include "runtime/keeper/keeper.h"
+#include "runtime/keeper/keeping.h"
 #include "runtime/plan/plan.h"
+#include "runtime/plan/units.h"
+#include "runtime/time/time.h"
 #include "tools/args.h"
 #include "tools/balance.h"
 #include "tools/commands.h"
 #include "tools/exit.h"
 #include "tools/load.h"
 
-static bool quiet;
+static struct {
+    bool quiet, alone;
+    struct rml_keeper_options keeper;
+} options = {.keeper = {.restarts_most = 10, .within_ns = INT64_C(60000000000)}};
 
 static void say(void *context, const char *sentence)
 {
     const struct rml_plan *plan = context;
-    if (!quiet)
+    if (!options.quiet)
         fprintf(stderr, "ringmill: %s: %s\n", plan->name, sentence);
 }
 
@@ -36,6 +44,8 @@ static void complain(void *context, const char *sentence)
 
 static int exit_of(int rc)
 {
+    if (rc == -EOWNERDEAD)
+        return RML_EXIT_DEAD;
     return rc == -EACCES || rc == -EPERM ? RML_EXIT_PERMISSION : RML_EXIT_FAILED;
 }
 
@@ -51,7 +61,7 @@ static int sum_up(struct rml_engine *engine, const struct rml_plan *plan, bool d
     for (uint32_t i = 0; i < plan->source_count; i++)
         balance.sources[i].may_leave = !drained;
     bool balanced = rml_balance_holds(&balance);
-    if (!quiet || !balanced)
+    if (!options.quiet || !balanced)
         rml_balance_print(&balance, stderr);
     if (lost > 0)
         fprintf(stderr, "ringmill: %s: %" PRIu64 " result rows could not be written\n", plan->name,
@@ -59,22 +69,23 @@ static int sum_up(struct rml_engine *engine, const struct rml_plan *plan, bool d
     return lost == 0 && balanced ? RML_EXIT_OK : RML_EXIT_FAILED;
 }
 
-static int serve(struct rml_server *server, struct rml_plan *plan, int *ret_code,
-                 struct rml_err *err)
+static int serve(struct rml_server *server, struct rml_plan *plan, struct rml_keeping *keeping,
+                 int *ret_code, struct rml_err *err)
 {
     char path[4096];
     snprintf(path, sizeof path, "%s", plan->path);
-    struct rml_engine_options options = {
+    struct rml_engine_options engine_options = {
         .plan = plan,
         .operators = rml_operators_table(),
         .clock = &rml_clock_system,
+        .keeping = keeping,
         .folder = strcmp(path, "-") == 0 ? NULL : dirname(path),
         .complain = complain,
         .complain_context = plan,
     };
-    rml_server_hook(server, &options);
+    rml_server_hook(server, &engine_options);
     struct rml_engine *engine;
-    int rc = rml_engine_open(&engine, &options, err);
+    int rc = rml_engine_open(&engine, &engine_options, err);
     if (rc < 0)
         return rc;
     bool drained = false;
@@ -85,17 +96,72 @@ static int serve(struct rml_server *server, struct rml_plan *plan, int *ret_code
     return rc;
 }
 
-static int run_engine(struct rml_plan *plan, struct rml_claim *claim, int *ret_code,
-                      struct rml_err *err)
+static int run_engine(struct rml_plan *plan, struct rml_claim *claim, struct rml_keeping *keeping,
+                      int *ret_code, struct rml_err *err)
 {
-    const struct rml_server_options options = {
-        .plan = plan, .clock = &rml_clock_system, .claim = claim, .say = say, .say_context = plan};
+    const struct rml_server_options server_options = {.plan = plan,
+                                                      .clock = &rml_clock_system,
+                                                      .claim = claim,
+                                                      .keeping = keeping,
+                                                      .say = say,
+                                                      .say_context = plan};
     struct rml_server *server = NULL;
-    int rc = rml_server_open(&server, &options, err);
+    int rc = rml_server_open(&server, &server_options, err);
     if (rc == 0)
-        rc = serve(server, plan, ret_code, err);
+        rc = serve(server, plan, keeping, ret_code, err);
     rml_server_close(server);  // last: who waits for our end finds the files complete
     return rc;
+}
+
+/* What the keeper is told, and tells. */
+struct kept {
+    const struct rml_plan *plan;
+    struct rml_claim *claim;
+};
+
+static void keeper_says(void *context, const char *sentence)
+{
+    const struct kept *kept = context;
+    fprintf(stderr, "ringmill: %s: %s\n", kept->plan->name, sentence);
+}
+
+static void keeper_pauses(void *context, const char *why)
+{
+    const struct kept *kept = context;
+    rml_claim_restarting(kept->claim, why != NULL);
+}
+
+// Returns in the keeper, and in each engine.
+static int run_kept(struct rml_plan *plan, struct rml_claim *claim, int *ret_code,
+                    struct rml_err *err)
+{
+    struct kept kept = {.plan = plan, .claim = claim};
+    struct rml_keeper *keeper = NULL;
+    struct rml_keeping *keeping = NULL;
+    options.keeper.say = keeper_says;
+    options.keeper.paused = keeper_pauses;
+    options.keeper.context = &kept;
+    int rc = rml_keeper_open(&keeper, &options.keeper, err);
+    if (rc == 0)
+        rc = rml_keeper_run(keeper, &keeping, ret_code, err);
+    if (rc == 1) {
+        rc = run_engine(plan, claim, keeping, ret_code, err);
+        rml_keeping_close(keeping);
+    } else {
+        rml_claim_close(claim);  // first: who waits for our hanging up finds nothing left
+    }
+    rml_keeper_close(keeper);
+    return rc;
+}
+
+// A lane takes some eight descriptors, of the keeper too; the usual soft limit is for programs that use select.
+static void raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);  // else attaching says so when they run out
+    }
 }
 
 static int run(struct rml_plan *plan)
@@ -103,34 +169,85 @@ static int run(struct rml_plan *plan)
     struct rml_err err = {0};
     struct rml_claim claim;
     int code = RML_EXIT_FAILED;
+    raise_descriptor_limit();
     rml_leave_off();  // a signal that comes early is not to leave a claimed name behind
     int rc = rml_claim_open(&claim, plan->name, &err);
     if (rc == 0)
         rc = rml_claim_listen(&claim, &err);
-    if (rc == 0)
-        rc = run_engine(plan, &claim, &code, &err);
+    if (rc == 0 && !options.alone) {
+        rc = run_kept(plan, &claim, &code, &err);
+    } else {
+        if (rc == 0)
+            rc = run_engine(plan, &claim, NULL, &code, &err);
+        rml_claim_close(&claim);
+    }
     if (rc < 0) {
         fprintf(stderr, "ringmill: %s: %s\n", plan->name, err.text);
         code = exit_of(rc);
     }
-    rml_claim_close(&claim);
     return code;
+}
+
+static bool take_restarts(const char *word)
+{
+    int64_t count;
+    if (word == NULL)
+        return true;
+    if (rml_integer_parse(word, strlen(word), &count) < 0 || count < 0
+        || count > RML_KEEPER_RESTARTS_MAX) {
+        fprintf(stderr, "ringmill run: --restarts takes a number from 0 to %u, got %s\n",
+                RML_KEEPER_RESTARTS_MAX, word);
+        return false;
+    }
+    options.keeper.restarts_most = (uint32_t)count;
+    return true;
+}
+
+static bool take_within(const char *word)
+{
+    if (word == NULL
+        || (rml_duration_parse(word, strlen(word), &options.keeper.within_ns) == 0
+            && options.keeper.within_ns > 0))
+        return true;
+    fprintf(stderr, "ringmill run: --within takes a duration such as 500ms or 60s, got %s\n", word);
+    return false;
 }
 
 int rml_cmd_run(int argc, char **argv)
 {
-    const struct rml_option options[] = {
-        {.name = "--quiet", .sentence = "Say only what goes wrong.", .ret_flag = &quiet},
+    const char *restarts = NULL, *within = NULL;
+    uint32_t restarts_count = 0, within_count = 0;
+    const struct rml_option known[] = {
+        {.name = "--quiet", .sentence = "Say only what goes wrong.", .ret_flag = &options.quiet},
+        {.name = "--restarts",
+         .value = "N",
+         .sentence =
+             "Start an engine that died again so many times (10) within the time of --within; "
+             "then give up and exit 4.",
+         .ret_values = &restarts,
+         .ret_count = &restarts_count,
+         .most = 1},
+        {.name = "--within",
+         .value = "DURATION",
+         .sentence = "The time in which so many restarts are too many (60s).",
+         .ret_values = &within,
+         .ret_count = &within_count,
+         .most = 1},
+        {.name = "--no-keeper",
+         .sentence =
+             "Run the engine in this very process, for a debugger: when it dies it is dead.",
+         .ret_flag = &options.alone},
     };
     const struct rml_args args = {
-        .usage = "ringmill run FILE [--quiet]",
+        .usage = "ringmill run FILE [--quiet] [--restarts N] [--within DURATION] [--no-keeper]",
         .sentence =
-            "Run a pipeline until SIGINT, SIGTERM, `ringctl drain` or `ringctl stop`. The "
+            "Run a pipeline until SIGINT, SIGTERM, SIGHUP, `ringctl drain` or `ringctl stop`. The "
             "first signal drains: what producers published is taken, windows fire, files are "
             "complete. A second one stops at once, with what has fired so far; a further one does not "
-            "wait for files either. Files of sinks are written anew.",
-        .options = options,
-        .option_count = sizeof options / sizeof options[0],
+            "wait for files either. Files of sinks are written anew. The engine is a child of this "
+            "process, which starts it again should it die: producers and subscribers stay attached.",
+        .options = known,
+        .option_count = sizeof known / sizeof known[0],
         .words_least = 1,
         .words_most = 1,
     };
@@ -139,6 +256,8 @@ int rml_cmd_run(int argc, char **argv)
     int code;
     if (!rml_args_read(&args, argc, argv, &file, &file_count, &code))
         return code;
+    if (!take_restarts(restarts) || !take_within(within))
+        return RML_EXIT_USAGE;
     struct rml_plan *plan = rml_load_plan(file, &code);
     if (plan == NULL)
         return code;

@@ -97,6 +97,7 @@ int rml_ctl_fail(int rc, const char *sentence)
     case -EOWNERDEAD:
         return RML_EXIT_DEAD;
     case -ETIMEDOUT:
+    case -EINPROGRESS:
         return RML_EXIT_TIMEOUT;
     case -EPROTONOSUPPORT:
         return RML_EXIT_VERSION;
@@ -114,7 +115,7 @@ static void list_running(const struct rml_pipelines *pipelines, char text[LIST_B
     size_t used = 0;
     text[0] = '\0';
     for (uint32_t i = 0; i < pipelines->count && used < LIST_BYTES; i++) {
-        if (pipelines->list[i].rc == 0 && pipelines->list[i].claim == RML_CLAIM_HELD)
+        if (pipelines->list[i].rc == 0 && rml_claim_is_held(pipelines->list[i].claim))
             used += (size_t)snprintf(text + used, LIST_BYTES - used, "%s%s", used > 0 ? ", " : "",
                                      pipelines->list[i].name);
     }
@@ -128,7 +129,7 @@ static int only_one(const struct rml_pipelines *pipelines, char name[RML_WIRE_NA
     const struct rml_pipeline *dead_one = NULL;
     for (uint32_t i = 0; i < pipelines->count; i++) {
         const struct rml_pipeline *one = &pipelines->list[i];
-        if (one->rc == 0 && one->claim == RML_CLAIM_HELD && running++ == 0)
+        if (one->rc == 0 && rml_claim_is_held(one->claim) && running++ == 0)
             memcpy(name, one->name, RML_WIRE_NAME);
         if (one->rc == 0 && one->claim == RML_CLAIM_LEFT && dead++ == 0)
             dead_one = one;
@@ -223,6 +224,8 @@ const char *rml_ctl_state(const struct rml_board *board)
         return "draining";
     case RML_BOARD_ENDED:
         return "ended";
+    case RML_BOARD_RESTARTING:
+        return "restarting";
     }
     return "?";
 }

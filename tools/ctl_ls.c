@@ -86,6 +86,8 @@ static const char *state_of(const struct seen *one)
         return "dead";
     case -EAGAIN:
         return "starting";
+    case -EINPROGRESS:
+        return "restarting";
     case -ETIMEDOUT:
         return "silent";
     case -EPROTONOSUPPORT:

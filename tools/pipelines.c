@@ -71,7 +71,7 @@ const char *rml_pipelines_near(const struct rml_pipelines *pipelines, const char
         return NULL;
     uint32_t count = 0;
     for (uint32_t i = 0; i < pipelines->count; i++) {
-        if (pipelines->list[i].rc == 0 && pipelines->list[i].claim == RML_CLAIM_HELD)
+        if (pipelines->list[i].rc == 0 && rml_claim_is_held(pipelines->list[i].claim))
             names[count++] = pipelines->list[i].name;
     }
     const char *near = rml_suggest(word, strlen(word), names, count);

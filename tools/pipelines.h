@@ -14,7 +14,7 @@ struct rml_err;
 struct rml_pipeline {
     char name[RML_WIRE_NAME];
     int rc;  // of looking: 0, or a negative errno, and then nothing else is known
-    enum rml_claim_state claim;  // HELD or LEFT
+    enum rml_claim_state claim;  // HELD, LEFT or RESTARTING
     uint32_t pid;                // of the process that holds it, or held it
 };
 

@@ -123,6 +123,22 @@ static void json_sinks(struct rml_json *json, const struct rml_status *status)
     rml_json_close(json, ']');
 }
 
+static void json_restarts(struct rml_json *json, const struct rml_board *board)
+{
+    struct rml_board_death death;
+    rml_board_death_read(board, &death);
+    rml_json_unsigned(json, "restarts", rml_board_restarts(board));
+    if (death.wall_ns == 0) {
+        rml_json_text(json, "last_death", NULL);
+        return;
+    }
+    rml_json_open(json, "last_death", '{');
+    rml_json_integer(json, "at_ns", death.wall_ns);
+    rml_json_unsigned(json, "pid", death.pid);
+    rml_json_text(json, "why", death.why);
+    rml_json_close(json, '}');
+}
+
 void rml_status_json(const struct rml_status *status)
 {
     const struct rml_board_head *head = status->board->head;
@@ -133,9 +149,11 @@ void rml_status_json(const struct rml_status *status)
     rml_json_text(&json, "state", rml_ctl_state(status->board));
     rml_json_text(&json, "file", head->path);
     rml_json_unsigned(&json, "pid", head->pid);
+    rml_json_unsigned(&json, "engine_pid", rml_board_engine_pid(status->board));
     rml_json_unsigned(&json, "uid", head->uid);
     rml_json_integer(&json, "start_ns", head->start_ns);
     rml_json_integer(&json, "uptime_ns", rml_time_sub(status->wall_ns, head->start_ns));
+    json_restarts(&json, status->board);
     rml_json_open(&json, "memory", '{');
     rml_json_text(&json, "allocator", head->allocator);
     rml_json_unsigned(&json, "allocated", rml_count_read(&head->memory_allocated));

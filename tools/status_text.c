@@ -9,6 +9,20 @@
 #include "tools/status.h"
 #include "tools/table.h"
 
+static void print_restarts(const struct rml_board *board)
+{
+    uint32_t restarts = rml_board_restarts(board);
+    struct rml_board_death death;
+    char at[40];
+    if (restarts == 0)
+        return;
+    rml_board_death_read(board, &death);
+    rml_ctl_second(death.wall_ns, at);
+    printf("restarts    %" PRIu32 ", the last at %s: process %" PRIu32 " died: %s\n", restarts, at,
+           death.pid, death.why);
+    printf("            (windows that were open then are lost, with all that was in them)\n");
+}
+
 static void print_head(const struct rml_status *status)
 {
     const struct rml_board_head *head = status->board->head;
@@ -18,8 +32,13 @@ static void print_head(const struct rml_status *status)
     printf("pipeline    %s\n", status->pipeline);
     printf("state       %s\n", rml_ctl_state(status->board));
     printf("file        %s\n", head->path);
-    printf("process     %" PRIu32 ", user %" PRIu32 "\n", head->pid, head->uid);
+    uint32_t engine = rml_board_engine_pid(status->board);
+    printf("process     %" PRIu32 ", user %" PRIu32, head->pid, head->uid);
+    if (engine != head->pid)
+        printf(", engine %" PRIu32, engine);
+    printf("\n");
     printf("up          %s, since %s\n", up, since);
+    print_restarts(status->board);
     rml_size_print_about(rml_count_read(&head->memory_allocated), allocated);
     rml_size_print_about(rml_count_read(&head->memory_resident), resident);
     printf("memory      %s allocated, %s resident (%s), besides state and rings\n", allocated,

@@ -82,6 +82,11 @@ static int why_nobody(const char *pipeline, struct rml_err *err)
     case RML_CLAIM_HELD:
         return RML_FAIL(err, -EAGAIN, "pipeline %s is just starting or ending, as process %u",
                         pipeline, pid);
+    case RML_CLAIM_RESTARTING:
+        return RML_FAIL(
+            err, -EINPROGRESS,
+            "pipeline %s is restarting: its engine died, and process %u starts it again", pipeline,
+            pid);
     case RML_CLAIM_LEFT:
         return RML_FAIL(err, -EOWNERDEAD,
                         "pipeline %s is dead: process %u ended without cleaning up; `ringmill run` "
@@ -91,6 +96,13 @@ static int why_nobody(const char *pipeline, struct rml_err *err)
         break;
     }
     return RML_FAIL(err, -ENOENT, "pipeline %s is not running", pipeline);
+}
+
+static bool is_restarting(const char *pipeline)
+{
+    enum rml_claim_state state;
+    uint32_t pid;
+    return rml_claim_look(pipeline, &state, &pid) == 0 && state == RML_CLAIM_RESTARTING;
 }
 
 int rml_view_open(struct rml_view *view, const char *pipeline, int64_t timeout_ns,
@@ -103,6 +115,8 @@ int rml_view_open(struct rml_view *view, const char *pipeline, int64_t timeout_n
     int fd = rml_attach_connect(pipeline, make_request(&request, "board"), timeout_ns, err);
     if (fd == -ENOENT || fd == -ECONNREFUSED)
         return why_nobody(pipeline, err);
+    if (fd == -ETIMEDOUT && is_restarting(pipeline))
+        return why_nobody(pipeline, err);
     if (fd < 0)
         return fd;
     view->socket = fd;
@@ -111,7 +125,8 @@ int rml_view_open(struct rml_view *view, const char *pipeline, int64_t timeout_n
     if (rc == 0)
         return 0;
     rml_view_close(view);
-    return rc == -EPIPE ? why_nobody(pipeline, err) : RML_WRAP(err, rc, "pipeline %s", pipeline);
+    bool explained = rc == -EPIPE || (rc == -ETIMEDOUT && is_restarting(pipeline));
+    return explained ? why_nobody(pipeline, err) : RML_WRAP(err, rc, "pipeline %s", pipeline);
 }
 
 int rml_view_ask(struct rml_view *view, const char *request, int64_t timeout_ns,

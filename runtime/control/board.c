@@ -1,7 +1,7 @@
 /*
- * LANE ROWS
+ * ROWS
  *
- * A row is replaced as a whole, and readers may be reading it. As in runtime/ring/broadcast.c a stamp
+ * A lane's row, and that of a death, is replaced as a whole, and readers may be reading it. As in runtime/ring/broadcast.c a stamp
  * stands before the words: odd while they change. A reader copies the words and looks at the stamp
  * again; it never holds the writer up.
  *
@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <stdalign.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,20 +21,32 @@
 
 #include "runtime/base/check.h"
 #include "runtime/base/err.h"
+#include "runtime/control/kept.h"
+#include "runtime/keeper/keeping.h"
 #include "runtime/observe/memory.h"
 
-#define LANE_WORDS (sizeof(struct rml_board_lane) / 8)
+#define LANE_WORDS  (sizeof(struct rml_board_lane) / 8)
+#define DEATH_WORDS (sizeof(struct rml_board_death) / 8)
+#define ROW_WORDS   64
 
 struct rml_board_lane_slot {
     alignas(64) _Atomic uint64_t stamp;
     _Atomic uint64_t words[LANE_WORDS];
 };
 
+struct rml_board_death_slot {
+    alignas(64) _Atomic uint64_t stamp;
+    _Atomic uint64_t words[DEATH_WORDS];
+};
+
 _Static_assert(sizeof(struct rml_board_lane) % 8 == 0, "rows are copied by words");
+_Static_assert(sizeof(struct rml_board_death) % 8 == 0, "likewise");
+_Static_assert(sizeof((struct rml_death){0}.why) <= RML_BOARD_WHY, "room for the words");
+_Static_assert(LANE_WORDS <= ROW_WORDS && DEATH_WORDS <= ROW_WORDS, "room for either");
 
 /* Where the parts lie; computed alike by whoever writes and whoever reads. */
 struct places {
-    uint64_t sources, stages, sinks, schemas, workers, lanes;
+    uint64_t sources, stages, sinks, schemas, workers, lanes, death;
     uint64_t stage_counts, source_counts, worker_counts, sink_counts;
     uint64_t bytes;
 };
@@ -57,6 +70,7 @@ static struct places places_of(const struct rml_board_head *head)
         place(&used, (uint64_t)head->sources + head->stages, sizeof(struct rml_board_schema));
     p.workers = place(&used, head->workers, sizeof(struct rml_board_worker));
     p.lanes = place(&used, head->lanes_max, sizeof(struct rml_board_lane_slot));
+    p.death = place(&used, 1, sizeof(struct rml_board_death_slot));
     p.stage_counts = place(&used, partitions * head->stages, sizeof(struct rml_stage_counts));
     p.source_counts = place(&used, partitions * head->sources, sizeof(struct rml_source_counts));
     p.worker_counts = place(&used, head->workers, sizeof(struct rml_worker_counts));
@@ -75,6 +89,7 @@ static void point(struct rml_board *board, const struct places *p)
     board->schemas = (void *)(memory + p->schemas);
     board->workers = (void *)(memory + p->workers);
     board->lanes = (void *)(memory + p->lanes);
+    board->death = (void *)(memory + p->death);
     board->stage_counts = (void *)(memory + p->stage_counts);
     board->source_counts = (void *)(memory + p->source_counts);
     board->worker_counts = (void *)(memory + p->worker_counts);
@@ -175,8 +190,154 @@ static void fill_path(struct rml_board_head *head, const char *path)
     free(whole);
 }
 
-int rml_board_open(struct rml_board *board, const struct rml_plan *plan, int64_t start_ns,
-                   uint64_t epoch, struct rml_err *err)
+static void fill(struct rml_board *board, const struct rml_board_head *head,
+                 const struct rml_plan *plan)
+{
+    *board->head = *head;
+    fill_sources(board, plan);
+    fill_stages(board, plan);
+    fill_sinks(board, plan);
+    fill_schemas(board, plan);
+}
+
+/* Rows */
+
+static void write_row(_Atomic uint64_t *stamp, _Atomic uint64_t *words, const void *from,
+                      size_t count)
+{
+    uint64_t copy[ROW_WORDS];
+    memcpy(copy, from, count * sizeof *copy);
+    // relaxed: single writer
+    uint64_t turn = atomic_load_explicit(stamp, memory_order_relaxed);
+    turn += turn & 1;  // an engine died in the middle of a row
+    // relaxed: each word's store, which is a release, carries it
+    atomic_store_explicit(stamp, turn + 1, memory_order_relaxed);
+    for (size_t i = 0; i < count; i++) {
+        // release: board.next
+        atomic_store_explicit(&words[i], copy[i], memory_order_release);
+    }
+    // release: board.row
+    atomic_store_explicit(stamp, turn + 2, memory_order_release);
+}
+
+// An engine that died in the middle of a row leaves its stamp odd until another goes on with it: then
+// there is no such row.
+#define READ_TRIES 1000
+
+static bool read_row(const _Atomic uint64_t *stamp, const _Atomic uint64_t *words, void *to,
+                     size_t count)
+{
+    uint64_t copy[ROW_WORDS];
+    for (int tries = 0; tries < READ_TRIES; tries++) {
+        // acquire: board.row
+        uint64_t turn = atomic_load_explicit(stamp, memory_order_acquire);
+        for (size_t i = 0; i < count; i++) {
+            // acquire: board.next
+            copy[i] = atomic_load_explicit(&words[i], memory_order_acquire);
+        }
+        // relaxed: ordered by the acquires of the words
+        if (turn % 2 == 0 && atomic_load_explicit(stamp, memory_order_relaxed) == turn) {
+            memcpy(to, copy, count * sizeof *copy);
+            return true;
+        }
+    }
+    return false;
+}
+
+void rml_board_lane_write(struct rml_board *board, uint32_t index,
+                          const struct rml_board_lane *lane)
+{
+    RML_CHECK(index < board->head->lanes_max);
+    struct rml_board_lane_slot *slot = &board->lanes[index];
+    write_row(&slot->stamp, slot->words, lane, LANE_WORDS);
+}
+
+void rml_board_lane_read(const struct rml_board *board, uint32_t index,
+                         struct rml_board_lane *ret_lane)
+{
+    RML_CHECK(index < board->head->lanes_max);
+    const struct rml_board_lane_slot *slot = &board->lanes[index];
+    if (!read_row(&slot->stamp, slot->words, ret_lane, LANE_WORDS)
+        || ret_lane->state == RML_BOARD_LANE_GONE)
+        *ret_lane = (struct rml_board_lane){.state = RML_BOARD_LANE_FREE};
+    ret_lane->program[RML_BOARD_NAME - 1] = ret_lane->reason[RML_BOARD_NAME - 1] = '\0';
+}
+
+// Set, not added: doing it again changes nothing.
+static void count_gone(struct rml_board *board, const struct rml_board_lane *lane)
+{
+    struct rml_board_source *source = &board->sources[lane->source];
+    rml_count_set(&source->lanes_gone, lane->gone_before[0] + 1);
+    rml_count_set(&source->published_gone, lane->gone_before[1] + lane->published);
+    rml_count_set(&source->dropped_gone, lane->gone_before[2] + lane->dropped);
+}
+
+void rml_board_lane_gone(struct rml_board *board, uint32_t index, const struct rml_board_lane *lane)
+{
+    const struct rml_board_source *source = &board->sources[lane->source];
+    struct rml_board_lane gone = *lane;
+    gone.state = RML_BOARD_LANE_GONE;
+    gone.gone_before[0] = rml_count_read(&source->lanes_gone);
+    gone.gone_before[1] = rml_count_read(&source->published_gone);
+    gone.gone_before[2] = rml_count_read(&source->dropped_gone);
+    rml_board_lane_write(board, index, &gone);
+    count_gone(board, &gone);
+}
+
+bool rml_board_is_gone(struct rml_board *board, uint32_t index)
+{
+    const struct rml_board_lane_slot *slot = &board->lanes[index];
+    struct rml_board_lane lane;
+    if (!read_row(&slot->stamp, slot->words, &lane, LANE_WORDS) || lane.state != RML_BOARD_LANE_GONE
+        || lane.source >= board->head->sources)
+        return false;
+    count_gone(board, &lane);
+    return true;
+}
+
+void rml_board_death_read(const struct rml_board *board, struct rml_board_death *ret_death)
+{
+    if (!read_row(&board->death->stamp, board->death->words, ret_death, DEATH_WORDS))
+        *ret_death = (struct rml_board_death){.wall_ns = 0};
+    ret_death->why[RML_BOARD_WHY - 1] = '\0';
+}
+
+/* After a death */
+
+// What counts what there is now counts nothing: the state is lost.
+static void lose_state(struct rml_stage_counts *counts)
+{
+    _Atomic uint64_t *value = counts->value;
+    uint64_t lost = rml_count_read(&value[RML_STAGE_keys]);
+    if (lost == 0)  // no key, but one group of all records
+        lost = rml_count_read(&value[RML_STAGE_panes]) > 0;
+    rml_count(&value[RML_STAGE_keys_lost], lost);
+    rml_count_set(&value[RML_STAGE_keys], 0);
+    rml_count_set(&value[RML_STAGE_panes], 0);
+    rml_count_set(&value[RML_STAGE_sessions], 0);
+    rml_count_set(&value[RML_STAGE_state_bytes], 0);
+}
+
+void rml_board_lose_state(struct rml_board *board)
+{
+    for (uint32_t i = 0; i < board->head->partitions * board->head->stages; i++)
+        lose_state(&board->stage_counts[i]);
+    for (uint32_t w = 0; w < board->head->workers; w++)
+        rml_count_set(&board->worker_counts[w].value[RML_WORKER_asleep_since], 0);
+}
+
+static void note_death(struct rml_board *board, const struct rml_keeping *keeping)
+{
+    struct rml_board_death row = {.wall_ns = keeping->last.wall_ns, .pid = keeping->last.pid};
+    memcpy(row.why, keeping->last.why, sizeof keeping->last.why);
+    write_row(&board->death->stamp, board->death->words, &row, DEATH_WORDS);
+    // relaxed: a number for people
+    atomic_store_explicit(&board->head->restarts, keeping->deaths, memory_order_relaxed);
+}
+
+int rml_board_open(struct rml_board *board, const struct rml_plan *plan,
+                   struct rml_keeping *keeping, int64_t start_ns, uint64_t epoch,
+                   struct rml_err *err)
 {
     *board = (struct rml_board){.segment = RML_SEGMENT_CLOSED};
     struct rml_board_head head = {
@@ -192,7 +353,7 @@ int rml_board_open(struct rml_board *board, const struct rml_plan *plan, int64_t
         .source_counters = RML_SOURCE_COUNTERS,
         .worker_counters = RML_WORKER_COUNTERS,
         .sink_counters = RML_SINK_COUNTERS,
-        .pid = (uint32_t)getpid(),
+        .pid = (uint32_t)rml_keeping_process(keeping),
         .uid = (uint32_t)geteuid(),
         .start_ns = start_ns,
         .epoch = epoch,
@@ -206,15 +367,24 @@ int rml_board_open(struct rml_board *board, const struct rml_plan *plan, int64_t
     head.bytes = p.bytes;
     char name[64];
     snprintf(name, sizeof name, "ringmill-%.40s-board", plan->name);
-    int rc = rml_segment_open_ours(&board->segment, name, p.bytes, err);
+    const struct rml_keeping_segment wanted = {
+        .id = RML_KEPT_ID(RML_KEPT_BOARD, 0),
+        .name = name,
+        .bytes = p.bytes,
+        .mark_at = offsetof(struct rml_board_head, state),
+        .mark = RML_BOARD_RESTARTING,
+    };
+    bool again;
+    int rc = rml_keeping_segment(keeping, &wanted, &board->segment, &again, err);
     if (rc < 0)
         return RML_WRAP(err, rc, "the board");
     point(board, &p);
-    *board->head = head;
-    fill_sources(board, plan);
-    fill_stages(board, plan);
-    fill_sinks(board, plan);
-    fill_schemas(board, plan);
+    if (!again)
+        fill(board, &head, plan);
+    else
+        note_death(board, keeping);
+    // relaxed: numbers for people
+    atomic_store_explicit(&board->head->engine_pid, (uint32_t)getpid(), memory_order_relaxed);
     for (uint32_t w = 0; w < plan->workers; w++)
         rml_board_pinned(board, w, -1);
     return 0;
@@ -367,6 +537,30 @@ void rml_board_say(struct rml_board *board, enum rml_board_state state)
     atomic_store_explicit(&board->head->state, (uint32_t)state, memory_order_relaxed);
 }
 
+void rml_board_to_end(struct rml_board *board)
+{
+    // relaxed: our own word, for the engine after this one
+    atomic_store_explicit(&board->head->is_to_end, 1, memory_order_relaxed);
+}
+
+uint32_t rml_board_restarts(const struct rml_board *board)
+{
+    // relaxed: a number for people
+    return atomic_load_explicit(&board->head->restarts, memory_order_relaxed);
+}
+
+uint32_t rml_board_engine_pid(const struct rml_board *board)
+{
+    // relaxed: likewise
+    return atomic_load_explicit(&board->head->engine_pid, memory_order_relaxed);
+}
+
+bool rml_board_is_to_end(const struct rml_board *board)
+{
+    // relaxed: as above
+    return atomic_load_explicit(&board->head->is_to_end, memory_order_relaxed) != 0;
+}
+
 void rml_board_memory(struct rml_board *board, const struct rml_memory *memory)
 {
     rml_count_set(&board->head->memory_allocated, memory->allocated);
@@ -377,51 +571,6 @@ enum rml_board_state rml_board_state(const struct rml_board *board)
 {
     // relaxed: as above
     return (enum rml_board_state)atomic_load_explicit(&board->head->state, memory_order_relaxed);
-}
-
-void rml_board_lane_write(struct rml_board *board, uint32_t index,
-                          const struct rml_board_lane *lane)
-{
-    RML_CHECK(index < board->head->lanes_max);
-    struct rml_board_lane_slot *slot = &board->lanes[index];
-    uint64_t words[LANE_WORDS];
-    memcpy(words, lane, sizeof words);
-    // relaxed: single writer
-    uint64_t stamp = atomic_load_explicit(&slot->stamp, memory_order_relaxed);
-    // relaxed: each word's store, which is a release, carries it
-    atomic_store_explicit(&slot->stamp, stamp + 1, memory_order_relaxed);
-    for (size_t i = 0; i < LANE_WORDS; i++) {
-        // release: board.next
-        atomic_store_explicit(&slot->words[i], words[i], memory_order_release);
-    }
-    // release: board.row
-    atomic_store_explicit(&slot->stamp, stamp + 2, memory_order_release);
-}
-
-// An engine that died in the middle of a row leaves its stamp odd for ever: then there is no such lane.
-#define LANE_READ_TRIES 1000
-
-void rml_board_lane_read(const struct rml_board *board, uint32_t index,
-                         struct rml_board_lane *ret_lane)
-{
-    RML_CHECK(index < board->head->lanes_max);
-    const struct rml_board_lane_slot *slot = &board->lanes[index];
-    uint64_t words[LANE_WORDS];
-    for (int tries = 0; tries < LANE_READ_TRIES; tries++) {
-        // acquire: board.row
-        uint64_t stamp = atomic_load_explicit(&slot->stamp, memory_order_acquire);
-        for (size_t i = 0; i < LANE_WORDS; i++) {
-            // acquire: board.next
-            words[i] = atomic_load_explicit(&slot->words[i], memory_order_acquire);
-        }
-        // relaxed: ordered by the acquires of the words
-        if (stamp % 2 == 0 && atomic_load_explicit(&slot->stamp, memory_order_relaxed) == stamp) {
-            memcpy(ret_lane, words, sizeof *ret_lane);
-            ret_lane->program[RML_BOARD_NAME - 1] = ret_lane->reason[RML_BOARD_NAME - 1] = '\0';
-            return;
-        }
-    }
-    *ret_lane = (struct rml_board_lane){.state = RML_BOARD_LANE_FREE};
 }
 
 static int make_schema(const struct rml_board_schema *from, struct rml_schema *schema,

@@ -5,7 +5,7 @@
  * The engine opens a board, `ringctl` attaches to it; both know its layout from the same few numbers
  * in its head, and a board of another version is refused.
  *
- *     head | sources | stages | sinks | schemas | workers | lane rows
+ *     head | sources | stages | sinks | schemas | workers | lane rows | death
  *          | counters: stage, source, worker, sink
  */
 #ifndef RML_CONTROL_BOARD_H
@@ -20,18 +20,21 @@
 #include "runtime/segment/segment.h"
 
 struct rml_err;
+struct rml_keeping;
 struct rml_memory;
 
 #define RML_BOARD_MAGIC   0x72a9b0a7u
-#define RML_BOARD_VERSION 2
+#define RML_BOARD_VERSION 3
 #define RML_BOARD_NAME    (RML_NAME_MAX + 1)
 #define RML_BOARD_PATH    256
+#define RML_BOARD_WHY     328
 
 enum rml_board_state {
     RML_BOARD_STARTING,
     RML_BOARD_RUNNING,
     RML_BOARD_DRAINING,  // takes what was published, then ends
     RML_BOARD_ENDED,
+    RML_BOARD_RESTARTING,  // the engine has died, and there will be another
 };
 
 struct rml_board_head {
@@ -39,13 +42,16 @@ struct rml_board_head {
     uint64_t bytes;
     uint32_t sources, stages, sinks, workers, partitions, lanes_max;
     uint32_t stage_counters, source_counters, worker_counters, sink_counters;
-    uint32_t pid, uid;
-    int64_t start_ns;  // wall clock
-    uint64_t epoch;
+    uint32_t pid, uid;  // of the process to be signalled: the engine's keeper, or the engine
+    int64_t start_ns;   // wall clock; of the first engine
+    uint64_t epoch;     // likewise
     char pipeline[RML_BOARD_NAME];
     char path
         [RML_BOARD_PATH];  // whole path of the pipeline file, cut at its beginning where it is longer
     _Atomic uint32_t state;  // enum rml_board_state
+    _Atomic uint32_t engine_pid;
+    _Atomic uint32_t is_to_end;  // somebody asked for a drain, which outlives an engine
+    _Atomic uint32_t restarts;   // engines after the first
     char allocator[16];
     _Atomic uint64_t memory_allocated,
         memory_resident;  // struct rml_memory, as of the last refresh
@@ -106,6 +112,7 @@ enum rml_board_lane_state {
     RML_BOARD_LANE_FREE,
     RML_BOARD_LANE_ATTACHED,
     RML_BOARD_LANE_ENDING,  // what it published is being taken
+    RML_BOARD_LANE_GONE,    // being counted among the lanes that are gone; shown as FREE
 };
 
 /* What one lane's row says. The counts are as of the last time the control thread looked. */
@@ -119,9 +126,19 @@ struct rml_board_lane {
     uint32_t zero;
     char program[RML_BOARD_NAME];
     char reason[RML_BOARD_NAME];  // why it ends; empty while it does not
+    uint64_t gone_before[3];      // GONE: what its source's words were before it was counted there
 };
 
-struct rml_board_lane_slot;  // a row and its stamp
+/* How the last engine died. */
+struct rml_board_death {
+    int64_t wall_ns;  // 0: none has
+    uint32_t pid;
+    uint32_t zero;
+    char why[RML_BOARD_WHY];
+};
+
+struct rml_board_lane_slot;   // a row and its stamp
+struct rml_board_death_slot;  // likewise
 
 /* Pointers into a board's memory; write through them only where one has opened it. */
 struct rml_board {
@@ -133,15 +150,21 @@ struct rml_board {
     struct rml_board_schema *schemas;  // of each source's records, then of each stage's rows
     struct rml_board_worker *workers;
     struct rml_board_lane_slot *lanes;
+    struct rml_board_death_slot *death;
     struct rml_stage_counts *stage_counts;    // [partition][stage]
     struct rml_source_counts *source_counts;  // [partition][source]
     struct rml_worker_counts *worker_counts;
     struct rml_sink_counts *sink_counts;
 };
 
-/* Make the board of a plan; all counters are 0. 0, or a negative errno with a sentence. */
-int rml_board_open(struct rml_board *board, const struct rml_plan *plan, int64_t start_ns,
-                   uint64_t epoch, struct rml_err *err);
+/*
+ * Make the board of a plan; all counters are 0. Where `keeping` has the board of an engine that died,
+ * go on with it: its counters, rows of lanes and epoch stay, and the death is noted. 0, or a negative
+ * errno with a sentence.
+ */
+int rml_board_open(struct rml_board *board, const struct rml_plan *plan,
+                   struct rml_keeping *keeping, int64_t start_ns, uint64_t epoch,
+                   struct rml_err *err);
 
 /*
  * Map a board that came as `fd` and is said to have `bytes`; nothing in it can be written then. 0;
@@ -150,24 +173,40 @@ int rml_board_open(struct rml_board *board, const struct rml_plan *plan, int64_t
  */
 int rml_board_attach(struct rml_board *board, int fd, uint64_t bytes, struct rml_err *err);
 
+/* What the partitions of a dead engine held is lost: count it so, and that there is none now. */
+void rml_board_lose_state(struct rml_board *board);
+
 /* Accepts a board of zeros, or half opened. */
 void rml_board_close(struct rml_board *board);
 
-/* The control thread of the engine: say where a worker is pinned; change the state; what the
- * allocator says; replace lane
- * `index`'s row. */
+/* The control thread of the engine: say where a worker is pinned; change the state; that a drain was
+ * asked for; what the allocator says; replace lane `index`'s row. */
 void rml_board_pinned(struct rml_board *board, uint32_t worker, int cpu);
 void rml_board_say(struct rml_board *board, enum rml_board_state state);
+void rml_board_to_end(struct rml_board *board);
 void rml_board_memory(struct rml_board *board, const struct rml_memory *memory);
 void rml_board_lane_write(struct rml_board *board, uint32_t index,
                           const struct rml_board_lane *lane);
 
-/* Anyone: the CPU that a worker is pinned to, or -1; the state; a copy of a lane's row as it was at one
- * moment. */
+/*
+ * Count lane `index` among those that are gone; its row is GONE then, until it is replaced. An engine that
+ * dies in here does it again (rml_board_is_gone finds the row so, and has counted it).
+ */
+void rml_board_lane_gone(struct rml_board *board, uint32_t index,
+                         const struct rml_board_lane *lane);
+bool rml_board_is_gone(struct rml_board *board, uint32_t index);
+
+/* Anyone: the CPU that a worker is pinned to, or -1; the state; a copy of a lane's row, or of the
+ * last death, as it was at one moment; how many engines there were before this one; its process; whether
+ * a drain was asked for. */
 int rml_board_cpu(const struct rml_board *board, uint32_t worker);
 enum rml_board_state rml_board_state(const struct rml_board *board);
 void rml_board_lane_read(const struct rml_board *board, uint32_t index,
                          struct rml_board_lane *ret_lane);
+void rml_board_death_read(const struct rml_board *board, struct rml_board_death *ret_death);
+uint32_t rml_board_restarts(const struct rml_board *board);
+uint32_t rml_board_engine_pid(const struct rml_board *board);
+bool rml_board_is_to_end(const struct rml_board *board);
 
 /* The layout of a stage's rows, or late ones, which are its source's records. 0; or -EPROTO and a
  * sentence when the board says something that cannot be. */

@@ -2,6 +2,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,8 +16,17 @@
 #include "runtime/base/err.h"
 #include "runtime/base/rundir.h"
 
-#define BACKLOG     128
-#define CLAIM_TRIES 100
+#define BACKLOG       128
+#define CLAIM_TRIES   100
+#define DYING_MS      2000  // at most, that an engine outlives its keeper; looked at every DYING_LOOK_MS
+#define DYING_LOOK_MS 10
+#define RESTARTING    "restarting\n"
+
+/* What the lock file says. */
+struct holder {
+    char pid[16];  // empty: nothing yet
+    bool restarting;
+};
 
 static int make_folder(const char *path, struct rml_err *err)
 {
@@ -43,11 +54,29 @@ static int lock_file(int fd, int command, struct flock *lock)
 }
 
 // The process that the lock file names; empty while it names none.
-static void read_holder(int fd, char holder[16])
+static void read_holder(int fd, struct holder *holder)
 {
-    ssize_t got = pread(fd, holder, 15, 0);
-    holder[got > 0 ? got : 0] = '\0';
-    holder[strcspn(holder, "\n")] = '\0';
+    char text[32];
+    ssize_t got = pread(fd, text, sizeof text - 1, 0);
+    text[got > 0 ? got : 0] = '\0';
+    size_t length = strcspn(text, "\n");
+    snprintf(holder->pid, sizeof holder->pid, "%.*s", (int)length, text);
+    holder->restarting = text[length] == '\n' && strcmp(text + length + 1, RESTARTING) == 0;
+}
+
+static bool is_alive(const struct holder *holder)
+{
+    long pid = strtol(holder->pid, NULL, 10);
+    return pid <= 0 || kill((pid_t)pid, 0) == 0 || errno != ESRCH;
+}
+
+// Held although its holder is dead: by an engine that dies with its keeper, and is about to have done so.
+static bool wait_while_it_dies(int tries, const struct holder *holder)
+{
+    if (tries * DYING_LOOK_MS >= DYING_MS || is_alive(holder))
+        return false;
+    poll(NULL, 0, DYING_LOOK_MS);
+    return true;
 }
 
 static int open_lock(struct rml_claim *claim, const char *pipeline, struct rml_err *err)
@@ -56,18 +85,32 @@ static int open_lock(struct rml_claim *claim, const char *pipeline, struct rml_e
     if (claim->lock_fd < 0)
         return RML_FAIL(err, -errno, "cannot open %s: %s", claim->lock, strerrordesc_np(errno));
     struct flock lock;
-    int rc = lock_file(claim->lock_fd, F_OFD_SETLK, &lock);
-    if (rc == 0)
-        return 0;
-    char holder[16];
-    read_holder(claim->lock_fd, holder);
+    struct holder holder;
+    int rc, tries = 0;
+    do {
+        rc = lock_file(claim->lock_fd, F_OFD_SETLK, &lock);
+        if (rc == 0)
+            return 0;
+        read_holder(claim->lock_fd, &holder);
+    } while (wait_while_it_dies(tries++, &holder));
     // not ours: leave everything as it is
     close(claim->lock_fd);
     claim->lock_fd = -1;
     if (rc != -EAGAIN && rc != -EACCES)
         return RML_FAIL(err, rc, "cannot lock %s: %s", claim->lock, strerrordesc_np(-rc));
     return RML_FAIL(err, -EBUSY, "pipeline %s is running already, as process %s", pipeline,
-                    holder[0] != '\0' ? holder : "?");
+                    holder.pid[0] != '\0' ? holder.pid : "?");
+}
+
+static int write_holder(const struct rml_claim *claim, bool restarting)
+{
+    char text[32];
+    int used = snprintf(text, sizeof text, "%ld\n%s", (long)getpid(), restarting ? RESTARTING : "");
+    // never empty in between, which would be a claim that is just being made
+    return pwrite(claim->lock_fd, text, (size_t)used, 0) == used
+                   && ftruncate(claim->lock_fd, used) == 0
+               ? 0
+               : -EIO;
 }
 
 static int take_lock(struct rml_claim *claim, const char *pipeline, struct rml_err *err)
@@ -80,11 +123,8 @@ static int take_lock(struct rml_claim *claim, const char *pipeline, struct rml_e
             break;
         close(claim->lock_fd);
     }
-    char text[16];
-    int used = snprintf(text, sizeof text, "%ld\n", (long)getpid());
-    if (ftruncate(claim->lock_fd, 0) < 0 || pwrite(claim->lock_fd, text, (size_t)used, 0) != used)
-        return RML_FAIL(err, -EIO, "cannot write %s", claim->lock);
-    return 0;
+    return write_holder(claim, false) == 0 ? 0
+                                           : RML_FAIL(err, -EIO, "cannot write %s", claim->lock);
 }
 
 int rml_claim_open(struct rml_claim *claim, const char *pipeline, struct rml_err *err)
@@ -131,6 +171,11 @@ int rml_claim_listen(struct rml_claim *claim, struct rml_err *err)
     return 0;
 }
 
+void rml_claim_restarting(const struct rml_claim *claim, bool is_so)
+{
+    (void)write_holder(claim, is_so);  // a word for people
+}
+
 void rml_claim_close(struct rml_claim *claim)
 {
     if (claim->listen_fd >= 0)
@@ -158,17 +203,21 @@ int rml_claim_look(const char *pipeline, enum rml_claim_state *ret_state, uint32
     *ret_pid = 0;
     if (fd < 0)
         return 0;
-    char holder[16];
-    read_holder(fd, holder);
+    struct holder holder;
     struct flock lock;
-    rc = lock_file(fd, F_OFD_GETLK, &lock);
+    int tries = 0;
+    do {
+        read_holder(fd, &holder);
+        rc = lock_file(fd, F_OFD_GETLK, &lock);
+    } while (rc == 0 && lock.l_type != F_UNLCK && wait_while_it_dies(tries++, &holder));
     if (rc == 0) {
         // an empty one is being claimed just now; one that is not in place has just been given back
-        bool is_left = holder[0] != '\0' && is_in_place(fd, path);
-        *ret_state = lock.l_type != F_UNLCK ? RML_CLAIM_HELD
-                     : is_left              ? RML_CLAIM_LEFT
-                                            : RML_CLAIM_FREE;
-        *ret_pid = (uint32_t)strtoul(holder, NULL, 10);
+        bool is_left = holder.pid[0] != '\0' && is_in_place(fd, path);
+        *ret_state = lock.l_type != F_UNLCK
+                         ? (holder.restarting ? RML_CLAIM_RESTARTING : RML_CLAIM_HELD)
+                     : is_left ? RML_CLAIM_LEFT
+                               : RML_CLAIM_FREE;
+        *ret_pid = (uint32_t)strtoul(holder.pid, NULL, 10);
     }
     close(fd);
     return rc;

@@ -7,6 +7,7 @@
 #ifndef RML_CONTROL_CLAIM_H
 #define RML_CONTROL_CLAIM_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct rml_err;
@@ -30,14 +31,23 @@ int rml_claim_open(struct rml_claim *claim, const char *pipeline, struct rml_err
 /* Listen on the claimed pipeline's socket. */
 int rml_claim_listen(struct rml_claim *claim, struct rml_err *err);
 
+/* Have it shown, or no longer, that what runs here is being started again. */
+void rml_claim_restarting(const struct rml_claim *claim, bool is_so);
+
 /* Remove socket, lock and folder. Accepts RML_CLAIM_NONE and one that is half open. */
 void rml_claim_close(struct rml_claim *claim);
 
 enum rml_claim_state {
-    RML_CLAIM_FREE,  // nothing is there
-    RML_CLAIM_HELD,  // a process holds it, whether it listens or not
-    RML_CLAIM_LEFT,  // its process died and left its files; the next claim clears them away
+    RML_CLAIM_FREE,        // nothing is there
+    RML_CLAIM_HELD,        // a process holds it, whether it listens or not
+    RML_CLAIM_LEFT,        // its process died and left its files; the next claim clears them away
+    RML_CLAIM_RESTARTING,  // held, and its engine died and is being started again
 };
+
+static inline bool rml_claim_is_held(enum rml_claim_state state)
+{
+    return state == RML_CLAIM_HELD || state == RML_CLAIM_RESTARTING;
+}
 
 /*
  * How it stands with a name, without taking the lock even for a moment. 0, with the process that the

@@ -1,6 +1,7 @@
 #include "runtime/control/engine.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <sched.h>
 #include <stdio.h>
@@ -10,10 +11,13 @@
 
 #include "runtime/base/check.h"
 #include "runtime/base/err.h"
+#include "runtime/control/kept.h"
 #include "runtime/control/rings.h"
 #include "runtime/io/writer.h"
+#include "runtime/keeper/keeping.h"
 #include "runtime/observe/memory.h"
 #include "runtime/ring/bell.h"
+#include "runtime/worker/undo.h"
 #include "runtime/worker/worker.h"
 
 #define BLOCKS_SPARE 64u  // of a worker, beyond what one step can fill at once
@@ -23,6 +27,7 @@ struct engine_lane {
     uint32_t source;
     uint32_t workers_left;
     bool finishing;
+    bool is_spoiled;     // of an engine that died: no positions to go on from
     uint64_t published;  // as far as it was to be taken; of the workers that are done with it
     struct rml_board_lane row;
 };
@@ -42,6 +47,7 @@ struct rml_engine {
     struct rml_worker *workers[RML_WORKERS_MAX];
     struct rml_bell bell;
     struct engine_lane *lanes;
+    struct rml_segment undo;
     uint32_t lane_count;
     uint32_t sources_left;  // reports that the end of sources still lacks
     bool writer_started, started, draining, ending, stopped;
@@ -109,6 +115,84 @@ static uint32_t free_lane(const struct rml_engine *engine)
     return index;
 }
 
+/* What is kept of a lane beside what it is made of. */
+struct kept_lane {
+    uint32_t source, cells;
+    uint32_t pid, uid;
+    int64_t since_ns;
+    char program[RML_BOARD_NAME];
+};
+
+static uint64_t lane_id(uint32_t index)
+{
+    return RML_KEPT_ID(RML_KEPT_LANE, index);
+}
+
+static int keep_lane(struct rml_engine *engine, uint32_t index, const struct rml_lane_in *in,
+                     const struct kept_lane *what, struct rml_err *err)
+{
+    const struct rml_lane_geometry *geometry = rml_lane_in_geometry(in);
+    int fds[RML_LANE_KEPT_FDS(RML_LANE_WORKERS_MAX)];
+    rml_lane_in_kept(in, fds);
+    const struct rml_keep keep = {.id = lane_id(index),
+                                  .fds = fds,
+                                  .fd_count = RML_LANE_KEPT_FDS(geometry->workers),
+                                  .map_bytes = rml_lane_returns_bytes(geometry),
+                                  .blob = what,
+                                  .blob_bytes = sizeof *what};
+    return rml_keeping_put(engine->options.keeping, &keep, err);
+}
+
+// In this order: kept, then sealed, and only then shown to anybody.
+static int open_lane(struct rml_engine *engine, uint32_t index,
+                     const struct rml_lane_geometry *geometry, const struct kept_lane *what,
+                     struct rml_lane_in **ret_in, struct rml_err *err)
+{
+    char name[64];
+    snprintf(name, sizeof name, "ringmill-%.20s-%u", engine->plan->name, index);
+    struct rml_lane_in *in;
+    int rc = rml_lane_in_make(&in, geometry, name, engine->board.head->epoch, err);
+    if (rc < 0)
+        return rc;
+    rc = keep_lane(engine, index, in, what, err);
+    if (rc == 0) {
+        rc = rml_lane_in_seal(in, err);
+        if (rc < 0)
+            rml_keeping_drop(engine->options.keeping, lane_id(index));
+    }
+    if (rc < 0)
+        rml_lane_in_close(in);
+    else
+        *ret_in = in;
+    return rc;
+}
+
+static void set_lane(struct rml_engine *engine, uint32_t index, struct rml_lane_in *in,
+                     const struct kept_lane *what)
+{
+    struct engine_lane *lane = &engine->lanes[index];
+    *lane = (struct engine_lane){
+        .in = in,
+        .source = what->source,
+        .workers_left = engine->plan->workers,
+        .row = {.source = what->source,
+                .pid = what->pid,
+                .uid = what->uid,
+                .since_ns = what->since_ns},
+    };
+    memcpy(lane->row.program, what->program, sizeof lane->row.program);
+    engine->lane_count++;
+}
+
+static void tell_of_lane(struct rml_engine *engine, uint32_t index)
+{
+    const struct rml_worker_message message = {.kind = RML_WORKER_ATTACH,
+                                               .source = engine->lanes[index].source,
+                                               .index = index,
+                                               .lane = engine->lanes[index].in};
+    tell(engine, &message);
+}
+
 int rml_engine_attach(struct rml_engine *engine, uint32_t source,
                       const struct rml_engine_producer *producer, uint32_t *ret_lane,
                       struct rml_err *err)
@@ -129,28 +213,20 @@ int rml_engine_attach(struct rml_engine *engine, uint32_t source,
     fill_geometry(engine, source, &geometry);
     if (producer->cells != 0)
         geometry.cells = producer->cells;
-    char name[64];
-    snprintf(name, sizeof name, "ringmill-%.20s-%u", engine->plan->name, index);
     struct rml_lane_in *in;
-    int rc = rml_lane_in_open(&in, &geometry, name, engine->board.head->epoch, err);
+    struct kept_lane what = {.source = source,
+                             .cells = geometry.cells,
+                             .pid = producer->pid,
+                             .uid = producer->uid,
+                             .since_ns =
+                                 engine->options.clock->wall_ns(engine->options.clock->context)};
+    snprintf(what.program, sizeof what.program, "%s", producer->program);
+    int rc = open_lane(engine, index, &geometry, &what, &in, err);
     if (rc < 0)
         return RML_WRAP(err, rc, "lane %u", index);
-    struct engine_lane *lane = &engine->lanes[index];
-    *lane = (struct engine_lane){
-        .in = in,
-        .source = source,
-        .workers_left = engine->plan->workers,
-        .row = {.source = source,
-                .pid = producer->pid,
-                .uid = producer->uid,
-                .since_ns = engine->options.clock->wall_ns(engine->options.clock->context)},
-    };
-    snprintf(lane->row.program, sizeof lane->row.program, "%s", producer->program);
-    engine->lane_count++;
+    set_lane(engine, index, in, &what);
     show_lane(engine, index);
-    const struct rml_worker_message message = {
-        .kind = RML_WORKER_ATTACH, .source = source, .index = index, .lane = lane->in};
-    tell(engine, &message);
+    tell_of_lane(engine, index);
     *ret_lane = index;
     return 0;
 }
@@ -182,6 +258,8 @@ void rml_engine_cut_off(struct rml_engine *engine, uint32_t index, int code, con
     show_lane(engine, index);
 }
 
+// In this order: an engine that dies in here leaves a lane that is kept and not counted, or one that is
+// counted, which its row says until it is no longer kept.
 static void lane_done(struct rml_engine *engine, uint32_t index, uint64_t published)
 {
     static const struct rml_board_lane nothing = {.state = RML_BOARD_LANE_FREE};
@@ -191,11 +269,11 @@ static void lane_done(struct rml_engine *engine, uint32_t index, uint64_t publis
         return;
     struct rml_lane_counts counts;
     rml_lane_in_counts(lane->in, &counts);
-    struct rml_board_source *source = &engine->board.sources[lane->source];
+    lane->row.published = lane->published;
+    lane->row.dropped = counts.dropped;
+    rml_board_lane_gone(&engine->board, index, &lane->row);
+    rml_keeping_drop(engine->options.keeping, lane_id(index));
     rml_board_lane_write(&engine->board, index, &nothing);
-    rml_count(&source->lanes_gone, 1);
-    rml_count(&source->published_gone, lane->published);
-    rml_count(&source->dropped_gone, counts.dropped);
     rml_lane_in_close(lane->in);
     lane->in = NULL;
     engine->lane_count--;
@@ -290,6 +368,7 @@ void rml_engine_drain_begin(struct rml_engine *engine)
     if (engine->draining)
         return;
     engine->draining = true;
+    rml_board_to_end(&engine->board);
     rml_board_say(&engine->board, RML_BOARD_DRAINING);
     for (uint32_t i = 0; i < engine->plan->lanes_max; i++)
         rml_engine_cut_off(engine, i, ESHUTDOWN, "the pipeline drains");
@@ -411,6 +490,7 @@ static int open_writer(struct rml_engine *engine, struct rml_err *err)
         .plan = engine->plan,
         .folder = engine->options.folder,
         .merge = engine->options.replay,
+        .again = rml_keeping_again(engine->options.keeping),
         .workers = engine->plan->workers,
         .blocks = engine->rings.output_count + BLOCKS_SPARE,
         .counts = engine->board.sink_counts,
@@ -439,6 +519,7 @@ static int open_worker(struct rml_engine *engine, uint32_t index, struct rml_err
         .sources = engine->board.source_counts,
         .reports_bell = &engine->bell,
         .rings = engine->rings.ends,
+        .undo = engine->undo.memory,
     };
     return rml_worker_open(&engine->workers[index], &options, err);
 }
@@ -449,16 +530,140 @@ static uint64_t new_epoch(const struct rml_clock *clock)
     return (uint64_t)clock->wall_ns(clock->context) ^ (uint64_t)getpid() << 48;
 }
 
+/* After an engine that died */
+
+static int open_undo(struct rml_engine *engine, struct rml_err *err)
+{
+    const struct rml_plan *plan = engine->plan;
+    char name[64];
+    snprintf(name, sizeof name, "ringmill-%.40s-undo", plan->name);
+    const struct rml_keeping_segment wanted = {
+        .id = RML_KEPT_ID(RML_KEPT_UNDO, 0),
+        .name = name,
+        .bytes = plan->partitions * rml_undo_bytes(plan->stage_count, plan->source_count),
+        .mark_at = RML_KEEPER_DEATHMARK_NONE};
+    bool again;
+    int rc = rml_keeping_segment(engine->options.keeping, &wanted, &engine->undo, &again, err);
+    return rc < 0 ? RML_WRAP(err, rc, "what steps are undone by") : 0;
+}
+
+static struct rml_undo undo_of(const struct rml_engine *engine, uint32_t partition)
+{
+    const struct rml_plan *plan = engine->plan;
+    size_t bytes = rml_undo_bytes(plan->stage_count, plan->source_count);
+    struct rml_undo undo;
+    rml_undo_attach(&undo, (unsigned char *)engine->undo.memory + partition * bytes,
+                    plan->stage_count, plan->source_count,
+                    engine->board.stage_counts + (size_t)partition * plan->stage_count,
+                    engine->board.source_counts + (size_t)partition * plan->source_count);
+    return undo;
+}
+
+/*
+ * The position from which a partition goes on with a lane: behind what was taken, but for a step that
+ * the engine died in. Whoever can bring the partition's state back to an earlier one says so here; what
+ * lies before the position is released, and not seen again.
+ */
+static uint64_t position_to_go_on(const struct rml_engine *engine, uint32_t partition,
+                                  uint32_t lane, const struct rml_lane_counts *counts)
+{
+    const struct rml_undo undo = undo_of(engine, partition);
+    uint32_t undone_lane;
+    uint64_t undone_position;
+    bool is_undone = rml_undo_look(&undo, &undone_lane, &undone_position) && undone_lane == lane;
+    return is_undone ? undone_position : counts->taken;
+}
+
+// A lane whose positions a dying engine has spoiled is closed; the others go on.
+static void place_lane(struct rml_engine *engine, uint32_t index)
+{
+    struct engine_lane *lane = &engine->lanes[index];
+    for (uint32_t p = 0; p < engine->plan->partitions; p++) {
+        struct rml_lane_counts counts;
+        rml_lane_in_partition_counts(lane->in, p, &counts);
+        uint64_t position = position_to_go_on(engine, p, index, &counts);
+        if (rml_lane_in_go_on(lane->in, p, position) == 0)
+            rml_lane_in_release(lane->in, p, (uint32_t)(position - counts.released));
+        else
+            lane->is_spoiled = true;
+    }
+}
+
+static int adopt_lane(struct rml_engine *engine, const struct rml_kept *kept, struct rml_err *err)
+{
+    uint32_t index = (uint32_t)kept->id;
+    struct kept_lane what;
+    if (kept->blob_bytes != sizeof what || index >= engine->plan->lanes_max)
+        return RML_FAIL(err, -EPROTO, "lane %u was kept by another engine than this", index);
+    memcpy(&what, kept->blob, sizeof what);
+    struct rml_lane_geometry geometry;
+    fill_geometry(engine, what.source, &geometry);
+    geometry.cells = what.cells;
+    struct rml_lane_in *in;
+    int rc = rml_lane_in_adopt(&in, &geometry, kept->fds, kept->memory, err);
+    if (rc < 0)
+        return RML_WRAP(err, rc, "lane %u", index);
+    set_lane(engine, index, in, &what);
+    place_lane(engine, index);
+    return 0;
+}
+
+static int adopt_lanes(struct rml_engine *engine, struct rml_err *err)
+{
+    static const struct rml_board_lane nothing = {.state = RML_BOARD_LANE_FREE};
+    struct rml_keeping *keeping = engine->options.keeping;
+    for (uint32_t i = 0; i < engine->plan->lanes_max; i++) {
+        // counted already, and then the engine died
+        bool is_gone = rml_board_is_gone(&engine->board, i);
+        const struct rml_kept *kept = is_gone ? NULL : rml_keeping_take(keeping, lane_id(i));
+        if (kept == NULL) {
+            rml_keeping_let_go(keeping, lane_id(i));
+            rml_board_lane_write(&engine->board, i, &nothing);
+            continue;
+        }
+        int rc = adopt_lane(engine, kept, err);
+        if (rc < 0)
+            return rc;
+        show_lane(engine, i);
+    }
+    return 0;
+}
+
+// The order matters: counters first, since positions go with them, and no step before all lanes have theirs.
+static int go_on(struct rml_engine *engine, struct rml_err *err)
+{
+    uint32_t partitions = engine->plan->partitions;
+    for (uint32_t p = 0; p < partitions; p++) {
+        const struct rml_undo undo = undo_of(engine, p);
+        uint32_t lane;
+        uint64_t position;
+        if (rml_undo_look(&undo, &lane, &position))
+            rml_undo_back(&undo);
+    }
+    rml_board_lose_state(&engine->board);
+    int rc = adopt_lanes(engine, err);
+    for (uint32_t p = 0; rc == 0 && p < partitions; p++) {
+        const struct rml_undo undo = undo_of(engine, p);
+        rml_undo_end(&undo);
+    }
+    return rc;
+}
+
 static int reserve(struct rml_engine *engine, struct rml_err *err)
 {
     const struct rml_clock *clock = engine->options.clock;
     engine->lanes = calloc(engine->plan->lanes_max, sizeof *engine->lanes);
     if (engine->lanes == NULL)
         return RML_FAIL(err, -ENOMEM, "no memory for lanes");
-    int rc = rml_board_open(&engine->board, engine->plan, clock->wall_ns(clock->context),
+    struct rml_keeping *keeping = engine->options.keeping;
+    int rc = rml_board_open(&engine->board, engine->plan, keeping, clock->wall_ns(clock->context),
                             new_epoch(clock), err);
     if (rc == 0)
-        rc = rml_rings_open(&engine->rings, engine->plan, err);
+        rc = rml_rings_open(&engine->rings, engine->plan, keeping, err);
+    if (rc == 0 && keeping != NULL)
+        rc = open_undo(engine, err);
+    if (rc == 0 && rml_keeping_again(keeping))
+        rc = go_on(engine, err);
     return rc < 0 ? rc : rml_bell_open(&engine->bell, err);
 }
 
@@ -485,6 +690,17 @@ int rml_engine_open(struct rml_engine **ret_engine, const struct rml_engine_opti
     return 0;
 }
 
+// A lane of an engine that died.
+static void resume_lane(struct rml_engine *engine, uint32_t index)
+{
+    const struct engine_lane *lane = &engine->lanes[index];
+    tell_of_lane(engine, index);
+    if (rml_lane_in_is_detached(lane->in))
+        rml_engine_finish(engine, index);
+    else if (lane->is_spoiled)
+        rml_engine_cut_off(engine, index, EPROTO, "the engine died and spoiled it");
+}
+
 int rml_engine_start(struct rml_engine *engine, struct rml_err *err)
 {
     int rc = rml_writer_start(engine->writer, err);
@@ -500,6 +716,10 @@ int rml_engine_start(struct rml_engine *engine, struct rml_err *err)
     }
     rml_board_say(&engine->board, RML_BOARD_RUNNING);
     engine->started = true;
+    for (uint32_t i = 0; i < engine->plan->lanes_max; i++) {
+        if (engine->lanes[i].in != NULL)
+            resume_lane(engine, i);
+    }
     return 0;
 }
 
@@ -513,6 +733,8 @@ void rml_engine_close(struct rml_engine *engine)
     rml_writer_close(engine->writer);
     rml_bell_close(&engine->bell);
     rml_rings_close(&engine->rings);
+    if (engine->undo.memory != NULL)
+        rml_segment_close(&engine->undo);
     rml_board_close(&engine->board);
     free(engine->lanes);
     free(engine);

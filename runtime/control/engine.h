@@ -6,6 +6,10 @@
  * thread, calls everything here.
  *
  *     open -> start -> attach lanes ... -> finish lanes -> end sources -> close
+ *
+ * With a keeper (runtime/keeper/keeper.h) an engine that follows one that died goes on with its board,
+ * rings, files and lanes. What the partitions held is lost: windows that were open begin anew with the
+ * first record that was not taken.
  */
 #ifndef RML_CONTROL_ENGINE_H
 #define RML_CONTROL_ENGINE_H
@@ -23,12 +27,14 @@
 
 struct rml_engine;
 struct rml_err;
+struct rml_keeping;
 struct rml_operators;
 
 struct rml_engine_options {
     const struct rml_plan *plan;  // must outlive the engine
     const struct rml_operators *operators;
     const struct rml_clock *clock;
+    struct rml_keeping *keeping;  // NULL: nothing outlives this engine
     /*
      * The bytes of files depend on the input and the number of partitions alone: watermarks are
      * exact, rows of all partitions are merged, the wall clock is not looked at, and a full lane
@@ -72,7 +78,8 @@ int rml_engine_attach(struct rml_engine *engine, uint32_t source,
                       const struct rml_engine_producer *producer, uint32_t *ret_lane,
                       struct rml_err *err);
 
-/* The engine's half of an attached lane: its geometry and descriptors, to pass on. */
+/* The engine's half of an attached lane: its geometry and descriptors, to pass on. NULL: there is none of
+ * this number. */
 struct rml_lane_in *rml_engine_lane(const struct rml_engine *engine, uint32_t lane);
 
 /* The lane's producer is gone: take what it published, then free the lane. */

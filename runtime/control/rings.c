@@ -5,6 +5,8 @@
 #include <stdlib.h>
 
 #include "runtime/base/err.h"
+#include "runtime/control/kept.h"
+#include "runtime/keeper/keeping.h"
 
 // The most rows that a sink of type ring wants of this output, or 0.
 static uint32_t rows_wanted(const struct rml_plan *plan, const struct rml_output *output)
@@ -21,7 +23,7 @@ static uint32_t rows_wanted(const struct rml_plan *plan, const struct rml_output
 }
 
 static int open_ring(struct rml_rings *rings, const struct rml_plan *plan, uint32_t index,
-                     struct rml_err *err)
+                     struct rml_keeping *keeping, struct rml_err *err)
 {
     const struct rml_output *output = &rings->outputs[index];
     struct rml_ring *ring = &rings->ring[index];
@@ -37,18 +39,28 @@ static int open_ring(struct rml_rings *rings, const struct rml_plan *plan, uint3
                         shape.row_bytes, stage);
     char name[64];
     snprintf(name, sizeof name, "ringmill-%.20s-%.20s", plan->name, stage);
-    int rc = rml_segment_open_ours(&ring->segment, name, bytes * plan->partitions, err);
+    const struct rml_keeping_segment wanted = {.id = RML_KEPT_ID(RML_KEPT_RING, index),
+                                               .name = name,
+                                               .bytes = bytes * plan->partitions,
+                                               .mark_at = RML_KEEPER_DEATHMARK_NONE};
+    bool again;
+    int rc = rml_keeping_segment(keeping, &wanted, &ring->segment, &again, err);
     if (rc < 0)
         return RML_WRAP(err, rc, "the ring of %s", stage);
     ring->shape = shape;
     unsigned char *memory = ring->segment.memory;
-    for (uint32_t p = 0; p < plan->partitions; p++)
-        rml_broadcast_attach_out(&rings->ends[(size_t)index * plan->partitions + p],
-                                 memory + p * bytes, shape);
+    struct rml_broadcast_out *ends = &rings->ends[(size_t)index * plan->partitions];
+    for (uint32_t p = 0; p < plan->partitions; p++) {
+        if (again)
+            rml_broadcast_resume_out(&ends[p], memory + p * bytes, shape);
+        else
+            rml_broadcast_attach_out(&ends[p], memory + p * bytes, shape);
+    }
     return 0;
 }
 
-int rml_rings_open(struct rml_rings *rings, const struct rml_plan *plan, struct rml_err *err)
+int rml_rings_open(struct rml_rings *rings, const struct rml_plan *plan,
+                   struct rml_keeping *keeping, struct rml_err *err)
 {
     *rings = (struct rml_rings){.partitions = plan->partitions};
     rings->output_count = rml_outputs_list(plan, rings->outputs);
@@ -61,7 +73,7 @@ int rml_rings_open(struct rml_rings *rings, const struct rml_plan *plan, struct 
         return RML_FAIL(err, -ENOMEM, "no memory for result rings");
     int rc = 0;
     for (uint32_t o = 0; o < rings->output_count && rc == 0; o++)
-        rc = open_ring(rings, plan, o, err);
+        rc = open_ring(rings, plan, o, keeping, err);
     return rc;
 }
 

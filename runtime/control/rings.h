@@ -14,6 +14,7 @@
 #include "runtime/segment/segment.h"
 
 struct rml_err;
+struct rml_keeping;
 
 struct rml_ring {
     struct rml_segment segment;
@@ -27,8 +28,10 @@ struct rml_rings {
     struct rml_broadcast_out *ends;  // [output][partition], for workers; NULL: there are no outputs
 };
 
-/* Set up the rings of a plan. 0, or a negative errno and a sentence; close it in either case. */
-int rml_rings_open(struct rml_rings *rings, const struct rml_plan *plan, struct rml_err *err);
+/* Set up the rings of a plan, or go on with those that `keeping` has of an engine that died. 0, or a
+ * negative errno and a sentence; close it in either case. */
+int rml_rings_open(struct rml_rings *rings, const struct rml_plan *plan,
+                   struct rml_keeping *keeping, struct rml_err *err);
 
 /* Accepts one of zeros, and one that is half open. */
 void rml_rings_close(struct rml_rings *rings);

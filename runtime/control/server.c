@@ -10,16 +10,19 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "runtime/base/check.h"
+#include "runtime/base/endings.h"
 #include "runtime/base/err.h"
 #include "runtime/control/claim.h"
+#include "runtime/control/kept.h"
 #include "runtime/control/leave.h"
 #include "runtime/control/subscribers.h"
+#include "runtime/keeper/keeping.h"
 #include "runtime/lane/wire.h"
 
 #define HELLO_NS       (INT64_C(2) * 1000000000)  // how long a peer may say nothing
@@ -32,10 +35,20 @@ enum about { ABOUT_LISTENER, ABOUT_SIGNALS, ABOUT_ENGINE, ABOUT_SOCKET, ABOUT_PR
 
 enum role { ROLE_UNKNOWN, ROLE_PRODUCER, ROLE_SUBSCRIBER, ROLE_CONTROL };
 
+/* What is kept of a connection beside its socket and what comes with its role. */
+struct kept_conn {
+    uint32_t number;  // a producer's lane; a subscriber's output
+    uint32_t pid, uid;
+    uint32_t is_answered;  // its offer was sent
+    char program[RML_WIRE_NAME];
+};
+
 struct conn {
     int socket;  // -1: the place is free
     int pidfd;   // of a producer, else -1
     enum role role;
+    bool is_kept;      // by the keeper, under
+    uint64_t kept_id;  // this
     uint32_t number;   // of its lane, or of its subscription
     int64_t deadline;  // for its first message
     uint32_t pid, uid;
@@ -77,7 +90,52 @@ static int watch(const struct rml_server *s, int fd, enum about about, uint32_t 
     return epoll_ctl(s->epoll, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
 }
 
+// The keeper may hold it a little longer, and then closing ours would not take it out.
+static void forget(const struct rml_server *s, int fd)
+{
+    epoll_ctl(s->epoll, EPOLL_CTL_DEL, fd, NULL);
+    close(fd);
+}
+
 /* Connections */
+
+static enum rml_kept_sort sort_of(enum role role)
+{
+    return role == ROLE_PRODUCER     ? RML_KEPT_PRODUCER
+           : role == ROLE_SUBSCRIBER ? RML_KEPT_SUBSCRIBER
+                                     : RML_KEPT_CONTROL;
+}
+
+static struct kept_conn what_to_keep(const struct conn *conn, uint32_t number, bool is_answered)
+{
+    struct kept_conn what = {
+        .number = number, .pid = conn->pid, .uid = conn->uid, .is_answered = is_answered};
+    memcpy(what.program, conn->program, sizeof what.program);
+    return what;
+}
+
+// Have a connection kept, with the descriptor that comes with its role (-1: none).
+static int keep_conn(struct rml_server *s, struct conn *conn, uint32_t number, int more,
+                     struct rml_err *err)
+{
+    const int fds[] = {conn->socket, more};
+    const struct kept_conn what = what_to_keep(conn, number, conn->role == ROLE_CONTROL);
+    conn->kept_id = RML_KEPT_ID(sort_of(conn->role), conn - s->conns);
+    const struct rml_keep keep = {.id = conn->kept_id,
+                                  .fds = fds,
+                                  .fd_count = more >= 0 ? 2 : 1,
+                                  .blob = &what,
+                                  .blob_bytes = sizeof what};
+    int rc = rml_keeping_put(s->options.keeping, &keep, err);
+    conn->is_kept = rc == 0;
+    return rc;
+}
+
+static void note_answered(struct rml_server *s, const struct conn *conn, uint32_t number)
+{
+    const struct kept_conn what = what_to_keep(conn, number, true);
+    rml_keeping_update(s->options.keeping, conn->kept_id, &what, sizeof what);
+}
 
 static void close_conn(struct rml_server *s, struct conn *conn)
 {
@@ -89,8 +147,10 @@ static void close_conn(struct rml_server *s, struct conn *conn)
         say(s, "unsubscribed: %s (process %u)", conn->program, conn->pid);
     }
     if (conn->pidfd >= 0)
-        close(conn->pidfd);
-    close(conn->socket);
+        forget(s, conn->pidfd);
+    if (conn->is_kept)
+        rml_keeping_drop(s->options.keeping, conn->kept_id);
+    forget(s, conn->socket);
     *conn = (struct conn){.socket = -1, .pidfd = -1};
 }
 
@@ -192,6 +252,23 @@ static void name_conn(struct conn *conn, const char program[RML_WIRE_NAME])
     conn->program[sizeof conn->program - 1] = '\0';
 }
 
+static void watch_process(const struct rml_server *s, const struct conn *conn)
+{
+    if (conn->pidfd >= 0)
+        (void)watch(s, conn->pidfd, ABOUT_PROCESS, (uint32_t)(conn - s->conns));
+}
+
+static void offer_lane(struct rml_server *s, struct conn *conn)
+{
+    const struct rml_lane_in *in = rml_engine_lane(s->engine, conn->number);
+    int rc = rml_wire_send_lane(conn->socket, rml_lane_in_geometry(in), rml_lane_in_fds(in),
+                                rml_engine_board(s->engine)->head->epoch, conn->number);
+    if (rc < 0)
+        close_conn(s, conn);
+    else
+        note_answered(s, conn, conn->number);
+}
+
 static void attach_producer(struct rml_server *s, struct conn *conn,
                             const struct rml_wire_hello_produce *hello)
 {
@@ -209,17 +286,25 @@ static void attach_producer(struct rml_server *s, struct conn *conn,
     }
     conn->role = ROLE_PRODUCER;
     conn->number = lane;
-    const struct rml_lane_in *in = rml_engine_lane(s->engine, lane);
     // The proof of a producer's death; where the kernel gives none, the closed socket must do.
     conn->pidfd = (int)syscall(SYS_pidfd_open, (pid_t)conn->pid, 0);
-    if (conn->pidfd >= 0)
-        (void)watch(s, conn->pidfd, ABOUT_PROCESS, (uint32_t)(conn - s->conns));
-    rc = rml_wire_send_lane(conn->socket, rml_lane_in_geometry(in), rml_lane_in_fds(in),
-                            rml_engine_board(s->engine)->head->epoch, lane);
+    watch_process(s, conn);
+    rc = keep_conn(s, conn, lane, conn->pidfd, &err);
     say(s, "attached: %s (process %u) to source %s, lane %u", conn->program, conn->pid,
         hello->source, lane);
     if (rc < 0)
+        refuse(s, conn, rc, err.text);
+    else
+        offer_lane(s, conn);
+}
+
+static void offer_rings(struct rml_server *s, struct conn *conn)
+{
+    int rc = rml_subscribers_offer(&s->subscribers, conn->number, conn->socket);
+    if (rc < 0)
         close_conn(s, conn);
+    else
+        note_answered(s, conn, rml_subscribers_output(&s->subscribers, conn->number));
 }
 
 static void attach_subscriber(struct rml_server *s, struct conn *conn,
@@ -227,13 +312,19 @@ static void attach_subscriber(struct rml_server *s, struct conn *conn,
 {
     struct rml_err err = {0};
     name_conn(conn, hello->program);
-    int rc = rml_subscribers_add(&s->subscribers, conn->socket, hello, &conn->number, &err);
+    int rc = rml_subscribers_add(&s->subscribers, conn->socket, hello->stage, &conn->number, &err);
     if (rc < 0) {
         refuse(s, conn, rc, err.text);
         return;
     }
     conn->role = ROLE_SUBSCRIBER;
+    rc = keep_conn(s, conn, rml_subscribers_output(&s->subscribers, conn->number),
+                   rml_subscribers_line(&s->subscribers, conn->number), &err);
     say(s, "subscribed: %s (process %u) to %s", conn->program, conn->pid, hello->stage);
+    if (rc < 0)
+        refuse(s, conn, rc, err.text);
+    else
+        offer_rings(s, conn);
 }
 
 /* Requests */
@@ -285,6 +376,16 @@ static void answer(struct rml_server *s, struct conn *conn, const char *request)
     }
 }
 
+// Kept once its first request is answered: who asks an engine that dies over that is hung up on, and does
+// not wait for an answer that never comes.
+static void serve_control(struct rml_server *s, struct conn *conn, const char *request)
+{
+    struct rml_err err = {0};
+    answer(s, conn, request);
+    if (!conn->is_kept && keep_conn(s, conn, 0, -1, &err) < 0)
+        say(s, "process %u: %s", conn->pid, err.text);
+}
+
 // What a connection is for is said by its first message; BYE, or the end, ends it.
 static void read_conn(struct rml_server *s, struct conn *conn)
 {
@@ -303,20 +404,28 @@ static void read_conn(struct rml_server *s, struct conn *conn)
         attach_subscriber(s, conn, (const void *)s->message);
     else if (type == RML_WIRE_HELLO_CONTROL
              && (conn->role == ROLE_UNKNOWN || conn->role == ROLE_CONTROL))
-        answer(s, conn, control->text);
+        serve_control(s, conn, control->text);
     else
         close_conn(s, conn);
 }
 
 /* The loop */
 
+static void obey_signal(struct rml_server *s)
+{
+    s->over = s->over || s->signalled;
+    s->signalled = true;
+    begin_drain(s, "signalled; once more stops at once");
+}
+
+// A terminal, or a service manager, signals the keeper and us: what counts is what the keeper passes on.
 static void read_signals(struct rml_server *s)
 {
     struct signalfd_siginfo info;
     while (read(s->signals, &info, sizeof info) == (ssize_t)sizeof info) {
-        s->over = s->over || s->signalled;
-        s->signalled = true;
-        begin_drain(s, "signalled; once more stops at once");
+        if (s->options.keeping == NULL
+            || info.ssi_pid == (uint32_t)rml_keeping_process(s->options.keeping))
+            obey_signal(s);
     }
 }
 
@@ -376,6 +485,96 @@ static void handle(struct rml_server *s, uint64_t data)
     }
 }
 
+/* After an engine that died */
+
+static void go_on_with_producer(struct rml_server *s, struct conn *conn,
+                                const struct kept_conn *what, int pidfd)
+{
+    conn->role = ROLE_PRODUCER;
+    conn->number = what->number;
+    conn->pidfd = pidfd;
+    watch_process(s, conn);
+    if (rml_engine_lane(s->engine, what->number) == NULL)
+        close_conn(s, conn);
+    else if (!what->is_answered)
+        offer_lane(s, conn);
+}
+
+static void go_on_with_subscriber(struct rml_server *s, struct conn *conn,
+                                  const struct kept_conn *what, int line)
+{
+    struct rml_err err = {0};
+    int rc = rml_subscribers_go_on(&s->subscribers, conn->socket, what->number, line, &conn->number,
+                                   &err);
+    if (rc < 0) {
+        refuse(s, conn, rc, err.text);
+        return;
+    }
+    conn->role = ROLE_SUBSCRIBER;
+    if (!what->is_answered)
+        offer_rings(s, conn);
+}
+
+static void go_on_with(struct rml_server *s, uint32_t sort, const struct rml_kept *kept)
+{
+    uint32_t index = (uint32_t)kept->id;
+    struct kept_conn what;
+    RML_CHECK(kept->blob_bytes == sizeof what && index < s->conn_max && kept->fd_count > 0);
+    memcpy(&what, kept->blob, sizeof what);
+    struct conn *conn = &s->conns[index];
+    *conn = (struct conn){.socket = kept->fds[0],
+                          .pidfd = -1,
+                          .is_kept = true,
+                          .kept_id = kept->id,
+                          .pid = what.pid,
+                          .uid = what.uid};
+    name_conn(conn, what.program);
+    if (watch(s, conn->socket, ABOUT_SOCKET, index) < 0)
+        say(s, "process %u is not heard any more: %s", conn->pid, strerrordesc_np(errno));
+    int more = kept->fd_count > 1 ? kept->fds[1] : -1;
+    if (sort == RML_KEPT_PRODUCER)
+        go_on_with_producer(s, conn, &what, more);
+    else if (sort == RML_KEPT_SUBSCRIBER)
+        go_on_with_subscriber(s, conn, &what, more);
+    else
+        conn->role = ROLE_CONTROL;
+}
+
+// Who fed a lane may have left before the engine died, or with it.
+static void finish_left_lanes(struct rml_server *s)
+{
+    for (uint32_t lane = 0; lane < s->options.plan->lanes_max; lane++) {
+        bool is_fed = false;
+        for (uint32_t i = 0; i < s->conn_max && !is_fed; i++)
+            is_fed = s->conns[i].role == ROLE_PRODUCER && s->conns[i].number == lane;
+        if (!is_fed)
+            rml_engine_finish(s->engine, lane);
+    }
+}
+
+static void go_on(struct rml_server *s)
+{
+    static const uint32_t sorts[] = {RML_KEPT_PRODUCER, RML_KEPT_SUBSCRIBER, RML_KEPT_CONTROL};
+    struct rml_keeping *keeping = s->options.keeping;
+    for (size_t i = 0; i < sizeof sorts / sizeof sorts[0]; i++) {
+        const struct rml_kept *kept;
+        while ((kept = rml_keeping_next(keeping, sorts[i])) != NULL)
+            go_on_with(s, sorts[i], kept);
+    }
+    rml_keeping_rest(keeping);
+    finish_left_lanes(s);
+    say(s, "running again, after process %u died: %s", keeping->last.pid, keeping->last.why);
+    if (rml_board_is_to_end(rml_engine_board(s->engine)))
+        begin_drain(s, "as it was to before");
+}
+
+// The signals that came before this engine did, which nobody who lives has obeyed.
+static void catch_up_with_signals(struct rml_server *s)
+{
+    for (uint32_t i = 0; s->options.keeping != NULL && i < s->options.keeping->asked; i++)
+        obey_signal(s);
+}
+
 static void serve(struct rml_server *s)
 {
     struct epoll_event events[EVENTS_AT_ONCE];
@@ -397,9 +596,7 @@ static void serve(struct rml_server *s)
 static int watch_signals(struct rml_server *s, struct rml_err *err)
 {
     sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGTERM);
+    rml_endings(&set);
     // A pipe that nobody reads any more and a file that may not grow are errors of one write, not ends
     // of a pipeline.
     signal(SIGPIPE, SIG_IGN);
@@ -413,16 +610,6 @@ static int watch_signals(struct rml_server *s, struct rml_err *err)
     return 0;
 }
 
-// A lane takes some eight descriptors; the usual soft limit is for programs that use select.
-static void raise_descriptor_limit(void)
-{
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
-        limit.rlim_cur = limit.rlim_max;
-        (void)setrlimit(RLIMIT_NOFILE, &limit);  // else attaching says so when they run out
-    }
-}
-
 int rml_server_open(struct rml_server **ret_server, const struct rml_server_options *options,
                     struct rml_err *err)
 {
@@ -433,7 +620,6 @@ int rml_server_open(struct rml_server **ret_server, const struct rml_server_opti
     s->epoll = -1;
     s->signals = -1;
     s->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    raise_descriptor_limit();
     s->conn_max = options->plan->lanes_max + RML_LISTENERS_MAX + CONNS_SPARE;
     s->conns = calloc(s->conn_max, sizeof *s->conns);
     int rc = s->conns == NULL ? RML_FAIL(err, -ENOMEM, "no memory for connections") : 0;
@@ -469,10 +655,17 @@ int rml_server_run(struct rml_server *s, struct rml_engine *engine, bool *ret_dr
         || watch(s, s->signals, ABOUT_SIGNALS, 0) < 0
         || watch(s, rml_engine_fd(engine), ABOUT_ENGINE, 0) < 0)
         return RML_FAIL(err, -errno, "cannot watch descriptors: %s", strerror(errno));
-    say(s, "running: %s, process %ld, socket %s", s->options.plan->name, (long)getpid(),
-        s->options.claim->socket);
+    struct rml_keeping *keeping = s->options.keeping;
+    if (rml_keeping_again(keeping))
+        go_on(s);
+    else
+        say(s, "running: %s, process %ld, socket %s", s->options.plan->name,
+            (long)rml_keeping_process(keeping), s->options.claim->socket);
+    rml_keeping_ready(keeping);
+    catch_up_with_signals(s);
     serve(s);
-    rml_leave_on_signal(s->options.claim, s->signalled);
+    rml_leave_on_signal(keeping == NULL ? s->options.claim : NULL,
+                        keeping == NULL ? 0 : rml_keeping_process(keeping), s->signalled);
     *ret_drained = rml_engine_is_drained(engine);
     return 0;
 }
@@ -482,13 +675,14 @@ void rml_server_close(struct rml_server *s)
     if (s == NULL)
         return;
     rml_leave_off();
-    if (s->options.claim != NULL)
+    if (s->options.claim != NULL && s->options.keeping == NULL)
         rml_claim_close(
             s->options.claim);  // first: who waits for our hanging up finds nothing left
     for (uint32_t i = 0; s->conns != NULL && i < s->conn_max; i++) {
         if (s->conns[i].socket < 0)
             continue;
         s->conns[i].role = ROLE_UNKNOWN;  // lanes and listeners end with the engine
+        s->conns[i].is_kept = false;      // the keeper hangs up when the name is free
         close_conn(s, &s->conns[i]);
     }
     rml_subscribers_close(&s->subscribers);

@@ -16,6 +16,9 @@
  * It stays open as long as the peer wants, and to the end of the engine: its closing says that all
  * files are written, the board will not change any more, and the name is free.
  *
+ * With a keeper an engine that follows one that died goes on with its connections. Who was just saying
+ * for the first time what it wants is hung up on, and asks again.
+ *
  *     rml_claim_open -> rml_claim_listen
  *         -> rml_server_open -> rml_engine_open (with rml_server_hook) -> rml_server_run
  *         -> rml_engine_stop -> rml_engine_close -> rml_server_close
@@ -27,12 +30,14 @@
 
 struct rml_claim;
 struct rml_err;
+struct rml_keeping;
 struct rml_server;
 
 struct rml_server_options {
     const struct rml_plan *plan;
     const struct rml_clock *clock;
-    struct rml_claim *claim;  // of the plan's name, and listening; closed with the server
+    struct rml_claim *claim;      // of the plan's name, and listening; closed with the server
+    struct rml_keeping *keeping;  // NULL: there is no keeper; else the claim is its to close
     /* Told what happens: running, attached, detached, draining. May be NULL. */
     void (*say)(void *context, const char *sentence);
     void *say_context;

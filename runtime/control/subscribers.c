@@ -48,9 +48,9 @@ static int find_output(const struct rml_subscribers *subscribers, const char *pl
                     names[0] != '\0' ? "there are rings of: " : "there is no ring at all", names);
 }
 
-static int send_rings(const struct rml_subscribers *subscribers, int socket,
-                      const struct rml_subscription *subscription)
+int rml_subscribers_offer(const struct rml_subscribers *subscribers, uint32_t number, int socket)
 {
+    const struct rml_subscription *subscription = &subscribers->list[number];
     const struct rml_rings *rings = rml_engine_rings(subscribers->engine);
     uint32_t index = subscription->listener.output;
     const struct rml_output *output = &rings->outputs[index];
@@ -77,42 +77,86 @@ static void clear(struct rml_subscription *subscription)
     *subscription = (struct rml_subscription){0};
 }
 
-int rml_subscribers_add(struct rml_subscribers *subscribers, int socket,
-                        const struct rml_wire_hello_subscribe *hello, uint32_t *ret_number,
-                        struct rml_err *err)
+static int free_number(const struct rml_subscribers *subscribers, uint32_t *ret_number,
+                       struct rml_err *err)
 {
-    uint32_t output;
-    int rc = find_output(subscribers, hello->stage, &output, err);
-    if (rc < 0)
-        return rc;
     uint32_t number = 0;
     while (number < RML_LISTENERS_MAX && subscribers->list[number].used)
         number++;
     if (number == RML_LISTENERS_MAX)
         return RML_FAIL(err, -EMFILE, "%u subscribers are attached, as many as there can be",
                         RML_LISTENERS_MAX);
+    *ret_number = number;
+    return 0;
+}
+
+// Have the workers listen for one whose line is mapped.
+static int listen_for(struct rml_subscribers *subscribers, uint32_t number, int socket,
+                      uint32_t output, struct rml_err *err)
+{
     struct rml_subscription *made = &subscribers->list[number];
-    rc = rml_segment_open_theirs(&made->line, "ringmill-listener", sizeof(struct rml_listener_line),
-                                 err);
-    if (rc < 0)
-        return rc;
     made->listener = (struct rml_listener){
         .output = output,
         // one of the workers' own: the connection's may be closed while they still use this one
         .socket = fcntl(socket, F_DUPFD_CLOEXEC, 0),
         .line = made->line.memory,
     };
-    rc = made->listener.socket < 0 ? -errno : send_rings(subscribers, socket, made);
-    if (rc < 0) {
+    if (made->listener.socket < 0) {
+        int rc = -errno;
         clear(made);
         return RML_FAIL(err, rc, "rings cannot be passed on: %s", strerrordesc_np(-rc));
     }
     made->used = true;
     uint32_t slot;
-    rc = rml_engine_listen(subscribers->engine, &made->listener, &slot);
+    int rc = rml_engine_listen(subscribers->engine, &made->listener, &slot);
     RML_CHECK(rc == 0 && slot == number);  // the same places are taken there and here
-    *ret_number = number;
     return 0;
+}
+
+int rml_subscribers_add(struct rml_subscribers *subscribers, int socket, const char *stage,
+                        uint32_t *ret_number, struct rml_err *err)
+{
+    uint32_t output, number;
+    int rc = find_output(subscribers, stage, &output, err);
+    if (rc == 0)
+        rc = free_number(subscribers, &number, err);
+    if (rc == 0)
+        rc = rml_segment_open_theirs(&subscribers->list[number].line, "ringmill-listener",
+                                     sizeof(struct rml_listener_line), err);
+    if (rc == 0)
+        rc = listen_for(subscribers, number, socket, output, err);
+    if (rc == 0)
+        *ret_number = number;
+    return rc;
+}
+
+uint32_t rml_subscribers_output(const struct rml_subscribers *subscribers, uint32_t number)
+{
+    return subscribers->list[number].listener.output;
+}
+
+int rml_subscribers_line(const struct rml_subscribers *subscribers, uint32_t number)
+{
+    return subscribers->list[number].line.fd;
+}
+
+int rml_subscribers_go_on(struct rml_subscribers *subscribers, int socket, uint32_t output,
+                          int line, uint32_t *ret_number, struct rml_err *err)
+{
+    uint32_t number;
+    RML_CHECK(output < rml_engine_rings(subscribers->engine)->output_count);
+    int rc = free_number(subscribers, &number, err);
+    if (rc == 0)
+        rc = rml_segment_again_theirs(&subscribers->list[number].line, line,
+                                      sizeof(struct rml_listener_line), err);
+    if (rc < 0) {
+        close(line);
+        return rc;
+    }
+    rc = listen_for(subscribers, number, socket, output, err);
+    if (rc == 0)
+        *ret_number = number;
+    return rc;
 }
 
 void rml_subscribers_remove(struct rml_subscribers *subscribers, uint32_t number)

@@ -26,13 +26,24 @@ struct rml_subscribers {
 };
 
 /*
- * Answer a HELLO_SUBSCRIBE on `socket`, which stays the caller's: RESULTS is sent and the workers
- * know the listener. 0 and its number, for rml_subscribers_remove; -ENOENT: no ring has rows of that
- * stage (the sentence says which do); -EMFILE: as many as there can be; or another negative errno.
+ * Let a subscriber in that has `socket`, which stays the caller's, and wants the rows of `stage` (a
+ * name, or one with ".late" behind it): the workers know the listener. 0 and its number; -ENOENT: no ring
+ * has rows of that stage (the sentence says which do); -EMFILE: as many as there can be; or another
+ * negative errno.
  */
-int rml_subscribers_add(struct rml_subscribers *subscribers, int socket,
-                        const struct rml_wire_hello_subscribe *hello, uint32_t *ret_number,
-                        struct rml_err *err);
+int rml_subscribers_add(struct rml_subscribers *subscribers, int socket, const char *stage,
+                        uint32_t *ret_number, struct rml_err *err);
+
+/* What another engine needs to know to go on with it: its output, and the descriptor of its line. */
+uint32_t rml_subscribers_output(const struct rml_subscribers *subscribers, uint32_t number);
+int rml_subscribers_line(const struct rml_subscribers *subscribers, uint32_t number);
+
+/* Likewise one that an engine had let in which died; `line` is ours from here on, or closed. */
+int rml_subscribers_go_on(struct rml_subscribers *subscribers, int socket, uint32_t output,
+                          int line, uint32_t *ret_number, struct rml_err *err);
+
+/* Send RESULTS to the one of that number, over `socket`. As rml_wire_send. */
+int rml_subscribers_offer(const struct rml_subscribers *subscribers, uint32_t number, int socket);
 
 /* The subscriber has gone, or is to be: hang up; the rest follows when the workers are done with it. */
 void rml_subscribers_remove(struct rml_subscribers *subscribers, uint32_t number);

@@ -135,7 +135,7 @@ static int become_engine(struct rml_keeper *k, int channel, pid_t keeper,
                                     .last = k->last,
                                     .asked = k->asked,
                                     .store = k->store};
-    k->store.list = NULL;
+    k->store = (struct rml_store){.list = NULL};
     k->note = NULL;  // stays mapped
     sigset_t endings;
     rml_endings(&endings);

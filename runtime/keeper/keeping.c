@@ -158,16 +158,25 @@ const struct rml_kept *rml_keeping_next(struct rml_keeping *keeping, uint32_t so
     return NULL;
 }
 
+static void let_go(struct rml_keeping *keeping, struct rml_kept *kept)
+{
+    rml_keeping_drop(keeping, kept->id);
+    rml_store_drop(&keeping->store, kept);
+}
+
+void rml_keeping_let_go(struct rml_keeping *keeping, uint64_t id)
+{
+    struct rml_kept *kept = keeping != NULL ? rml_store_find(&keeping->store, id) : NULL;
+    if (kept != NULL && !kept->taken)
+        let_go(keeping, kept);
+}
+
 void rml_keeping_rest(struct rml_keeping *keeping)
 {
-    if (keeping == NULL)
-        return;
-    for (uint32_t i = keeping->store.end; i-- > 0;) {
+    for (uint32_t i = keeping != NULL ? keeping->store.end : 0; i-- > 0;) {
         struct rml_kept *kept = &keeping->store.list[i];
-        if (!kept->used || kept->taken)
-            continue;
-        rml_keeping_drop(keeping, kept->id);
-        rml_store_drop(&keeping->store, kept);
+        if (kept->used && !kept->taken)
+            let_go(keeping, kept);
     }
 }
 

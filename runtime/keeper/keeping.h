@@ -95,7 +95,9 @@ const struct rml_kept *rml_keeping_take(struct rml_keeping *keeping, uint64_t id
 /* Likewise the next that is of this sort; NULL when there is no more. */
 const struct rml_kept *rml_keeping_next(struct rml_keeping *keeping, uint32_t sort);
 
-/* Whatever was inherited and not taken: close it here and have it dropped there. */
+/* What was inherited under this id, or all that was and that nobody has taken: close it here and have it
+ * dropped there. */
+void rml_keeping_let_go(struct rml_keeping *keeping, uint64_t id);
 void rml_keeping_rest(struct rml_keeping *keeping);
 
 /* Frees what the engine's process has of it; what was taken stays. NULL is accepted. */

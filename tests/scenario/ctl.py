@@ -421,12 +421,12 @@ class Exits(Ctl):
 
     def test_no_answer_exits_5(self):
         running = self.start()
-        running.process.send_signal(signal.SIGSTOP)
+        os.kill(running.engine, signal.SIGSTOP)
         said = running.ctl("status", "--timeout", "100ms", want=5).stderr
         self.assertIn("pipeline p: the engine has not answered within 100 ms", said)
         silent, = json.loads(self.ringctl("ls", "--json", "--timeout", "50ms").stdout)["pipelines"]
         self.assertEqual(silent["state"], "silent")
-        running.process.send_signal(signal.SIGCONT)
+        os.kill(running.engine, signal.SIGCONT)
         running.end()
 
     def test_another_users_pipeline_exits_7(self):

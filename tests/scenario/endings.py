@@ -66,7 +66,7 @@ class Draining(feeding.Feeding):
         self.start(records="pipe")
         feeder = self.feeder(1, ENDLESS, "wait", -1)
         self.attached(feeder)
-        tasks = pathlib.Path(f"/proc/{self.pipeline.process.pid}/task")
+        tasks = pathlib.Path(f"/proc/{self.pipeline.engine}/task")
 
         def writes():
             calls = [call.read_text().split()[0] for call in tasks.glob("*/syscall")]

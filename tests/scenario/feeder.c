@@ -3,17 +3,18 @@
  * (stream.py), and a word in a file that says how far it got, for when it is killed.
  *
  *     feeder PLACE SCHEMA_HASH SEED COUNT [keys N] [step NS] [disorder NS] [batch N] [pause US]
- *            [every N] [wait NS] [progress FILE] [die NS] [in-place] [gate] [hold]
+ *            [every N] [wait NS] [progress FILE] [die NS] [in-place] [gate] [until-told] [hold]
  *
  * It publishes after each `batch` records, and has the library publish after each `every` by itself.
  * `wait` is how long a full lane may hold it up, -1 for ever. With `die` it kills itself with SIGKILL
  * so long after its first publish, or `early`, before it attaches. `in-place` fills claimed cells
- * instead of having records copied. With `gate` it feeds once its standard input says something; with
- * `hold` it stays attached, with nothing more to say, until its standard input ends.
+ * instead of having records copied. With `gate` it feeds once its standard input says something, with
+ * `until-told` as long as that does not end; with `hold` it stays attached, with nothing more to say, until its standard input ends.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -36,7 +37,7 @@ struct event {
 struct settings {
     uint64_t seed, count, keys, step, disorder, batch, pause_us, every, wait_ns, die_ns;
     const char *progress_path;
-    bool in_place, gate, early, hold;
+    bool in_place, gate, early, hold, until_told;
 };
 
 /* What outlives this process, however it ends. Records below `published` are visible to the engine for
@@ -79,8 +80,11 @@ static void read_settings(struct settings *s, int argc, char **argv)
     const struct {
         const char *name;
         bool *flag;
-    } flags[] = {
-        {"in-place", &s->in_place}, {"gate", &s->gate}, {"early", &s->early}, {"hold", &s->hold}};
+    } flags[] = {{"in-place", &s->in_place},
+                 {"gate", &s->gate},
+                 {"early", &s->early},
+                 {"hold", &s->hold},
+                 {"until-told", &s->until_told}};
 
     for (int i = 5; i < argc; i++) {
         for (size_t n = 0; n < sizeof flags / sizeof flags[0]; n++)
@@ -136,6 +140,12 @@ static int give(struct rml_producer *producer, const struct settings *s, const s
     return rc < 0 ? rc : 1;
 }
 
+static bool is_told(const struct settings *s)
+{
+    struct pollfd end = {.fd = STDIN_FILENO, .events = POLLIN};
+    return s->until_told && poll(&end, 1, 0) > 0;
+}
+
 static int feed(struct rml_producer *producer, const struct settings *s, struct progress *progress)
 {
     uint64_t pending = 0;
@@ -154,6 +164,8 @@ static int feed(struct rml_producer *producer, const struct settings *s, struct 
             return rc;
         if (atomic_exchange(&progress->published, i + 1) == 0 && s->die_ns > 0 && !s->early)
             die_in(s->die_ns);
+        if (is_told(s))
+            break;
         if (s->pause_us > 0)
             nanosleep(&(struct timespec){.tv_nsec = (long)s->pause_us * 1000}, NULL);
     }

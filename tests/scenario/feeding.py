@@ -33,18 +33,18 @@ class Feeding(harness.Scenario):
                            "runtime": runtime, "source": source, "records": records}
         return self.start_text(text, **more)
 
-    def start_text(self, text, **more):
-        self.pipeline = self.run_pipeline(text, **more)
+    def start_text(self, text, args=(), **more):
+        self.pipeline = self.run_pipeline(text, "p", *args, **more)
         header = self.ringmill("gen", "header", self.dir / "p.yaml").stdout
         self.hash = re.search(r"EVENT_SCHEMA_HASH UINT64_C\((\w+)\)", header)[1]
-        # It sleeps once it has dealt with everybody who came to look whether it is there.
-        harness.until("the engine to sleep", lambda: self.states()[0] == "S")
+        # It waits once it has dealt with everybody who came to look whether it is there.
+        harness.until("the engine to wait", lambda: self.waits_in(self.pipeline.engine, SYS_EPOLL))
         self.fds_at_start = self.fds()
         return self.pipeline
 
     def states(self):
         """The states of the engine's threads, its first one first."""
-        tasks = pathlib.Path(f"/proc/{self.pipeline.process.pid}/task")
+        tasks = pathlib.Path(f"/proc/{self.pipeline.engine}/task")
         return [(task / "stat").read_text().rpartition(")")[2].split()[0]
                 for task in sorted(tasks.iterdir(), key=lambda task: int(task.name))]
 
@@ -87,7 +87,7 @@ class Feeding(harness.Scenario):
         return err
 
     def fds(self):
-        return len(os.listdir(f"/proc/{self.pipeline.process.pid}/fd"))
+        return len(os.listdir(f"/proc/{self.pipeline.engine}/fd"))
 
     def until_free(self):
         """Wait until the engine is as it was before anybody came."""
@@ -103,18 +103,23 @@ class Feeding(harness.Scenario):
 
     def stand_still(self):
         """Stop the engine, all threads of it, until go_on."""
-        self.pipeline.process.send_signal(signal.SIGSTOP)
+        self.stopped = self.pipeline.engine
+        os.kill(self.stopped, signal.SIGSTOP)
         self.addCleanup(self.go_on)
         harness.until("all threads to stand still", lambda: set(self.states()) == {"T"})
 
     def go_on(self):
         if self.pipeline.process.poll() is None:
-            self.pipeline.process.send_signal(signal.SIGCONT)
+            os.kill(self.stopped, signal.SIGCONT)
 
     def until_asleep(self, feeder):
         """Wait until the feeder waits for the engine, which stands still: for an answer, or for room."""
-        harness.until("the feeder to wait for the engine", lambda: pathlib.Path(
-            f"/proc/{feeder.pid}/syscall").read_text().split()[0] == SYS_PPOLL)
+        harness.until("the feeder to wait for the engine",
+                      lambda: self.waits_in(feeder.pid, (SYS_PPOLL,)))
+
+    def waits_in(self, pid, calls):
+        """Does the process's first thread sleep in one of these system calls?"""
+        return pathlib.Path(f"/proc/{pid}/syscall").read_text().split()[0] in calls
 
     def records(self, path="records.csv"):
         """The records that came through, in the order of their ids."""
@@ -129,4 +134,7 @@ class Feeding(harness.Scenario):
 
 
 # Numbers of system calls, as /proc shows where a thread sleeps.
-SYS_WRITE, SYS_PPOLL = {"x86_64": ("1", "271"), "aarch64": ("64", "73")}[os.uname().machine]
+SYS_WRITE, SYS_PPOLL, SYS_EPOLL = {
+    "x86_64": ("1", "271", ("232", "281")),
+    "aarch64": ("64", "73", ("22",)),
+}[os.uname().machine]

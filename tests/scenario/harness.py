@@ -46,6 +46,13 @@ class Running:
     def __init__(self, scenario, name, process):
         self.scenario, self.name, self.process = scenario, name, process
 
+    @property
+    def engine(self):
+        """The process of the engine; `process` is its keeper, which outlives it."""
+        pid = self.process.pid
+        children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return int(children[0]) if children else 0
+
     def ctl(self, command, *args, want=0):
         return self.scenario.ringctl(command, self.name, *args, want=want)
 
@@ -126,9 +133,11 @@ class Scenario(unittest.TestCase):
             if process.poll() is not None:
                 raise AssertionError(f"ringmill run ended: {process.communicate()}")
             with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
-                return probe.connect_ex(str(self.rundir / name / "socket")) == 0
+                return (probe.connect_ex(str(self.rundir / name / "socket")) == 0
+                        and running.engine != 0)  # not one that is just dying
 
         until(f"pipeline {name} to run", is_up)
+        running.ctl("status")  # it listens from its first moment on, and answers once it is all there
         return running
 
 

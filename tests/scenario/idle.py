@@ -25,7 +25,7 @@ class Idle(feeding.Feeding):
     def cost(self):
         """CPU time so far, in ns, and how often a thread went to sleep."""
         ns = switches = 0
-        for task in pathlib.Path(f"/proc/{self.pipeline.process.pid}/task").iterdir():
+        for task in pathlib.Path(f"/proc/{self.pipeline.engine}/task").iterdir():
             ns += int((task / "schedstat").read_text().split()[0])
             status = (task / "status").read_text()
             switches += sum(int(n) for n in re.findall(r"ctxt_switches:\t(\d+)", status))

@@ -80,7 +80,7 @@ class Strangers(harness.Scenario):
         self.assertEqual(sum(int(row["n"]) for row in rows), count)
 
     def descriptors_of_the_engine(self):
-        return len(os.listdir(f"/proc/{self.pipeline.process.pid}/fd"))
+        return len(os.listdir(f"/proc/{self.pipeline.engine}/fd"))
 
     def test_each_message_that_cannot_be_is_refused_or_hung_up_on(self):
         for data in (b"?", b"?" * 40, message(PRODUCE), message(99), message(LANE, bytes(500)),

@@ -83,7 +83,7 @@ class Subscribers(harness.Scenario):
 
     def test_subscribers_come_and_go_and_the_engine_keeps_nothing_of_them(self):
         self.start(1024)
-        fds = f"/proc/{self.pipeline.process.pid}/fd"
+        fds = f"/proc/{self.pipeline.engine}/fd"
         before = len(os.listdir(fds))
         killed = [self.watch() for _ in range(8)]
         leaving = [self.watch("rows", "3") for _ in range(8)]

@@ -25,7 +25,7 @@ static int open_both(void **state)
 {
     (void)state;
     plan = plan_of(FILE_TEXT);
-    assert_int_equal(rml_board_open(&ours, plan, 1234, 77, &err), 0);
+    assert_int_equal(rml_board_open(&ours, plan, NULL, 1234, 77, &err), 0);
     assert_int_equal(rml_board_attach(&theirs, ours.segment.fd, ours.segment.bytes, &err), 0);
     return 0;
 }
@@ -238,7 +238,74 @@ static void a_board_that_contradicts_itself_is_refused(void **state)
 
 #define WITH_BOARDS(name) cmocka_unit_test_setup_teardown(name, open_both, close_both)
 
-TEST_MAIN(WITH_BOARDS(who_attaches_sees_names_and_numbers), WITH_BOARDS(who_attaches_cannot_write),
+static void a_lane_that_is_gone_is_counted_once_however_often_it_is_counted(void **state)
+{
+    (void)state;
+    static struct rml_board_totals totals;
+    struct rml_board_lane lane = {.state = RML_BOARD_LANE_ENDING, .published = 30, .dropped = 2},
+                          seen;
+    rml_count(&ours.sources[0].published_gone, 100);
+    rml_board_lane_write(&ours, 5, &lane);
+    assert_false(rml_board_is_gone(&ours, 5));
+    rml_board_lane_gone(&ours, 5, &lane);
+    for (int again = 0; again < 3; again++) {
+        rml_board_lane_read(&theirs, 5, &seen);
+        assert_int_equal(seen.state, RML_BOARD_LANE_FREE);
+        rml_board_total(&theirs, &totals);
+        assert_int_equal(totals.published[0], 130);
+        assert_int_equal(totals.dropped[0], 2);
+        assert_int_equal(rml_count_read(&theirs.sources[0].lanes_gone), 1);
+        // one that died between the words of the source
+        rml_count_set(&ours.sources[0].published_gone, again == 0 ? 100 : 130);
+        assert_true(rml_board_is_gone(&ours, 5));
+    }
+    lane.state = RML_BOARD_LANE_FREE;
+    rml_board_lane_write(&ours, 5, &lane);
+    assert_false(rml_board_is_gone(&ours, 5));
+}
+
+static void a_row_that_an_engine_died_in_is_written_again_by_the_next(void **state)
+{
+    (void)state;
+    struct rml_board_lane lane = {.state = RML_BOARD_LANE_ATTACHED, .published = 30}, seen;
+    rml_board_lane_write(&ours, 1, &lane);
+    _Atomic uint64_t *stamp = (void *)ours.lanes;  // of row 0; rows lie side by side
+    size_t words =
+        ((size_t)((unsigned char *)ours.death - (unsigned char *)ours.lanes) / ours.head->lanes_max
+         + 63)
+        / 64 * 64 / sizeof *stamp;
+    stamp += words;
+    rml_count(stamp, 1);  // odd
+    rml_board_lane_read(&theirs, 1, &seen);
+    assert_int_equal(seen.state, RML_BOARD_LANE_FREE);
+    assert_false(rml_board_is_gone(&ours, 1));
+    rml_board_lane_write(&ours, 1, &lane);
+    rml_board_lane_read(&theirs, 1, &seen);
+    assert_memory_equal(&seen, &lane, sizeof seen);
+}
+
+static void what_partitions_held_is_lost_and_said_to_be(void **state)
+{
+    (void)state;
+    static struct rml_board_totals totals;
+    rml_count_set(&ours.stage_counts[1].value[RML_STAGE_keys], 12);
+    rml_count_set(&ours.stage_counts[2].value[RML_STAGE_panes], 3);  // of no key
+    rml_count_set(&ours.stage_counts[4].value[RML_STAGE_keys], 30);
+    rml_count_set(&ours.stage_counts[4].value[RML_STAGE_state_bytes], 4096);
+    rml_board_lose_state(&ours);
+    rml_board_lose_state(&ours);  // there is nothing more to lose
+    rml_board_total(&theirs, &totals);
+    assert_int_equal(totals.stage[1][RML_STAGE_keys_lost], 42);
+    assert_int_equal(totals.stage[2][RML_STAGE_keys_lost], 1);
+    assert_int_equal(totals.stage[1][RML_STAGE_keys], 0);
+    assert_int_equal(totals.stage[1][RML_STAGE_state_bytes], 0);
+    assert_int_equal(totals.stage[2][RML_STAGE_panes], 0);
+}
+
+TEST_MAIN(WITH_BOARDS(a_lane_that_is_gone_is_counted_once_however_often_it_is_counted),
+          WITH_BOARDS(a_row_that_an_engine_died_in_is_written_again_by_the_next),
+          WITH_BOARDS(what_partitions_held_is_lost_and_said_to_be),
+          WITH_BOARDS(who_attaches_sees_names_and_numbers), WITH_BOARDS(who_attaches_cannot_write),
           WITH_BOARDS(a_lane_row_is_replaced_as_a_whole),
           WITH_BOARDS(totals_add_partitions_up_and_take_the_least_watermark),
           WITH_BOARDS(a_balance_can_be_drawn_from_a_board_alone),
