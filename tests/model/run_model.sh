@@ -8,7 +8,7 @@ trap 'rm -rf "$dir"' EXIT
 cp "$model" "$dir/model.pml"
 cd "$dir"
 spin -a ${define:+"$define"} model.pml
-cc -O2 -w -DSAFETY -DMEMLIM=1024 -o pan pan.c
+cc -O2 -w -DSAFETY -DCOLLAPSE -DMEMLIM=1024 -o pan pan.c
 ./pan -m200000 | tee out
 # A search that was cut short has shown nothing.
 if grep -qE 'max search depth too small|memory limit|out of memory' out; then
