@@ -28,6 +28,7 @@
 # include <rte_ring_elem.h>
 #endif
 
+#include "bench/ring_mpmc.h"
 #include "bench/support/arguments.h"
 #include "bench/support/figures.h"
 #include "bench/support/pair.h"
@@ -511,10 +512,12 @@ static void print_all(void)
 
 static int usage(FILE *to, int status)
 {
-    fprintf(to, "usage: bench_ring [--seconds N] [--cells N] [--segment-us N]\n"
-                "  --seconds N     how long to measure (20)\n"
-                "  --cells N       cells of the ring, a power of two from 512 (65536)\n"
-                "  --segment-us N  how long one segment sends (4000)\n");
+    fprintf(to,
+            "usage: bench_ring [--mpmc] [--seconds N] [--cells N] [--segment-us N]\n"
+            "  --mpmc          rings that many producers share, and what a stopped one holds up\n"
+            "  --seconds N     how long to measure (20)\n"
+            "  --cells N       cells of the ring, a power of two from 512 (65536)\n"
+            "  --segment-us N  how long one segment sends (4000; with --mpmc 100000)\n");
     return status;
 }
 
@@ -554,9 +557,11 @@ int main(int argc, char **argv)
     static const struct option options[] = {{"seconds", required_argument, NULL, 's'},
                                             {"cells", required_argument, NULL, 'c'},
                                             {"segment-us", required_argument, NULL, 'u'},
+                                            {"mpmc", no_argument, NULL, 'm'},
                                             {"help", no_argument, NULL, 'h'},
                                             {0}};
-    uint32_t seconds = 20, segment_us = 4000;
+    uint32_t seconds = 20, segment_us = 0;
+    bool mpmc = false, is_cut = false;
     for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;)
         switch (option) {
         case 's':
@@ -567,15 +572,21 @@ int main(int argc, char **argv)
             break;
         case 'u':
             segment_us = bench_number(optarg, 1000000);
+            is_cut = true;
+            break;
+        case 'm':
+            mpmc = true;
             break;
         case 'h':
             return usage(stdout, 0);
         default:
             return usage(stderr, 2);
         }
+    if (!is_cut)
+        segment_us = mpmc ? 100000 : 4000;
     if (optind != argc || seconds == 0 || segment_us == 0 || cell_count < 2 * BATCH
         || (cell_count & (cell_count - 1)) != 0)
         return usage(stderr, 2);
     segment_ns = segment_us * INT64_C(1000);
-    return measure(seconds);
+    return mpmc ? bench_ring_mpmc(seconds, cell_count, segment_ns) : measure(seconds);
 }
