@@ -288,3 +288,12 @@ int rml_disk_open_reading(const char *path)
         fcntl(fd, F_SETFL, 0);
     return fd;
 }
+
+int rml_disk_flush_folder(const char *folder, struct rml_err *err)
+{
+    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+    int rc = fd < 0 || fsync(fd) < 0 ? -errno : 0;
+    if (fd >= 0)
+        close(fd);
+    return rc == 0 ? 0 : RML_FAIL(err, rc, "cannot flush %.300s: %s", folder, strerrordesc_np(-rc));
+}

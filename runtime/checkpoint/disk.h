@@ -120,4 +120,7 @@ int rml_disk_read(int fd, uint64_t offset, void *into, uint32_t bytes);
 /* Open an existing file for rml_disk_read alone, without locking it: a descriptor or a negative errno. */
 int rml_disk_open_reading(const char *path);
 
+/* Make names in a folder outlast a loss of power. 0, or a negative errno with a sentence. */
+int rml_disk_flush_folder(const char *folder, struct rml_err *err);
+
 #endif

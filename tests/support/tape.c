@@ -334,7 +334,7 @@ EXPORT int open(const char *path, int flags, ...)
 // A write of LMDB's, by whichever call: `data` is all of it.
 static ssize_t write_at(int fd, const void *data, size_t bytes, off_t offset)
 {
-    bool struck = is_catalog(fd) && strikes(TAPE_CATALOG, false);
+    bool struck = is_armed && is_catalog(fd) && strikes(TAPE_CATALOG, false);
     if (struck && fault.how == TAPE_SHORT)
         bytes /= 2;
     int file = file_of(fd);
@@ -346,7 +346,7 @@ static ssize_t write_at(int fd, const void *data, size_t bytes, off_t offset)
         return -1;
     }
     ssize_t done = syscall(SYS_pwrite64, fd, data, bytes, offset);
-    if (done > 0) {
+    if (done > 0 && file != NOWHERE) {
         RML_CHECK((size_t)done == bytes);
         bool is_synced = (fcntl(fd, F_GETFL) & O_DSYNC) != 0 && !struck;
         put_end(is_synced ? TAPE_WRITE_SYNCED : TAPE_WRITE_DONE, file, begun);
@@ -395,7 +395,7 @@ static int flush_of(int fd, long number)
 {
     if (is_folder(fd))
         put((struct tape_event){.kind = TAPE_FOLDER_SYNC});
-    bool struck = is_catalog(fd) && strikes(TAPE_CATALOG, true);
+    bool struck = is_armed && is_catalog(fd) && strikes(TAPE_CATALOG, true);
     int file = file_of(fd);
     if (file != NOWHERE && files[file].is_extents)
         file = NOWHERE;
