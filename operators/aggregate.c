@@ -94,7 +94,8 @@ static const struct rml_function functions[FUNCTIONS] = {
   HOLDS_VALUE(needs),                                                                    \
   sentence,                                                                              \
   type_##type,                                                                           \
-  NULL},
+  NULL,                                                                                  \
+  FUNCTION_##NAME == FUNCTION_RATE},
 #include "operators/aggregate.def"
 #undef RML_AGGREGATE
 };

@@ -15,6 +15,7 @@ static const struct rml_operators operators = {
             [RML_WINDOW_TUMBLING] = &rml_operator_window,
             [RML_WINDOW_SLIDING] = &rml_operator_window,
             [RML_WINDOW_SESSION] = &rml_operator_session,
+            [RML_WINDOW_GLOBAL] = &rml_operator_global_window,
             [RML_WINDOW_COUNT] = &rml_operator_count_window,
         },
 };

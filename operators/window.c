@@ -24,6 +24,8 @@
  *
  * A key that is evicted gives a last result of each window that could have got another, from what it has
  * in that window's panes, and leaves them all.
+ *
+ * The global window has one pane, and fires when time ends.
  */
 #include "operators/window.h"
 
@@ -204,7 +206,7 @@ struct result {
 static void emit(struct window *w, const struct result *result)
 {
     const struct rml_window_row row = {
-        .start = rml_pane_clamp(result->end - w->spec.size_ns),
+        .start = rml_pane_start(&w->spec, result->end),
         .end = rml_pane_clamp(result->end),
         .length_ns = w->spec.size_ns,
         .fire = result->fire,
@@ -355,6 +357,14 @@ static bool next_end(const struct window *w, uint32_t slot, rml_int128 after, rm
     return least != RML_PANE_NO_END;
 }
 
+static void show_state(struct window *w)
+{
+    rml_count_set(&w->env.counts[RML_STAGE_keys], w->keyed.has_key ? w->keyed.keys.count : 0);
+    rml_count_set(&w->env.counts[RML_STAGE_panes], w->open_count);
+    rml_count_set(&w->env.counts[RML_STAGE_state_bytes],
+                  (uint64_t)w->env.pages->in_use * RML_PAGE_BYTES);
+}
+
 static void window_advance(struct rml_operator *op, int64_t watermark)
 {
     struct window *w = window_of(op);
@@ -373,10 +383,7 @@ static void window_advance(struct rml_operator *op, int64_t watermark)
         rml_rows_clear(&w->looks, w->env.pages);
         rml_stacks_clear(&w->stacks);
     }
-    rml_count_set(&w->env.counts[RML_STAGE_keys], w->keyed.has_key ? w->keyed.keys.count : 0);
-    rml_count_set(&w->env.counts[RML_STAGE_panes], w->open_count);
-    rml_count_set(&w->env.counts[RML_STAGE_state_bytes],
-                  (uint64_t)w->env.pages->in_use * RML_PAGE_BYTES);
+    show_state(w);
 }
 
 static int64_t window_deadline(const struct rml_operator *op, int64_t watermark)
@@ -404,11 +411,18 @@ static int64_t window_settled(const struct rml_operator *op, int64_t watermark)
 
 /* Early results */
 
-// To what moment results belong that are given now and not at the end of their window.
+// To what moment results belong that are given between the ends of windows, at this watermark ...
 static int64_t fire_between(const struct window *w, int64_t watermark)
 {
     return watermark == RML_TIME_NONE ? RML_TIME_NONE
                                       : rml_pane_clamp(rml_pane_end_up_to(&w->spec, watermark));
+}
+
+// ... or by record `at` of a run.
+static int64_t fire_at_record(const struct window *w, const struct rml_run *run, uint16_t at)
+{
+    // no end of a window says where in time a result of the global one belongs
+    return rml_pane_is_all(&w->spec) ? run->clock[at] : fire_between(w, run->watermark);
 }
 
 static size_t early_offset(const struct window *w)
@@ -463,14 +477,13 @@ static uint64_t show(struct window *w, rml_int128 end, uint32_t slot, uint64_t r
 
 // The same of all open windows around a pane. Returns for how many records of it none needs a look.
 static uint64_t show_around(struct window *w, int64_t index, uint32_t slot, uint64_t least,
-                            int64_t watermark)
+                            int64_t watermark, int64_t fire_at)
 {
     rml_int128 end = rml_pane_first_end(&w->spec, index);
     rml_int128 last_end = rml_pane_last_end(&w->spec, index);
     rml_int128 open = rml_pane_end_after(&w->spec, watermark);
     if (watermark != RML_TIME_NONE && open > end)
         end = open;
-    int64_t fire_at = fire_between(w, watermark);
     uint64_t left = least, records = 0;
     for (bool begun = false; end <= last_end; end += w->spec.every_ns, begun = true) {
         rml_int128 first = rml_pane_first(&w->spec, end), last = rml_pane_last(&w->spec, end);
@@ -497,9 +510,12 @@ static bool is_due(struct window *w, int64_t index, const struct row *row, uint3
     return false;
 }
 
-static void show_due(struct window *w, const struct rml_run *run, int64_t index, uint32_t slot)
+// The record `at` of the run has come to a slot of a pane.
+static void show_due(struct window *w, const struct rml_run *run, uint16_t at, int64_t index,
+                     uint32_t slot)
 {
-    uint64_t left = show_around(w, index, slot, w->spec.trigger.count, run->watermark);
+    int64_t fire_at = fire_at_record(w, run, at);
+    uint64_t left = show_around(w, index, slot, w->spec.trigger.count, run->watermark, fire_at);
     struct look *look =
         w->overlaps ? rml_rows_reach(&w->looks, w->env.pages, w->look_shape, slot) : NULL;
     if (look != NULL)
@@ -509,10 +525,9 @@ static void show_due(struct window *w, const struct rml_run *run, int64_t index,
 /* Eviction */
 
 // Give what the key has of windows that have not fired or can be corrected, and forget it.
-static void evict(struct window *w, uint32_t slot, int64_t watermark)
+static void evict(struct window *w, uint32_t slot, int64_t watermark, int64_t fire_at)
 {
-    struct result result = {.slot = slot, .evicted = true};
-    result.fire = fire_between(w, watermark);
+    struct result result = {.slot = slot, .evicted = true, .fire = fire_at};
     uint64_t open = 0, given = 0;
     for (rml_int128 after = rml_time_sub(watermark, w->spec.late_ns);
          next_end(w, slot, after, &result.end); after = result.end) {
@@ -545,7 +560,7 @@ static uint32_t reach_slots(struct window *w, const struct rml_batch *batch,
     uint32_t reached = rml_keyed_reach(&w->keyed, batch, run, rows, count, slots);
     if (reached > 0 || count > 1 || !rml_keyed_must_evict(&w->keyed))
         return reached;
-    evict(w, rml_keyed_oldest(&w->keyed), run->watermark);
+    evict(w, rml_keyed_oldest(&w->keyed), run->watermark, fire_at_record(w, run, rows[0]));
     return rml_keyed_reach(&w->keyed, batch, run, rows, count, slots);
 }
 
@@ -603,7 +618,7 @@ static uint32_t take_block(struct window *w, const struct rml_batch *batch,
     fold(w, batch, states, rows, taken);
     rml_keyed_seen(&w->keyed, slots, taken);
     if (*ret_due)
-        show_due(w, run, pane->index, slots[taken - 1]);
+        show_due(w, run, rows[taken - 1], pane->index, slots[taken - 1]);
     rml_keyed_forget_unused(&w->keyed, slots + taken, count - taken);
     return taken;
 }
@@ -686,7 +701,7 @@ static void take_correction(struct window *w, const struct rml_batch *batch,
         emit(w, &result);
     }
     if (w->is_early)
-        show_due(w, run, index, slot);
+        show_due(w, run, at, index, slot);
 }
 
 // Panes below `gone` are beyond correction; panes below `fired` lie in a window that has fired.
@@ -766,6 +781,8 @@ static void window_take(struct rml_operator *op, const struct rml_batch *batch,
     int64_t first = rml_pane_of(&w->spec, span.least);
     if (first >= bounds.fired && first == rml_pane_of(&w->spec, span.greatest)) {
         take_on_time(w, batch, run, first, rows, count);
+        if (rml_pane_is_all(&w->spec))
+            show_state(w);  // time comes to no window's end meanwhile
         return;
     }
     w->late_count = 0;
@@ -893,5 +910,16 @@ const struct rml_operator_kind rml_operator_window = {
     .advance = window_advance,
     .deadline = window_deadline,
     .settled = window_settled,
+    .roots = window_roots,
+};
+
+const struct rml_operator_kind rml_operator_global_window = {
+    .name = "global_window",
+    .wants_clock = true,
+    .open = window_open,
+    .close = window_close,
+    .take = window_take,
+    .advance = window_advance,
+    .deadline = window_deadline,
     .roots = window_roots,
 };

@@ -5,9 +5,8 @@
 const char *const rml_explain_stage_kinds[] = {
     [RML_STAGE_FILTER] = "filter", [RML_STAGE_MAP] = "map", [RML_STAGE_WINDOW] = "window"};
 const char *const rml_explain_window_kinds[] = {
-    [RML_WINDOW_TUMBLING] = "tumbling",
-    [RML_WINDOW_SLIDING] = "sliding",
-    [RML_WINDOW_SESSION] = "session",
+    [RML_WINDOW_TUMBLING] = "tumbling", [RML_WINDOW_SLIDING] = "sliding",
+    [RML_WINDOW_SESSION] = "session",   [RML_WINDOW_GLOBAL] = "global",
     [RML_WINDOW_COUNT] = "count",
 };
 const char *const rml_explain_when_full[] = {

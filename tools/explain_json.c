@@ -67,7 +67,7 @@ static void put_window(struct rml_json *json, const struct rml_plan *plan,
         rml_json_unsigned(json, "size_records", window->size_records);
         rml_json_unsigned(json, "every_records", window->every_records);
         rml_json_unsigned(json, "pane_records", window->pane_records);
-    } else {
+    } else if (window->kind != RML_WINDOW_GLOBAL) {
         rml_json_integer(json, "size_ns", window->size_ns);
         rml_json_integer(json, "every_ns", window->every_ns);
         rml_json_integer(json, "offset_ns", window->offset_ns);

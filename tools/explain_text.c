@@ -130,7 +130,10 @@ static void show_window(const struct rml_plan *plan, const struct rml_plan_stage
     const struct rml_frame *frame = &plan->sources[stage->source].frame;
     char text[32], argument[EXPR_TEXT];
     bool session = window->kind == RML_WINDOW_SESSION, counted = window->kind == RML_WINDOW_COUNT;
-    if (counted)
+    bool global = window->kind == RML_WINDOW_GLOBAL;
+    if (global)
+        fprintf(out, "global window");
+    else if (counted)
         fprintf(out, "window of %u records", window->size_records);
     else
         fprintf(out, "%s window of %s", rml_explain_window_kinds[window->kind],
@@ -177,6 +180,8 @@ static void show_window(const struct rml_plan *plan, const struct rml_plan_stage
                 window->when_full == RML_WHEN_FULL_EVICT_OLDEST
                     ? ", then a new one evicts the earliest"
                     : "");
+    else if (global)
+        fprintf(out, "one window a key, to the end of the input");
     else if (counted)
         fprintf(out, "panes of %u records, %u of each key", window->pane_records,
                 window->size_records / window->pane_records);
@@ -184,7 +189,10 @@ static void show_window(const struct rml_plan *plan, const struct rml_plan_stage
         fprintf(out, "panes of %s, %" PRIu64 " open at once", duration(window->pane_ns, text),
                 rml_explain_panes(plan, stage));
     fprintf(out, "; state about %s a key and %s, %u bytes of key\n",
-            about(rml_plan_pane_bytes(stage), text), session ? "session" : "pane",
+            about(rml_plan_pane_bytes(stage), text),
+            session  ? "session"
+            : global ? "window"
+                     : "pane",
             stage->key_bytes);
     indent(out, depth);
     fprintf(out, "a result row has %u bytes\n", stage->output.record_bytes);

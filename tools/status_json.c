@@ -84,7 +84,7 @@ static void json_stages(struct rml_json *json, const struct rml_status *status)
             } else if (stage->window == RML_WINDOW_COUNT) {
                 rml_json_unsigned(json, "size_records", stage->size_records);
                 rml_json_unsigned(json, "every_records", stage->every_records);
-            } else {
+            } else if (stage->window != RML_WINDOW_GLOBAL) {
                 rml_json_integer(json, "size_ns", stage->size_ns);
                 rml_json_integer(json, "every_ns", stage->every_ns);
             }

@@ -434,6 +434,7 @@ static bool is_window_kind(uint32_t kind)
     case RML_WINDOW_TUMBLING:
     case RML_WINDOW_SLIDING:
     case RML_WINDOW_SESSION:
+    case RML_WINDOW_GLOBAL:
     case RML_WINDOW_COUNT:
         return true;
     }

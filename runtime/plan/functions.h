@@ -45,7 +45,8 @@ struct rml_function {
     /* The type of the result, given the type of the argument (ignored where there is none). */
     enum rml_type (*type)(enum rml_type argument);
     const struct rml_plugin_aggregate
-        *plugin;  // whose it is, which then says what it takes and gives; NULL: ours
+        *plugin;        // whose it is, which then says what it takes and gives; NULL: ours
+    bool needs_length;  // of the window: it divides by that
 };
 
 struct rml_functions {

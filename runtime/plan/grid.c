@@ -5,7 +5,7 @@
  * of every `every`, every `late`, and the distances between the stages' first ends; its origin is any
  * one of them. Watermarks between two neighbours of the grid cannot be told apart.
  *
- * Windows of so many records do not look at the watermark. Sessions end anywhere: with one of them every nanosecond is a point of the grid.
+ * Global windows and those of so many records do not look at the watermark. Sessions end anywhere: with one of them every nanosecond is a point of the grid.
  *
  * Lanes count in event time, and W is the greatest event time less out_of_order, so the origin is
  * moved by out_of_order: step(t) = floor((t - origin) / granule).
@@ -21,7 +21,7 @@ static void resolve_grid(const struct rml_plan *plan, uint32_t index,
     for (uint32_t i = 0; i < plan->stage_count; i++) {
         const struct rml_plan_stage *stage = &plan->stages[i];
         if (stage->kind != RML_STAGE_WINDOW || stage->source != index
-            || stage->window.kind == RML_WINDOW_COUNT)
+            || stage->window.kind == RML_WINDOW_GLOBAL || stage->window.kind == RML_WINDOW_COUNT)
             continue;
         if (stage->window.kind == RML_WINDOW_SESSION) {
             granule = 1;

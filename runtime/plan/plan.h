@@ -59,6 +59,7 @@ enum rml_window_kind {
     RML_WINDOW_TUMBLING,
     RML_WINDOW_SLIDING,
     RML_WINDOW_SESSION,
+    RML_WINDOW_GLOBAL,
     RML_WINDOW_COUNT
 };
 
@@ -71,7 +72,7 @@ struct rml_plan_window {
     enum rml_window_kind kind;
     int64_t late_ns;
     struct rml_plan_trigger trigger;
-    /* Tumbling and sliding. */
+    /* Tumbling and sliding; of a global window all but the offsets are INT64_MAX. */
     int64_t size_ns, every_ns, offset_ns;  // tumbling: every == size
     int64_t pane_ns;                       // gcd(size, every)
     int64_t pane_offset_ns;                // offset modulo pane

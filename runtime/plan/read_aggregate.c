@@ -455,6 +455,12 @@ static void read_aggregate(struct aggregates *all, const struct rml_yaml_node *n
     if (f == UINT32_MAX)
         return;
     const struct rml_function *function = &reader->plan->functions.list[f];
+    if (function->needs_length && all->stage->window.kind == RML_WINDOW_GLOBAL) {
+        rml_report_add(reader->report, node->place, "divide a sum where it is read",
+                       "%s: %s divides by the length of the window, and a global one has none",
+                       all->draft->values.what, function->name);
+        return;
+    }
     struct rml_plan_aggregate aggregate = {.function = f};
     if (function->plugin != NULL) {
         good &= read_plugin_call(all, node, &call, function, &aggregate);

@@ -15,73 +15,78 @@ static const struct rule {
     const char *name;
     const char *by_kind;
     const char *meaning;     // where it is missing
-    const char *instead[4];  // where it is too much
+    const char *instead[5];  // where it is too much
 } rules[] = {
     {RML_SET_WINDOW_SIZE,
      "size",
-     "++-+",
+     "++--+",
      "how much event time a window covers",
-     {NULL, NULL, "a session is as long as its records go on; write  gap", NULL}},
+     {NULL, NULL, "a session is as long as its records go on; write  gap", "it covers all time",
+      NULL}},
     {RML_SET_WINDOW_EVERY,
      "every",
-     "-+-o",
+     "-+--o",
      "how far the starts of windows lie apart",
-     {"write  type: sliding", NULL, "a session begins with its first record", NULL}},
+     {"write  type: sliding", NULL, "a session begins with its first record",
+      "it gives rows by its trigger", NULL}},
     {RML_SET_WINDOW_OFFSET,
      "offset",
-     "oo--",
+     "oo---",
      NULL,
-     {NULL, NULL, "a session begins with its first record",
+     {NULL, NULL, "a session begins with its first record", "it covers all time",
       "it counts from the first record of a key"}},
     {RML_SET_WINDOW_LATE,
      "late",
-     "ooo-",
+     "ooo--",
      NULL,
-     {NULL, NULL, NULL, "it takes records as they arrive, and none is late for it"}},
+     {NULL, NULL, NULL, "no record is late for it",
+      "it takes records as they arrive, and none is late for it"}},
     {RML_SET_WINDOW_ON_LATE,
      "on_late",
-     "ooo-",
+     "ooo--",
      NULL,
-     {NULL, NULL, NULL, "it takes records as they arrive, and none is late for it"}},
+     {NULL, NULL, NULL, "no record is late for it",
+      "it takes records as they arrive, and none is late for it"}},
     {RML_SET_WINDOW_TRIGGER,
      "trigger",
-     "ooo-",
+     "oooo-",
      NULL,
-     {NULL, NULL, NULL, "a smaller size, or  every,  gives rows sooner"}},
+     {NULL, NULL, NULL, NULL, "a smaller size, or  every,  gives rows sooner"}},
     {RML_SET_WINDOW_EMIT,
      "emit",
-     "ooo-",
+     "oooo-",
      NULL,
-     {NULL, NULL, NULL, "write  type: sliding  and  every: 1 record"}},
+     {NULL, NULL, NULL, NULL, "write  type: sliding  and  every: 1 record"}},
     {RML_SET_WINDOW_GAP,
      "gap",
-     "--+-",
+     "--+--",
      "the silence that ends a session",
-     {"write  type: session", "write  type: session", NULL, "write  type: session"}},
+     {"write  type: session", "write  type: session", NULL, "write  type: session",
+      "write  type: session"}},
     {RML_SET_WINDOW_MAX,
      "max",
-     "--o-",
+     "--o--",
      NULL,
-     {"write  type: session", "write  type: session", NULL, "write  type: session"}},
+     {"write  type: session", "write  type: session", NULL, "write  type: session",
+      "write  type: session"}},
     {RML_SET_WINDOW_WINDOW_LIMIT,
      "window_limit",
-     "--o-",
+     "--o--",
      NULL,
      {"its windows are bounded by size, late and out_of_order",
-      "its windows are bounded by size, late and out_of_order", NULL,
+      "its windows are bounded by size, late and out_of_order", NULL, "a key has one window",
       "a key has one window at a time"}},
     {RML_SET_WINDOW_WHEN_FULL,
      "when_full",
-     "--o-",
+     "--o--",
      NULL,
      {"write it beside window, for max_keys", "write it beside window, for max_keys", NULL,
-      "write it beside window, for max_keys"}},
+      "write it beside window, for max_keys", "write it beside window, for max_keys"}},
 };
 
 static const char *const kind_names[] = {
-    [RML_WINDOW_TUMBLING] = "tumbling",
-    [RML_WINDOW_SLIDING] = "sliding",
-    [RML_WINDOW_SESSION] = "session",
+    [RML_WINDOW_TUMBLING] = "tumbling", [RML_WINDOW_SLIDING] = "sliding",
+    [RML_WINDOW_SESSION] = "session",   [RML_WINDOW_GLOBAL] = "global",
     [RML_WINDOW_COUNT] = "counted",
 };
 
@@ -313,6 +318,10 @@ void rml_read_shape(struct rml_reader *reader, const struct rml_reader_stage *dr
         || lacks_something(reader, &values, window->kind) || !good)
         return;
     read_trigger(reader, draft, &values, &window->trigger);
+    if (window->kind == RML_WINDOW_GLOBAL) {
+        window->size_ns = window->every_ns = window->pane_ns = INT64_MAX;
+        return;
+    }
     if (window->kind == RML_WINDOW_SESSION) {
         read_session(reader, &values, window);
         return;

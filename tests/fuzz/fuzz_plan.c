@@ -44,6 +44,9 @@ static void check_window(const struct rml_plan_window *window, const struct rml_
         RML_CHECK(window->gap_ns > 0 && window->session_limit > 0);
         RML_CHECK(source->grid_granule_ns == 1);
         break;
+    case RML_WINDOW_GLOBAL:
+        RML_CHECK(window->late_ns == 0 && window->offset_ns == 0);
+        break;
     case RML_WINDOW_COUNT:
         RML_CHECK(window->pane_records > 0 && window->size_records % window->pane_records == 0
                   && window->every_records % window->pane_records == 0);

@@ -1,6 +1,6 @@
 /*
- * Random windows of so many records, cut into random batches and partitions, against an oracle that
- * looks back over the records of a key as they came, one after the other.
+ * Random windows of so many records, and global ones, cut into random batches and partitions, against
+ * an oracle that looks back over the records of a key as they came, one after the other.
  */
 #include "tests/support/cases.h"
 
@@ -8,9 +8,11 @@
 #define ROWS_MAX (2 * RECORDS)
 #define KEYS     12
 
-enum knob { SIZE, EVERY, PARTITIONS, KEYS_MAX, EVICTS, MIDDLE, KNOBS };
+enum knob { GLOBAL, TRIGGER, SIZE, EVERY, PARTITIONS, KEYS_MAX, EVICTS, MIDDLE, KNOBS };
 
 static const struct cases_knob knobs[KNOBS] = {
+    [GLOBAL] = {.name = "global", .simplest = 0},
+    [TRIGGER] = {.name = "trigger", .simplest = 0},  // of a global one
     [SIZE] = {.name = "size", .simplest = 1},
     [EVERY] = {.name = "every", .simplest = 1},
     [PARTITIONS] = {.name = "partitions", .simplest = 1},
@@ -40,7 +42,7 @@ struct result {
     int64_t fire, start, end;
     uint64_t key, count;
     uint32_t revision;
-    bool evicted;
+    bool partial, evicted;
     int64_t sum_n, max_n, first_n, last_n;
     char first_tag[16], last_tag[16];  // the engine's alone: of the same records
     int64_t mix_n;
@@ -104,6 +106,7 @@ static struct oracle {
         uint32_t count;  // records since the key has state
         const struct rig_record *own[RECORDS];
         uint32_t last_seen;
+        uint32_t shown, results;  // of a global window
     } keys[KEYS];
 } o;
 
@@ -120,9 +123,28 @@ static void give(uint64_t key, uint32_t end, bool evicted, int64_t fire)
     o.out->rows[o.out->count++] = r;
 }
 
-// Of what was in no row yet there is one.
+// All that the key has.
+static void give_global(uint64_t key, bool partial, bool evicted, int64_t fire)
+{
+    struct result r = row_of(o.keys[key].own, o.keys[key].count, fire);
+    r.start = INT64_MIN;
+    r.end = INT64_MAX;
+    r.revision = o.keys[key].results++;
+    r.partial = partial;
+    r.evicted = evicted;
+    o.keys[key].shown = o.keys[key].count;
+    RML_CHECK(o.out->count < ROWS_MAX);
+    o.out->rows[o.out->count++] = r;
+}
+
+// Of what was in no row yet there is one; of a global window in any case.
 static void evict(uint64_t key, int64_t fire)
 {
+    if (o.c->knobs[GLOBAL]) {
+        give_global(key, false, true, fire);
+        o.keys[key].count = o.keys[key].shown = o.keys[key].results = 0;
+        return;
+    }
     uint32_t every = (uint32_t)o.c->knobs[EVERY], count = o.keys[key].count;
     RML_CHECK(fault != EVICTION_ENDS_ALL);
     if (count % every != 0 && fault != EVICTED_GOES_DUMB)
@@ -161,6 +183,12 @@ static void take(uint32_t i, int64_t clock)
     o.keys[rec->key].own[o.keys[rec->key].count++] = rec;
     o.keys[rec->key].last_seen = i;
     uint32_t count = o.keys[rec->key].count;
+    if (o.c->knobs[GLOBAL]) {
+        uint32_t trigger = (uint32_t)(o.c->knobs[TRIGGER] < 0 ? 1 : o.c->knobs[TRIGGER]);
+        if (trigger > 0 && count - o.keys[rec->key].shown >= trigger)
+            give_global(rec->key, true, false, clock);
+        return;
+    }
     if (count % o.c->knobs[EVERY] != 0)
         return;
     give(rec->key, count, false, clock);
@@ -177,6 +205,9 @@ static uint64_t oracle(const struct cases_case *c, struct results *out)
         rig_clocks_see(&clocks, i);
         take(i, clocks.clock[rig_lane(&c->stream, i)]);
     }
+    for (uint64_t key = 0; key < KEYS && c->knobs[GLOBAL]; key++)
+        if (o.keys[key].count > 0)
+            give_global(key, false, false, INT64_MAX);
     return o.refused;
 }
 
@@ -207,14 +238,19 @@ static void collect(void *context, const struct rml_schema *schema,
         rig_read_field(schema, row->record, "middle_n", &r->median_n, 8);
         rig_read_field(schema, row->record, "bag_n", &r->bag_n, 8);
     }
+    if (rml_schema_find(schema, "partial", 7) != RML_FIELD_ABSENT)
+        rig_read_field(schema, row->record, "partial", &r->partial, 1);
     if (rml_schema_find(schema, "evicted", 7) != RML_FIELD_ABSENT)
         rig_read_field(schema, row->record, "evicted", &r->evicted, 1);
 }
 
 static void write_file(const int64_t *knob, char *text, size_t bytes)
 {
-    char window[96];
-    if (knob[EVERY] == knob[SIZE])
+    char window[128], early[48];
+    rig_print_trigger(knob[TRIGGER], early);
+    if (knob[GLOBAL])
+        snprintf(window, sizeof window, "{type: global%s}", early);
+    else if (knob[EVERY] == knob[SIZE])
         snprintf(window, sizeof window, "{type: tumbling, size: %lld records}",
                  (long long)knob[SIZE]);
     else
@@ -240,26 +276,30 @@ static void write_file(const int64_t *knob, char *text, size_t bytes)
 static void draw_case(struct cases_case *c)
 {
     int64_t *knob = c->knobs;
+    knob[GLOBAL] = draw(3) == 0;
+    knob[TRIGGER] = rig_draw_trigger();
     knob[SIZE] = 1 + (int64_t)draw(draw(2) ? 4 : 30);
     uint64_t most = (uint64_t)(draw(2) && knob[SIZE] > 3 ? 3 : knob[SIZE]);
     knob[EVERY] = draw(3) == 0 ? knob[SIZE] : 1 + (int64_t)draw(most);
     knob[KEYS_MAX] = draw(3) == 0 ? 100 : 1 + (int64_t)draw(5);
     knob[EVICTS] = draw(3) > 0;
-    knob[MIDDLE] = (int64_t)draw(3);
+    knob[MIDDLE] = knob[GLOBAL] ? 2 * (int64_t)draw(2) : (int64_t)draw(3);
     cases_draw_stream(&c->stream, &knob[PARTITIONS]);
 }
 
 static bool can_be(const int64_t *knob)
 {
-    return knob[EVERY] >= 1 && knob[SIZE] >= knob[EVERY];
+    // a median of more than 63 values is not exact
+    bool is_exact = !knob[GLOBAL] || knob[MIDDLE] != 1;
+    return is_exact && knob[EVERY] >= 1 && knob[SIZE] >= knob[EVERY];
 }
 
 static bool same(const struct result *a, const struct result *b)
 {
     return a->fire == b->fire && a->start == b->start && a->end == b->end && a->key == b->key
-           && a->revision == b->revision && a->evicted == b->evicted && a->count == b->count
-           && a->sum_n == b->sum_n && a->max_n == b->max_n && a->sum_x == b->sum_x
-           && a->first_n == b->first_n && a->last_n == b->last_n
+           && a->revision == b->revision && a->partial == b->partial && a->evicted == b->evicted
+           && a->count == b->count && a->sum_n == b->sum_n && a->max_n == b->max_n
+           && a->sum_x == b->sum_x && a->first_n == b->first_n && a->last_n == b->last_n
            && rig_tag_says(a->first_tag, b->first_n) && rig_tag_says(a->last_tag, b->last_n)
            && a->mix_n == b->mix_n
            && (!a->has_middle || (a->bag_n == b->bag_n && a->median_n == b->median_n));
@@ -284,10 +324,10 @@ static void print_row(const char *whose, const struct results *results, uint32_t
         printf("%s no row\n", whose);
         return;
     }
-    printf("%s fire %lld [%lld, %lld) key %llu rev %u%s count %llu sum %lld\n", whose,
+    printf("%s fire %lld [%lld, %lld) key %llu rev %u%s%s count %llu sum %lld\n", whose,
            (long long)r->fire, (long long)r->start, (long long)r->end, (unsigned long long)r->key,
-           r->revision, r->evicted ? " evicted" : "", (unsigned long long)r->count,
-           (long long)r->sum_n);
+           r->revision, r->partial ? " partial" : "", r->evicted ? " evicted" : "",
+           (unsigned long long)r->count, (long long)r->sum_n);
 }
 
 static bool holds(const struct cases_case *c, bool say)
@@ -308,7 +348,8 @@ static bool holds(const struct cases_case *c, bool say)
     seen_refused += counts[RML_STAGE_refused];
     seen_evicted += counts[RML_STAGE_windows_evicted];
     if (wrong == NULL && row == got.count && row == expected.count
-        && counts[RML_STAGE_refused] == refused && counts[RML_STAGE_windows_fired] == got.count)
+        && counts[RML_STAGE_refused] == refused
+        && counts[RML_STAGE_windows_fired] + counts[RML_STAGE_early] == got.count)
         return true;
     if (say) {
         printf("%s\nrefused %llu, expected %llu; %u rows, expected %u; the first that differs is "

@@ -132,7 +132,7 @@ static const struct bad {
      6, 80, 7, "evicted", ""},
     {STAGES
      "  w: {from: calls, key: model, window: {type: hopping, size: 1s}, aggregate: {n: count()}}\n",
-     6, 47, 7, "window w: there is no type hopping", "there is tumbling, sliding, session"},
+     6, 47, 7, "window w: there is no type hopping", "there is tumbling, sliding, session, global"},
     {STAGES
      "  w: {from: calls, key: model, window: {type: session, size: 1s}, aggregate: {n: count()}}\n",
      6, 56, 4, "a session window has no size", "write  gap"},
@@ -228,6 +228,15 @@ static const struct bad {
      6, 74, 4, "a counted window has no emit", "every: 1 record"},
     {STAGES "  w: {from: calls, key: model, " WINDOW ", aggregate: {partial: count()}}\n", 6, 80, 7,
      "its results have a column partial already", "another name"},
+    {STAGES "  w: {from: calls, key: model, window: {type: global, size: 1s}, aggregate: {n: "
+            "count()}}\n",
+     6, 55, 4, "a global window has no size", "all time"},
+    {STAGES "  w: {from: calls, key: model, window: {type: global, late: 1s}, aggregate: {n: "
+            "count()}}\n",
+     6, 55, 4, "a global window has no late", "no record is late"},
+    {STAGES
+     "  w: {from: calls, key: model, window: {type: global}, aggregate: {r: rate(tokens)}}\n",
+     6, 71, 12, "rate divides by the length of the window, and a global one has none", "a sum"},
     {STAGES "  w: {from: calls, key: model, window: {type: sliding, size: 1000 records, every: 1 "
             "record}, aggregate: {n: count()}}\n",
      6, 32, 6, "a key would have 1000 panes of 1 records, at most", "small multiple of every"},
