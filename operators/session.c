@@ -34,6 +34,7 @@
 #include "operators/aggregate.h"
 #include "operators/dues.h"
 #include "operators/keyed.h"
+#include "operators/ticks.h"
 #include "operators/window_row.h"
 #include "runtime/base/check.h"
 #include "runtime/base/err.h"
@@ -57,6 +58,8 @@ struct session {
     bool open;         // has not fired, or was reopened
     bool is_newest;    // of its key
     bool has_entry;
+    bool is_listed;  // among the changed
+    uint32_t next_changed;
     _Alignas(uint64_t) unsigned char state[];
 };
 
@@ -71,6 +74,10 @@ struct sessions {
     uint32_t live, fresh, free;
     struct rml_dues dues;
     bool is_early;  // results are given before sessions end
+    struct rml_ticks ticks;
+    // Sessions to which a record has come since the wall clock last triggered results, and maybe others
+    // that ended meanwhile, in the order in which they came; where it does.
+    uint32_t first_changed, last_changed;
 
     // Working room for one run.
     uint16_t rows[RML_BATCH_ROWS];
@@ -163,6 +170,7 @@ static void free_session(struct sessions *w, uint32_t number)
     rml_aggregator_release(&w->aggregator, s->state);
     unlink_session(w, number);
     s->records = 0;
+    s->open = false;
     s->next = w->free;
     w->free = number;
     w->live--;
@@ -188,7 +196,9 @@ static uint32_t new_session(struct sessions *w, uint32_t slot, int64_t time)
                           .due = s->due,
                           .slot = slot,
                           .stamp = s->stamp,
-                          .has_entry = s->has_entry};
+                          .has_entry = s->has_entry,
+                          .is_listed = s->is_listed,
+                          .next_changed = s->next_changed};
     rml_aggregator_reset(&w->aggregator, s->state);
     w->live++;
     rml_keyed_use(&w->keyed, slot);
@@ -257,13 +267,43 @@ static void retract(struct sessions *w, struct session *s, int64_t fire)
     s->shown = 0;
 }
 
-// An early result of an open session, if so many records have come since its last one.
-static void show_due(struct sessions *w, struct session *s, int64_t now)
+static void list_changed(struct sessions *w, struct session *s, uint32_t number)
 {
-    if (s->records - s->shown < w->spec.trigger.count)
+    if (s->is_listed)
+        return;
+    s->is_listed = true;
+    s->next_changed = NONE;
+    if (w->last_changed == NONE)
+        w->first_changed = number;
+    else
+        change(w, w->last_changed)->next_changed = number;
+    w->last_changed = number;
+}
+
+// A record has come to an open session: an early result, if so many have since the last one.
+static void show_due(struct sessions *w, struct session *s, uint32_t number, int64_t now)
+{
+    if (w->ticks.every_ns > 0)
+        list_changed(w, s, number);
+    if (w->spec.trigger.count == 0 || s->records - s->shown < w->spec.trigger.count)
         return;
     fold(w);
     give_result(w, s, now, PARTIAL);
+}
+
+static void session_tick(struct rml_operator *op, int64_t now, int64_t watermark)
+{
+    struct sessions *w = sessions_of(op);
+    if (!rml_ticks_pass(&w->ticks, now))
+        return;
+    while (w->first_changed != NONE) {
+        struct session *s = change(w, w->first_changed);
+        w->first_changed = s->next_changed;
+        s->is_listed = false;
+        if (s->open && s->records > s->shown)
+            give_result(w, s, watermark, PARTIAL);
+    }
+    w->last_changed = NONE;
 }
 
 static void come_due(struct sessions *w, uint32_t number)
@@ -342,6 +382,7 @@ static void start_anew(struct sessions *w)
     rml_dues_clear(&w->dues);
     w->fresh = NONE + 1;
     w->free = NONE;
+    w->first_changed = w->last_changed = NONE;
 }
 
 static void session_advance(struct rml_operator *op, int64_t watermark)
@@ -573,7 +614,7 @@ static void take_row(struct sessions *w, const struct rml_run *run, uint16_t row
         give_result(w, s, now, PLAIN);
         rml_count(&w->env.counts[RML_STAGE_corrections], 1);
     } else if (w->is_early) {
-        show_due(w, s, now);
+        show_due(w, s, number, now);
     }
     if (!s->has_entry || due_of(w, s) < s->due)
         schedule(w, number);
@@ -617,7 +658,7 @@ static void take_block(struct sessions *w, const struct rml_run *run, const uint
         add(w, s, rows[i], time);
         rml_keyed_seen(&w->keyed, &slot, 1);
         if (w->is_early)
-            show_due(w, s, run->judge[rows[i]]);
+            show_due(w, s, head_of(w, slot), run->judge[rows[i]]);
     }
 }
 
@@ -651,6 +692,9 @@ static void session_roots(struct rml_operator *op, struct rml_roots *roots)
     RML_ROOTS_WALK(roots, w->live);
     RML_ROOTS_WALK(roots, w->fresh);
     RML_ROOTS_WALK(roots, w->free);
+    RML_ROOTS_WALK(roots, w->ticks.last);
+    RML_ROOTS_WALK(roots, w->first_changed);
+    RML_ROOTS_WALK(roots, w->last_changed);
     rml_dues_roots(&w->dues, roots);
 }
 
@@ -674,6 +718,7 @@ static int session_open(struct rml_operator **ret_operator, const struct rml_ope
     w->env = *env;
     w->spec = stage->window;
     w->is_early = rml_plan_gives_early(&w->spec);
+    rml_ticks_init(&w->ticks, w->spec.trigger.every_ns);
     w->fresh = NONE + 1;
     int rc = rml_aggregator_open(&w->aggregator, stage, &env->plan->sources[stage->source],
                                  env->pages, err);
@@ -700,6 +745,7 @@ const struct rml_operator_kind rml_operator_session = {
     .close = session_close,
     .take = session_take,
     .advance = session_advance,
+    .tick = session_tick,
     .deadline = session_deadline,
     .roots = session_roots,
 };

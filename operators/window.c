@@ -38,6 +38,7 @@
 #include "operators/keyed.h"
 #include "operators/panes.h"
 #include "operators/stacks.h"
+#include "operators/ticks.h"
 #include "operators/window_row.h"
 #include "runtime/base/check.h"
 #include "runtime/base/err.h"
@@ -57,7 +58,8 @@ struct row {
 
 // Behind the state, in stages with a trigger.
 struct early {
-    uint64_t shown;  // records of the window whose last pane this is, in its last early result
+    uint64_t shown;   // records of the window whose last pane this is, in its last early result
+    uint64_t ticked;  // records of the row when the wall clock last triggered results
 };
 
 // Of a slot: that `left` records more of this pane are needed for an early result, unless records of
@@ -70,6 +72,7 @@ struct look {
 struct pane {
     int64_t index;
     uint32_t next_free;
+    uint32_t is_changed;  // since the wall clock last triggered results
     struct rml_rows rows;
 };
 
@@ -95,6 +98,8 @@ struct window {
     uint64_t *combined;  // one state
 
     bool is_early;  // results are given before windows fire
+    struct rml_ticks ticks;
+    int64_t clock;  // of a global window: the greatest of the lanes'
     uint32_t step;  // panes from the start of a window to that of the next
     bool overlaps;  // a pane lies in several windows
     struct rml_rows_shape look_shape;
@@ -430,10 +435,14 @@ static size_t early_offset(const struct window *w)
     return offsetof(struct row, state) + w->aggregator.state_bytes;
 }
 
-static uint64_t shown(const struct window *w, const struct row *row)
+static const struct early *early_in(const struct window *w, const struct row *row)
 {
-    const struct early *early = (const void *)((const unsigned char *)row + early_offset(w));
-    return early->shown;
+    return (const void *)((const unsigned char *)row + early_offset(w));
+}
+
+static struct early *early_to_change(const struct window *w, struct row *row)
+{
+    return (void *)((unsigned char *)row + early_offset(w));
 }
 
 // How many records of a slot lie in the panes from..to, some of which may lie outside of all times.
@@ -459,15 +468,14 @@ static uint64_t show(struct window *w, rml_int128 end, uint32_t slot, uint64_t r
     if (last > INT64_MAX)
         return least;
     const struct row *old = find_row(w, (int64_t)last, slot);
-    uint64_t since = records - (old != NULL ? shown(w, old) : 0);
+    uint64_t since = records - (old != NULL ? early_in(w, old)->shown : 0);
     if (since < least)
         return least - since;
     struct pane *pane = reach_pane(w, (int64_t)last);
     struct row *row = pane != NULL ? reach_row(w, pane, slot) : NULL;
     if (row == NULL)
         return least;
-    struct early *early = (void *)((unsigned char *)row + early_offset(w));
-    early->shown = records;
+    early_to_change(w, row)->shown = records;
     struct result result = {
         .slot = slot, .end = end, .revision = row->more++, .is_partial = true, .fire = fire};
     result.records = combine(w, slot, end, &result.state);
@@ -502,7 +510,7 @@ static uint64_t show_around(struct window *w, int64_t index, uint32_t slot, uint
 static bool is_due(struct window *w, int64_t index, const struct row *row, uint32_t slot)
 {
     if (!w->overlaps)
-        return row->records - shown(w, row) >= w->spec.trigger.count;
+        return row->records - early_in(w, row)->shown >= w->spec.trigger.count;
     struct look *look = rml_rows_reach(&w->looks, w->env.pages, w->look_shape, slot);
     if (look == NULL || look->pane != index || look->left <= 1)
         return true;
@@ -520,6 +528,36 @@ static void show_due(struct window *w, const struct rml_run *run, uint16_t at, i
         w->overlaps ? rml_rows_reach(&w->looks, w->env.pages, w->look_shape, slot) : NULL;
     if (look != NULL)
         *look = (struct look){index, left};
+}
+
+// Give the results of the windows around a pane that have changed, of all its slots.
+static void tick_pane(struct window *w, struct pane *pane, int64_t watermark, int64_t fire_at)
+{
+    pane->is_changed = false;
+    for (uint32_t slot = 0; slot < rml_keyed_end(&w->keyed); slot++) {
+        const struct row *row = rml_rows_find(&pane->rows, w->env.pages, w->row_shape, slot);
+        if (row == NULL || !row->is_started || row->records == early_in(w, row)->ticked)
+            continue;
+        struct row *changed = rml_change(w->env.pages, row, w->row_shape.stride);
+        early_to_change(w, changed)->ticked = row->records;
+        show_around(w, pane->index, slot, 1, watermark, fire_at);
+    }
+}
+
+static void window_tick(struct rml_operator *op, int64_t now, int64_t watermark)
+{
+    struct window *w = window_of(op);
+    if (!rml_ticks_pass(&w->ticks, now))
+        return;
+    int64_t fire_at = fire_between(w, watermark);
+    if (rml_pane_is_all(&w->spec))
+        fire_at = watermark > w->clock ? watermark : w->clock;
+    // panes that are opened meanwhile lie behind, and have nothing in them
+    for (uint32_t i = 0; i < w->open_count; i++) {
+        struct pane *pane = &w->panes[w->open[i]];
+        if (pane->is_changed)
+            tick_pane(w, pane, watermark, fire_at);
+    }
 }
 
 /* Eviction */
@@ -588,7 +626,7 @@ static uint32_t find_states(struct window *w, struct pane *pane, const uint32_t 
             return i;
         row->records++;
         states[i] = row->state;
-        if (w->is_early && is_due(w, pane->index, row, slots[i])) {
+        if (w->spec.trigger.count > 0 && is_due(w, pane->index, row, slots[i])) {
             *ret_due = true;
             return i + 1;
         }
@@ -637,6 +675,7 @@ static void take_on_time(struct window *w, const struct rml_batch *batch, const 
         rml_count(&w->env.counts[RML_STAGE_refused], count);
         return;
     }
+    pane->is_changed = true;
     uint32_t most = RML_KEYS_BLOCK;
     for (uint32_t done = 0; done < count;) {
         uint32_t block = count - done < most ? count - done : most;
@@ -681,6 +720,7 @@ static void take_correction(struct window *w, const struct rml_batch *batch,
         return;
     }
     row->records++;
+    pane->is_changed = true;
     void *state = row->state;
     fold(w, batch, &state, &at, 1);
     rml_keyed_seen(&w->keyed, &slot, 1);
@@ -700,7 +740,7 @@ static void take_correction(struct window *w, const struct rml_batch *batch,
             result.revision = next_revision(w, result.end, slot);
         emit(w, &result);
     }
-    if (w->is_early)
+    if (w->spec.trigger.count > 0)
         show_due(w, run, at, index, slot);
 }
 
@@ -776,6 +816,8 @@ static void window_take(struct rml_operator *op, const struct rml_batch *batch,
     if (count == 0)
         return;
 
+    if (rml_pane_is_all(&w->spec) && run->clock[rows[count - 1]] > w->clock)
+        w->clock = run->clock[rows[count - 1]];
     struct span span = span_of(run->time, rows, count);
     struct bounds bounds = bounds_at(w, run->watermark);
     int64_t first = rml_pane_of(&w->spec, span.least);
@@ -806,6 +848,8 @@ static void window_roots(struct rml_operator *op, struct rml_roots *roots)
     rml_roots_walk(roots, w->open, w->open_count * sizeof w->open[0]);
     for (uint32_t i = 0; rml_roots_have(roots) && i < w->open_count; i++)
         w->by_index[(uint64_t)w->panes[w->open[i]].index & (PANES_LIMIT - 1)] = w->open[i];
+    RML_ROOTS_WALK(roots, w->ticks.last);
+    RML_ROOTS_WALK(roots, w->clock);
     if (w->is_stacked)
         rml_stacks_roots(&w->stacks, roots);
 }
@@ -882,6 +926,8 @@ static int window_open(struct rml_operator **ret_operator, const struct rml_oper
     }
     uint32_t row_bytes = (uint32_t)sizeof(struct row) + w->aggregator.state_bytes;
     w->is_early = rml_plan_gives_early(&w->spec);
+    rml_ticks_init(&w->ticks, w->spec.trigger.every_ns);
+    w->clock = RML_TIME_NONE;
     w->step = (uint32_t)(w->spec.every_ns / w->spec.pane_ns);
     w->overlaps = w->spec.size_ns > w->spec.pane_ns;
     w->look_shape = rml_rows_shape((uint32_t)sizeof(struct look));
@@ -908,6 +954,7 @@ const struct rml_operator_kind rml_operator_window = {
     .close = window_close,
     .take = window_take,
     .advance = window_advance,
+    .tick = window_tick,
     .deadline = window_deadline,
     .settled = window_settled,
     .roots = window_roots,
@@ -920,6 +967,7 @@ const struct rml_operator_kind rml_operator_global_window = {
     .close = window_close,
     .take = window_take,
     .advance = window_advance,
+    .tick = window_tick,
     .deadline = window_deadline,
     .roots = window_roots,
 };

@@ -24,6 +24,9 @@ uint64_t rml_explain_panes(const struct rml_plan *plan, const struct rml_plan_st
     const struct rml_plan_window *window = &stage->window;
     int64_t open_ns =
         window->size_ns + window->late_ns + plan->sources[stage->source].out_of_order_ns;
+    // what windows have given early is kept with their last panes
+    if (rml_plan_gives_early(window))
+        open_ns += window->size_ns - window->pane_ns;
     return (uint64_t)(open_ns / window->pane_ns) + 1 + (open_ns % window->pane_ns != 0);
 }
 

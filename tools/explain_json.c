@@ -58,6 +58,7 @@ static void put_window(struct rml_json *json, const struct rml_plan *plan,
     rml_json_text(json, "type", rml_explain_window_kinds[window->kind]);
     rml_json_integer(json, "late_ns", window->late_ns);
     rml_json_unsigned(json, "trigger_count", window->trigger.count);
+    rml_json_integer(json, "trigger_every_ns", window->trigger.every_ns);
     if (window->kind == RML_WINDOW_SESSION) {
         rml_json_integer(json, "gap_ns", window->gap_ns);
         rml_json_integer(json, "max_ns", window->max_ns);

@@ -154,6 +154,9 @@ static void show_window(const struct rml_plan *plan, const struct rml_plan_stage
         fprintf(out, ", an early row for each record");
     if (window->trigger.count > 1)
         fprintf(out, ", an early row each %u records", window->trigger.count);
+    if (window->trigger.every_ns != 0)
+        fprintf(out, ", early rows each %s of the wall clock (in a replay: none)",
+                duration(window->trigger.every_ns, text));
     fprintf(out, "\n");
 
     indent(out, depth);

@@ -61,6 +61,9 @@ struct rml_operator_kind {
     void (*take)(struct rml_operator *op, const struct rml_batch *batch, const struct rml_run *run);
     /* The watermark rose to `watermark`. NULL: it does not care. */
     void (*advance)(struct rml_operator *op, int64_t watermark);
+    /* Of a stage with a trigger by the wall clock: that is `now`, and the watermark this. NULL: it has
+     * none. */
+    void (*tick)(struct rml_operator *op, int64_t now, int64_t watermark);
     /* The least watermark above the given one at which `advance` might do something, whatever
      * records come until then (by_row: if none come); RML_TIME_END when none. NULL: never. */
     int64_t (*deadline)(const struct rml_operator *op, int64_t watermark);

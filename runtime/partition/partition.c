@@ -333,9 +333,10 @@ static int tick(struct rml_partition *p, int64_t now)
         }
     }
     for (uint32_t s = 0; s < p->plan->source_count; s++) {
-        if (p->sources[s].lane_count == 0)
-            continue;
-        advance_from_lanes(p, s);
+        struct source *source = &p->sources[s];
+        if (source->lane_count > 0)
+            advance_from_lanes(p, s);
+        rml_tree_tick(&source->tree, now, source->watermark);
         step_end(p, s);
     }
     return 0;

@@ -196,6 +196,15 @@ void rml_tree_advance(struct rml_tree *tree, int64_t watermark)
     }
 }
 
+void rml_tree_tick(struct rml_tree *tree, int64_t now, int64_t watermark)
+{
+    for (uint32_t s = 0; s < tree->options.plan->stage_count; s++) {
+        bool ticks = tree->options.plan->stages[s].window.trigger.every_ns > 0;
+        if (tree->operators[s] != NULL && ticks)
+            kind_of(tree, s)->tick(tree->operators[s], now, watermark);
+    }
+}
+
 int64_t rml_tree_deadline(const struct rml_tree *tree, int64_t watermark, bool cuts)
 {
     int64_t least = RML_TIME_END;

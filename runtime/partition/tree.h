@@ -61,6 +61,7 @@ void rml_tree_close(struct rml_tree *tree);
 
 void rml_tree_take(struct rml_tree *tree, const struct rml_tree_run *run);
 void rml_tree_advance(struct rml_tree *tree, int64_t watermark);
+void rml_tree_tick(struct rml_tree *tree, int64_t now, int64_t watermark);
 
 /* The least `fire` that a later row of any stage can have at this watermark. */
 int64_t rml_tree_settled(const struct rml_tree *tree, int64_t watermark);

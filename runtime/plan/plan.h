@@ -65,7 +65,9 @@ enum rml_window_kind {
 
 /* When a window gives results before it fires. */
 struct rml_plan_trigger {
-    uint32_t count;  // so many records of a key since its last result; 0: however many
+    uint32_t count;    // so many records of a key since its last result; 0: however many
+    int64_t every_ns;  // where a record has come since then, at multiples of it by the wall clock;
+                       // 0: at none
 };
 
 struct rml_plan_window {
@@ -89,7 +91,7 @@ struct rml_plan_window {
 /* Does it give results before it fires? */
 static inline bool rml_plan_gives_early(const struct rml_plan_window *window)
 {
-    return window->trigger.count > 0;
+    return window->trigger.count > 0 || window->trigger.every_ns > 0;
 }
 
 /* A call of a plug-in's function. */

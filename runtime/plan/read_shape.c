@@ -279,11 +279,19 @@ static void read_trigger(struct rml_reader *reader, const struct rml_reader_stag
                        window_values->what);
     rml_reader_forget_default(reader, window_values, RML_SET_WINDOW_EMIT);
     struct rml_values values;
+    if (!rml_reader_section(reader, RML_SECTION_TRIGGER, node, node->key->place, draft->name->text,
+                            &values))
+        return;
     int64_t count = 0;
-    if (rml_reader_section(reader, RML_SECTION_TRIGGER, node, node->key->place, draft->name->text,
-                           &values)
-        && rml_reader_number(reader, &values, RML_SET_TRIGGER_COUNT, &count))
+    bool counts = values.at[RML_SET_TRIGGER_COUNT] != NULL;
+    bool ticks = values.at[RML_SET_TRIGGER_EVERY] != NULL;
+    if (!counts && !ticks && node->first == NULL)
+        rml_report_add(reader->report, node->key->place, "such as  {count: 1000}  or  {every: 1s}",
+                       "%s: it needs count, or every, or both", values.what);
+    if (counts && rml_reader_number(reader, &values, RML_SET_TRIGGER_COUNT, &count))
         trigger->count = (uint32_t)count;
+    if (ticks)
+        (void)rml_reader_number(reader, &values, RML_SET_TRIGGER_EVERY, &trigger->every_ns);
 }
 
 // Of a window of a type that there is not, nothing else can be judged.

@@ -15,6 +15,7 @@
 #include "runtime/ring/bell.h"
 #include "runtime/ring/queue.h"
 #include "runtime/ring/stream.h"
+#include "runtime/time/time.h"
 #include "runtime/worker/again.h"
 #include "runtime/worker/door.h"
 #include "runtime/worker/lanes.h"
@@ -37,7 +38,8 @@ struct rml_worker {
     struct rml_door door;
     struct rml_queue messages, reports;
     struct rml_bell bell;
-    int64_t tick_ns;  // 0: no ticks
+    int64_t tick_ns;  // so often while there are lanes; 0: never
+    bool triggers;    // and at moments that stages name, lanes or not
     int64_t next_tick_ns;
     int64_t spin_ns;  // worth spinning before sleeping, by experience
     bool stopping, started, pinned;
@@ -66,6 +68,14 @@ static int64_t tick_span(const struct rml_worker_options *options)
         return 0;
     least /= 4;
     return least < TICK_LEAST_NS ? TICK_LEAST_NS : least > TICK_MOST_NS ? TICK_MOST_NS : least;
+}
+
+static bool any_trigger(const struct rml_worker_options *options)
+{
+    bool any = false;
+    for (uint32_t s = 0; s < options->plan->stage_count && options->ticks; s++)
+        any |= options->plan->stages[s].window.trigger.every_ns > 0;
+    return any;
 }
 
 // A subscriber of a ring knows its rows by the numbers that they have there.
@@ -159,6 +169,7 @@ static int worker_set_up(struct rml_worker *w, struct rml_err *err)
     if (rc < 0)
         return rc;
     w->tick_ns = tick_span(&w->options);
+    w->triggers = any_trigger(&w->options);
     w->spin_ns = SPIN_MOST_NS;
     w->saving = (struct rml_saving){.handover = w->options.handover,
                                     .own = w->own,
@@ -449,17 +460,38 @@ static bool read_messages(struct rml_worker *w)
 
 /* ---- the thread ---- */
 
-// Wall time says how long a lane has been silent; the steps record it, so that it can be taken again.
+static bool ticks(const struct rml_worker *w)
+{
+    return w->triggers || (w->tick_ns > 0 && w->lanes.count > 0);
+}
+
+// How long from `wall` until a tick is due again.
+static int64_t until_tick(const struct rml_worker *w, int64_t wall)
+{
+    const struct rml_plan *plan = w->options.plan;
+    int64_t least = w->tick_ns > 0 ? w->tick_ns : RML_TIME_END;
+    for (uint32_t s = 0; s < plan->stage_count && w->triggers; s++) {
+        int64_t every = plan->stages[s].window.trigger.every_ns;
+        if (every == 0)
+            continue;
+        int64_t left = every - (wall - rml_time_floor_div(wall, every) * every);
+        least = left < least ? left : least;
+    }
+    return least;
+}
+
+// Wall time says how long a lane has been silent, and triggers results; the steps record it, so that it
+// can be taken again.
 static void tick_if_due(struct rml_worker *w)
 {
-    if (w->tick_ns == 0 || w->lanes.count == 0)
+    if (!ticks(w))
         return;
     int64_t now = now_ns(w);
     if (now < w->next_tick_ns)
         return;
-    w->next_tick_ns = now + w->tick_ns;
-    const struct rml_step step = {.kind = RML_STEP_TICK,
-                                  .time = w->options.clock->wall_ns(w->options.clock->context)};
+    int64_t wall = w->options.clock->wall_ns(w->options.clock->context);
+    w->next_tick_ns = now + until_tick(w, wall);
+    const struct rml_step step = {.kind = RML_STEP_TICK, .time = wall};
     for (uint32_t i = 0; i < w->own_count; i++) {
         if (rml_saving_has_room(&w->saving, &w->own[i]))
             take_step(w, &w->own[i], &step, NULL, NULL);
@@ -505,7 +537,7 @@ static int sleep_ms(struct rml_worker *w)
 {
     if (w->saving.is_open)
         return 1;  // buffers come back without a bell of ours
-    if (w->tick_ns == 0 || w->lanes.count == 0)
+    if (!ticks(w))
         return -1;
     int64_t left_ns = w->next_tick_ns - now_ns(w);
     return left_ns <= 0 ? 0 : (int)(left_ns / 1000000 + 1);

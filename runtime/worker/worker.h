@@ -86,7 +86,7 @@ struct rml_worker_options {
     uint32_t index;
     int cpu;                 // -1: not pinned
     uint32_t lanes_max;      // lanes' indices are below
-    bool ticks;              // tell partitions the wall clock, where some source has idle_after
+    bool ticks;              // tell partitions the wall clock, where idle_after or a trigger asks
     bool announce_progress;  // for a writer that merges
     struct rml_worker_counts *counts;
     struct rml_stage_counts *stages;    // [partition][stage] of the whole plan

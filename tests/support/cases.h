@@ -81,6 +81,7 @@ static inline void cases_draw_stream(struct rig_stream *stream, int64_t *ret_par
     *ret_partitions = draw(3) > 0 ? 1 : 1 + (int64_t)draw(RIG_PARTITIONS);
     rig_draw_records(stream, cases_draw_size());
     stream->lanes = draw(2) ? 1 : 1 + (uint32_t)draw(RIG_LANES);
+    stream->tick_each = draw(2) ? 0 : 1 + (uint32_t)draw(20);
     uint64_t run = 1 + draw(20);
     for (uint32_t i = 0; i < stream->count; i++)
         stream->lane[i] = (uint8_t)(i > 0 && draw(run) > 0 ? stream->lane[i - 1] : draw(RIG_LANES));
@@ -222,6 +223,9 @@ static inline bool cases_simpler_lanes(struct cases_shrink *s)
     s->other.stream.lanes = 1;
     bool any = cases_try(s);
     s->other = *s->best;
+    s->other.stream.tick_each = s->other.stream.tick_each > 1;
+    any |= cases_try(s);
+    s->other = *s->best;
     s->other.stream.lanes -= s->other.stream.lanes > 1;
     any |= cases_try(s);
     for (uint64_t cuts = RIG_ALONE; cuts <= RIG_TOGETHER && s->best->stream.cuts != RIG_ALONE;
@@ -258,7 +262,8 @@ static inline void cases_print(const struct cases_kind *kind, const struct cases
     printf("%s\n", text);
     for (uint32_t k = 0; k < kind->knob_count; k++)
         printf("%s%s %lld", k > 0 ? ", " : "", kind->knobs[k].name, (long long)c->knobs[k]);
-    printf("\nlanes %u; %s\n", c->stream.lanes,
+    printf("\nlanes %u; the wall clock told each %u records of %d ms; %s\n", c->stream.lanes,
+           c->stream.tick_each, RIG_RECORD_MS,
            c->stream.cuts == RIG_ALONE      ? "each record is a batch"
            : c->stream.cuts == RIG_TOGETHER ? "batches as large as can be"
                                             : "batches as drawn");

@@ -45,6 +45,8 @@ struct rig_record {
 struct rig_stream {
     uint32_t count, lanes;
     uint64_t cuts;  // what batches, and crashes, are drawn from, or RIG_ALONE, RIG_TOGETHER
+    uint32_t
+        tick_each;  // the partitions are told the wall clock before each so many records; 0: never
     struct rig_record records[RIG_RECORDS];
     uint8_t lane[RIG_RECORDS];  // modulo `lanes`
 };
@@ -101,14 +103,48 @@ static inline int64_t rig_draw_trigger(void)
     return draw(2) ? 0 : draw(4) == 0 ? -1 : 1 + (int64_t)draw(draw(2) ? 3 : 40);
 }
 
-/* The same as it stands in a window, behind others of its keys. */
-static inline void rig_print_trigger(int64_t trigger, char text[48])
+/* How many milliseconds of the wall clock do; 0: it triggers nothing. */
+static inline int64_t rig_draw_every_ms(void)
 {
+    return draw(2) ? 0 : 10 + (int64_t)draw(60);
+}
+
+static inline bool rig_can_be_every_ms(int64_t every_ms)
+{
+    return every_ms == 0 || every_ms >= 10;
+}
+
+/* Both as they stand in a window, behind others of its keys. */
+static inline void rig_print_trigger(int64_t trigger, int64_t every_ms, char text[80])
+{
+    long long count = trigger < 0 ? 1 : trigger, every = every_ms;
     text[0] = '\0';
-    if (trigger < 0)
-        snprintf(text, 48, ", emit: updates");
-    else if (trigger > 0)
-        snprintf(text, 48, ", trigger: {count: %lld}", (long long)trigger);
+    if (trigger < 0 && every == 0)
+        snprintf(text, 80, ", emit: updates");
+    else if (count > 0 && every > 0)
+        snprintf(text, 80, ", trigger: {count: %lld, every: %lldms}", count, every);
+    else if (count > 0)
+        snprintf(text, 80, ", trigger: {count: %lld}", count);
+    else if (every > 0)
+        snprintf(text, 80, ", trigger: {every: %lldms}", every);
+}
+
+#define RIG_RECORD_MS 4  // of the wall clock go by with each record
+
+/* Are partitions told the wall clock before that record, or behind the last? */
+static inline bool rig_ticks(const struct rig_stream *stream, uint32_t record)
+{
+    return stream->tick_each > 0 && record % stream->tick_each == 0;
+}
+
+/* Has it come to another multiple then, or is it the first time that they are told? */
+static inline bool rig_triggers(const struct rig_stream *stream, uint32_t record, int64_t every_ms)
+{
+    if (every_ms == 0 || !rig_ticks(stream, record))
+        return false;
+    return record == 0
+           || record * RIG_RECORD_MS / every_ms
+                  != (record - stream->tick_each) * RIG_RECORD_MS / every_ms;
 }
 
 static inline uint32_t rig_lane(const struct rig_stream *stream, uint32_t record)
@@ -238,7 +274,7 @@ static inline void rig_put(void *context, const void *bytes, size_t count)
 }
 
 #define RIG_SNAPSHOTS 64
-#define RIG_STEPS     (4 * RIG_RECORDS)
+#define RIG_STEPS     ((3 + 2 * RIG_LANES) * RIG_RECORDS)
 
 /* A step as it was taken, with its records and marks among those of the life. */
 struct rig_step {
@@ -388,6 +424,19 @@ static inline void rig_take(struct rig_life *life, const struct rig_record *reco
     life->known[lane] = life->clock[lane] > record->ts ? life->clock[lane] : record->ts;
 }
 
+// The partition is told the wall clock, and before that how far the lanes are, as a worker does it.
+static inline void rig_tick(struct rig_life *life, uint32_t record)
+{
+    for (uint32_t l = 0; l < life->stream->lanes; l++) {
+        if (life->clock[l] > life->known[l])
+            rig_do_vouch(life, l);
+    }
+    rig_do_batch(life);
+    const struct rml_step step = {.kind = RML_STEP_TICK,
+                                  .time = record * INT64_C(1000000) * RIG_RECORD_MS};
+    rig_do(life, step, 0);
+}
+
 // All of the stream, of which the partition takes its part, to the end.
 static inline void rig_live(struct rig_life *life)
 {
@@ -401,7 +450,11 @@ static inline void rig_live(struct rig_life *life)
     }
     life->crashes = drawn && life->options->snapshots;
     rig_do_batch(life);
-    for (uint32_t i = 0; i < life->stream->count; i++) {
+    for (uint32_t i = 0; i <= life->stream->count; i++) {
+        if (rig_ticks(life->stream, i))
+            rig_tick(life, i);
+        if (i == life->stream->count)
+            break;
         const struct rig_record *record = &life->stream->records[i];
         uint32_t lane = rig_lane(life->stream, i);
         if (rig_partition_of(record->key, life->plan->partitions) == index)

@@ -8,11 +8,12 @@
 #define ROWS_MAX (2 * RECORDS)
 #define KEYS     12
 
-enum knob { GLOBAL, TRIGGER, SIZE, EVERY, PARTITIONS, KEYS_MAX, EVICTS, MIDDLE, KNOBS };
+enum knob { GLOBAL, TRIGGER, EVERY_MS, SIZE, EVERY, PARTITIONS, KEYS_MAX, EVICTS, MIDDLE, KNOBS };
 
 static const struct cases_knob knobs[KNOBS] = {
     [GLOBAL] = {.name = "global", .simplest = 0},
     [TRIGGER] = {.name = "trigger", .simplest = 0},  // of a global one
+    [EVERY_MS] = {.name = "every_ms", .simplest = 0},
     [SIZE] = {.name = "size", .simplest = 1},
     [EVERY] = {.name = "every", .simplest = 1},
     [PARTITIONS] = {.name = "partitions", .simplest = 1},
@@ -32,6 +33,7 @@ static enum fault {
     NEWEST_GOES,        // the key used last is evicted
     EVICTED_GOES_DUMB,  // without a row
     EVICTION_ENDS_ALL,  // the process among it
+    WALL_CLOCK_STANDS,  // and triggers nothing
     FAULTS
 } fault;
 
@@ -101,6 +103,8 @@ static struct oracle {
     const struct cases_case *c;
     struct results *out;
     uint64_t refused;
+    int64_t
+        clock[RIG_PARTITIONS];  // the greatest of a lane that a record of the partition came with
 
     struct {
         uint32_t count;  // records since the key has state
@@ -173,9 +177,21 @@ static bool make_room(uint64_t key, int64_t fire)
     return o.c->knobs[EVICTS];
 }
 
+// Keys whose window has changed.
+static void tick(int64_t watermark)
+{
+    for (uint64_t key = 0; key < KEYS && o.c->knobs[GLOBAL]; key++) {
+        int64_t clock = o.clock[rig_partition_of(key, (uint32_t)o.c->knobs[PARTITIONS])];
+        if (o.keys[key].count > o.keys[key].shown)
+            give_global(key, true, false, watermark > clock ? watermark : clock);
+    }
+}
+
 static void take(uint32_t i, int64_t clock)
 {
     const struct rig_record *rec = &o.c->stream.records[i];
+    int64_t *greatest = &o.clock[rig_partition_of(rec->key, (uint32_t)o.c->knobs[PARTITIONS])];
+    *greatest = clock > *greatest ? clock : *greatest;
     if (!make_room(rec->key, clock)) {
         o.refused++;
         return;
@@ -198,11 +214,16 @@ static void take(uint32_t i, int64_t clock)
 
 static uint64_t oracle(const struct cases_case *c, struct results *out)
 {
-    o = (struct oracle){.c = c, .out = out};
+    o = (struct oracle){.c = c, .out = out, .clock = {INT64_MIN, INT64_MIN, INT64_MIN, INT64_MIN}};
+    int64_t watermark = INT64_MIN;
     struct rig_clocks clocks = rig_clocks(&c->stream, 0);
     out->count = 0;
-    for (uint32_t i = 0; i < c->stream.count; i++) {
-        rig_clocks_see(&clocks, i);
+    for (uint32_t i = 0; i <= c->stream.count; i++) {
+        if (fault != WALL_CLOCK_STANDS && rig_triggers(&c->stream, i, c->knobs[EVERY_MS]))
+            tick(watermark);
+        if (i == c->stream.count)
+            break;
+        watermark = rig_clocks_see(&clocks, i);
         take(i, clocks.clock[rig_lane(&c->stream, i)]);
     }
     for (uint64_t key = 0; key < KEYS && c->knobs[GLOBAL]; key++)
@@ -246,8 +267,8 @@ static void collect(void *context, const struct rml_schema *schema,
 
 static void write_file(const int64_t *knob, char *text, size_t bytes)
 {
-    char window[128], early[48];
-    rig_print_trigger(knob[TRIGGER], early);
+    char window[160], early[80];
+    rig_print_trigger(knob[TRIGGER], knob[EVERY_MS], early);
     if (knob[GLOBAL])
         snprintf(window, sizeof window, "{type: global%s}", early);
     else if (knob[EVERY] == knob[SIZE])
@@ -278,6 +299,7 @@ static void draw_case(struct cases_case *c)
     int64_t *knob = c->knobs;
     knob[GLOBAL] = draw(3) == 0;
     knob[TRIGGER] = rig_draw_trigger();
+    knob[EVERY_MS] = rig_draw_every_ms();
     knob[SIZE] = 1 + (int64_t)draw(draw(2) ? 4 : 30);
     uint64_t most = (uint64_t)(draw(2) && knob[SIZE] > 3 ? 3 : knob[SIZE]);
     knob[EVERY] = draw(3) == 0 ? knob[SIZE] : 1 + (int64_t)draw(most);
@@ -291,7 +313,8 @@ static bool can_be(const int64_t *knob)
 {
     // a median of more than 63 values is not exact
     bool is_exact = !knob[GLOBAL] || knob[MIDDLE] != 1;
-    return is_exact && knob[EVERY] >= 1 && knob[SIZE] >= knob[EVERY];
+    return is_exact && rig_can_be_every_ms(knob[EVERY_MS]) && knob[EVERY] >= 1
+           && knob[SIZE] >= knob[EVERY];
 }
 
 static bool same(const struct result *a, const struct result *b)

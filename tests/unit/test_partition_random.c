@@ -17,6 +17,7 @@ enum knob {
     LATE,
     DROPS,    // on_late: drop is written where there is no late
     TRIGGER,  // see rig_draw_trigger
+    EVERY_MS,
     OUT_OF_ORDER,
     PARTITIONS,
     KEYS_MAX,
@@ -33,6 +34,7 @@ static const struct cases_knob knobs[KNOBS] = {
     [LATE] = {.name = "late", .simplest = 0},
     [DROPS] = {.name = "drops", .simplest = 0},
     [TRIGGER] = {.name = "trigger", .simplest = 0},
+    [EVERY_MS] = {.name = "every_ms", .simplest = 0},
     [OUT_OF_ORDER] = {.name = "out_of_order", .simplest = 0},
     [PARTITIONS] = {.name = "partitions", .simplest = 1},
     [KEYS_MAX] = {.name = "max_keys", .simplest = 100, .else_to = 1},
@@ -48,6 +50,7 @@ static enum fault {
     FIRST_SEEN_GOES,       // the key that came first is evicted, however often it came again
     EVICTED_IS_KEPT,       // an evicted key goes on where it was
     LATE_BY_ONE_IS_TAKEN,  // the last moment of lateness is one later
+    WALL_CLOCK_STANDS,     // and triggers nothing
     FAULTS
 } fault;
 
@@ -381,15 +384,14 @@ static bool make_room(uint64_t key)
     return o.knobs[EVICTS];
 }
 
-// A record that counts gives the windows around it that have fired their next row, and those that have not
-// an early one, if it is time for it.
-static void show(const struct rig_record *rec)
+// Of the windows around a record those that have not fired give an early row, if so many records of its key
+// have come since their last one, and with `corrects` those that have fired their next.
+static void show(const struct rig_record *rec, int64_t trigger, bool corrects)
 {
-    int64_t trigger = o.knobs[TRIGGER] < 0 ? 1 : o.knobs[TRIGGER];
     for (int64_t start = first_start(rec->ts); start <= rec->ts; start += o.knobs[EVERY]) {
         int64_t end = start + o.knobs[SIZE];
         bool none = o.watermark == INT64_MIN, open = none || end > o.watermark;
-        if (!open && end + o.knobs[LATE] <= o.watermark)
+        if (!open && (!corrects || end + o.knobs[LATE] <= o.watermark))
             continue;
         struct result r = {.fire = none ? INT64_MIN : floor_end(o.watermark),
                            .start = start,
@@ -434,8 +436,15 @@ static void take(const struct rig_record *rec, struct doors *doors)
     if (until > o.keys[rec->key].until)
         o.keys[rec->key].until = until;
     o.taken[o.count++] = true;
-    show(rec);
+    show(rec, o.knobs[TRIGGER] < 0 ? 1 : o.knobs[TRIGGER], true);
     o.count--;
+}
+
+static void tick(void)
+{
+    for (uint32_t i = 0; i < o.count; i++)
+        if (o.taken[i])
+            show(&o.records[i], 1, false);
 }
 
 static struct doors oracle(const struct cases_case *c, struct results *out)
@@ -445,7 +454,11 @@ static struct doors oracle(const struct cases_case *c, struct results *out)
     struct rig_clocks clocks = rig_clocks(&c->stream, c->knobs[OUT_OF_ORDER]);
     struct doors doors = {0};
     out->count = 0;
-    while (o.count < c->stream.count) {
+    while (o.count <= c->stream.count) {
+        if (fault != WALL_CLOCK_STANDS && rig_triggers(&c->stream, o.count, c->knobs[EVERY_MS]))
+            tick();
+        if (o.count == c->stream.count)
+            break;
         take(&o.records[o.count], &doors);
         int64_t watermark = rig_clocks_see(&clocks, o.count++);
         if (watermark > o.watermark)
@@ -513,8 +526,8 @@ static void write_file(const int64_t *knob, char *text, size_t bytes)
         "      bag_n: bag(n),\n"
         "      top_n: 'top(n % 10, 2)'";
     static const char exact[] = ", p90_exact: 'quantile(x, 0.9, exact)'";
-    char late[32] = "on_late: drop", early[48];
-    rig_print_trigger(knob[TRIGGER], early);
+    char late[32] = "on_late: drop", early[80];
+    rig_print_trigger(knob[TRIGGER], knob[EVERY_MS], early);
     if (!knob[DROPS] || knob[LATE] > 0)
         snprintf(late, sizeof late, "late: %lldns", (long long)knob[LATE]);
     snprintf(
@@ -554,6 +567,7 @@ static void draw_case(struct cases_case *c)
     knob[LATE] = draw(2) ? 0 : (int64_t)draw(30);
     knob[DROPS] = (int64_t)draw(2);
     knob[TRIGGER] = rig_draw_trigger();
+    knob[EVERY_MS] = rig_draw_every_ms();
     knob[OUT_OF_ORDER] = draw(2) ? 0 : (int64_t)draw(20);
     knob[KEYS_MAX] = draw(2) ? 100 : 1 + (int64_t)draw(5);
     knob[EVICTS] = draw(3) > 0;
@@ -564,7 +578,7 @@ static void draw_case(struct cases_case *c)
 
 static bool can_be(const int64_t *knob)
 {
-    return knob[EVERY] >= 1 && knob[SIZE] >= knob[EVERY];
+    return rig_can_be_every_ms(knob[EVERY_MS]) && knob[EVERY] >= 1 && knob[SIZE] >= knob[EVERY];
 }
 
 static bool near(double a, double b, double scale)

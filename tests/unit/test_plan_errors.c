@@ -205,7 +205,15 @@ static const struct bad {
      6, 74, 7, "a counted window has no on_late", "as they arrive"},
     {STAGES "  w: {from: calls, key: model, window: {type: tumbling, size: 1s, trigger: {}}, "
             "aggregate: {n: count()}}\n",
-     6, 67, 7, "trigger w: the key count is missing", "so many records"},
+     6, 67, 7, "trigger w: it needs count, or every, or both", "{every: 1s}"},
+    {STAGES
+     "  w: {from: calls, key: model, window: {type: tumbling, size: 1s, trigger: {every: 9ms}}, "
+     "aggregate: {n: count()}}\n",
+     6, 84, 3, "trigger w: every must lie between 10ms and 3650d, not 9ms", ""},
+    {STAGES
+     "  w: {from: calls, key: model, window: {type: tumbling, size: 1s, trigger: {evry: 1s}}, "
+     "aggregate: {n: count()}}\n",
+     6, 77, 4, "unknown key evry in trigger w", "did you mean every?"},
     {STAGES
      "  w: {from: calls, key: model, window: {type: tumbling, size: 1s, trigger: {count: 0}}, "
      "aggregate: {n: count()}}\n",

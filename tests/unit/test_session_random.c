@@ -20,6 +20,7 @@ enum knob {
     LATE,
     DROPS,    // on_late: drop is written where there is no late
     TRIGGER,  // see rig_draw_trigger
+    EVERY_MS,
     OUT_OF_ORDER,
     PARTITIONS,
     KEYS_MAX,
@@ -35,6 +36,7 @@ static const struct cases_knob knobs[KNOBS] = {
     [LATE] = {.name = "late", .simplest = 0},
     [DROPS] = {.name = "drops", .simplest = 0},
     [TRIGGER] = {.name = "trigger", .simplest = 0},
+    [EVERY_MS] = {.name = "every_ms", .simplest = 0},
     [OUT_OF_ORDER] = {.name = "out_of_order", .simplest = 0},
     [PARTITIONS] = {.name = "partitions", .simplest = 1},
     [KEYS_MAX] = {.name = "max_keys", .simplest = 100, .else_to = 1},
@@ -46,10 +48,11 @@ static const struct cases_knob knobs[KNOBS] = {
 /* What the oracle can be made to get wrong, to see that it is noticed. */
 static enum fault {
     NO_FAULT,
-    GAP_IS_INSIDE,   // records exactly the gap apart are in one session
-    NEWEST_GOES,     // the key used last is evicted
-    LATEST_GOES,     // the key's latest session is evicted
-    NONE_IS_MARKED,  // rows of what is evicted look like others
+    GAP_IS_INSIDE,      // records exactly the gap apart are in one session
+    NEWEST_GOES,        // the key used last is evicted
+    LATEST_GOES,        // the key's latest session is evicted
+    NONE_IS_MARKED,     // rows of what is evicted look like others
+    WALL_CLOCK_STANDS,  // and triggers nothing
     FAULTS
 } fault;
 
@@ -230,13 +233,30 @@ static void give(struct oracle *o, uint32_t number, int64_t fire, enum mark mark
 }
 
 // An open session gives a result when so many records have come to it since the last one of its start.
-static void give_early(struct oracle *o, uint32_t number)
+static void give_early(struct oracle *o, uint32_t number, uint64_t trigger)
 {
     struct extent e = extent_of(o, number);
     const struct standing *st = find_standing(o, key_of(o, number), e.first);
-    uint64_t trigger = o->knobs[TRIGGER] < 0 ? 1 : (uint64_t)o->knobs[TRIGGER];
     if (trigger > 0 && e.count - (st != NULL ? st->shown : 0) >= trigger)
         give(o, number, o->watermark, PARTIAL);
+}
+
+static bool is_first_of_session(const struct oracle *o, uint32_t index)
+{
+    for (uint32_t j = 0; j < index; j++)
+        if (o->session_of[j] == o->session_of[index])
+            return false;
+    return o->session_of[index] != 0;
+}
+
+// All open sessions that have changed.
+static void tick(struct oracle *o)
+{
+    for (uint32_t i = 0; i < o->count; i++) {
+        if (is_first_of_session(o, i)
+            && extent_of(o, o->session_of[i]).last + o->knobs[GAP] > o->watermark)
+            give_early(o, o->session_of[i], 1);
+    }
 }
 
 static bool is_a_start(const struct oracle *o, uint64_t key, int64_t start)
@@ -370,13 +390,10 @@ static void recompute(struct oracle *o, uint64_t key, uint32_t upto)
 static void move(struct oracle *o, int64_t to)
 {
     for (uint32_t i = 0; i < o->count; i++) {
-        if (o->session_of[i] == 0)
+        if (!is_first_of_session(o, i))
             continue;
-        bool seen = false;
-        for (uint32_t j = 0; j < i; j++)
-            seen |= o->session_of[j] == o->session_of[i];
         int64_t end = extent_of(o, o->session_of[i]).last + o->knobs[GAP];
-        if (!seen && end > o->watermark && end <= to)
+        if (end > o->watermark && end <= to)
             give(o, o->session_of[i], end, PLAIN);
     }
     uint32_t gone[RECORDS];
@@ -496,7 +513,7 @@ static void take(struct oracle *o, uint32_t i, struct doors *doors)
     if (extent_of(o, o->session_of[i]).last + o->knobs[GAP] <= o->watermark)
         give(o, o->session_of[i], o->watermark, PLAIN);
     else
-        give_early(o, o->session_of[i]);
+        give_early(o, o->session_of[i], o->knobs[TRIGGER] < 0 ? 1 : (uint64_t)o->knobs[TRIGGER]);
 }
 
 static struct doors oracle(const struct cases_case *c, struct results *out)
@@ -510,7 +527,11 @@ static struct doors oracle(const struct cases_case *c, struct results *out)
     struct rig_clocks clocks = rig_clocks(&c->stream, c->knobs[OUT_OF_ORDER]);
     struct doors doors = {0};
     out->count = 0;
-    for (uint32_t i = 0; i < o.count; i++) {
+    for (uint32_t i = 0; i <= o.count; i++) {
+        if (fault != WALL_CLOCK_STANDS && rig_triggers(&c->stream, i, c->knobs[EVERY_MS]))
+            tick(&o);
+        if (i == o.count)
+            break;
         take(&o, i, &doors);
         int64_t watermark = rig_clocks_see(&clocks, i);
         if (watermark > o.watermark)
@@ -561,10 +582,10 @@ static const char *when_full(int64_t evicts)
 
 static void write_file(const int64_t *knob, char *text, size_t bytes)
 {
-    char early[48], max[48] = "", late[32] = "on_late: drop";
+    char early[80], max[48] = "", late[32] = "on_late: drop";
     if (!knob[DROPS] || knob[LATE] > 0)
         snprintf(late, sizeof late, "late: %lldns", (long long)knob[LATE]);
-    rig_print_trigger(knob[TRIGGER], early);
+    rig_print_trigger(knob[TRIGGER], knob[EVERY_MS], early);
     if (knob[MAX] != 0)
         snprintf(max, sizeof max, ", max: %lldns", (long long)knob[MAX]);
     snprintf(
@@ -596,6 +617,7 @@ static void draw_case(struct cases_case *c)
     knob[LATE] = draw(2) ? 0 : (int64_t)draw(60);
     knob[DROPS] = (int64_t)draw(2);
     knob[TRIGGER] = rig_draw_trigger();
+    knob[EVERY_MS] = rig_draw_every_ms();
     knob[OUT_OF_ORDER] = draw(2) ? 0 : (int64_t)draw(20);
     knob[KEYS_MAX] = draw(2) ? 100 : 1 + (int64_t)draw(5);
     knob[EVICTS] = draw(3) > 0;
@@ -606,7 +628,8 @@ static void draw_case(struct cases_case *c)
 
 static bool can_be(const int64_t *knob)
 {
-    return knob[GAP] >= 1 && (knob[MAX] == 0 || knob[MAX] >= knob[GAP]);
+    return rig_can_be_every_ms(knob[EVERY_MS]) && knob[GAP] >= 1
+           && (knob[MAX] == 0 || knob[MAX] >= knob[GAP]);
 }
 
 // Values of n lie between -500 and 499; up to 63 of them have an exact median.
