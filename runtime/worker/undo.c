@@ -2,26 +2,21 @@
 
 #include <stdalign.h>
 #include <stdatomic.h>
+#include <string.h>
 
 #include "runtime/base/check.h"
 
 struct rml_undo_head {
-    alignas(
-        64) _Atomic uint64_t lane;  // 0: not valid, else lane + 1, NO_LANE + 1 where there is none
+    // 0: not valid, else lane + 1, NO_LANE + 1 where there is none
+    alignas(64) _Atomic uint64_t lane;
     uint64_t position;
-    alignas(64) _Atomic uint64_t counts[];  // of the stages, then of the sources
+    alignas(64) unsigned char counts[];  // of the stages, then of the sources
 };
-
-static uint32_t count_words(uint32_t stage_count, uint32_t source_count)
-{
-    return stage_count * RML_STAGE_COUNTERS + source_count * RML_SOURCE_COUNTERS;
-}
 
 size_t rml_undo_bytes(uint32_t stage_count, uint32_t source_count)
 {
-    size_t bytes =
-        sizeof(struct rml_undo_head) + count_words(stage_count, source_count) * sizeof(uint64_t);
-    return (bytes + 63) / 64 * 64;
+    return sizeof(struct rml_undo_head) + stage_count * sizeof(struct rml_stage_counts)
+           + source_count * sizeof(struct rml_source_counts);
 }
 
 void rml_undo_attach(struct rml_undo *undo, void *memory, uint32_t stage_count,
@@ -32,21 +27,19 @@ void rml_undo_attach(struct rml_undo *undo, void *memory, uint32_t stage_count,
     *undo = (struct rml_undo){memory, stage_count, source_count, stages, sources};
 }
 
-// Copy every counter one way or the other.
+// By whoever alone writes the counters, so they can be copied as bytes: for four stages a step then costs 44 ns
+// more than without, and word by word 262.
 static void copy(const struct rml_undo *undo, bool back)
 {
-    _Atomic uint64_t *kept = undo->head->counts;
-    for (uint32_t s = 0; s < undo->stage_count; s++) {
-        for (uint32_t c = 0; c < RML_STAGE_COUNTERS; c++, kept++) {
-            _Atomic uint64_t *count = &undo->stages[s].value[c];
-            rml_count_set(back ? count : kept, rml_count_read(back ? kept : count));
-        }
-    }
-    for (uint32_t s = 0; s < undo->source_count; s++) {
-        for (uint32_t c = 0; c < RML_SOURCE_COUNTERS; c++, kept++) {
-            _Atomic uint64_t *count = &undo->sources[s].value[c];
-            rml_count_set(back ? count : kept, rml_count_read(back ? kept : count));
-        }
+    size_t stage_bytes = undo->stage_count * sizeof *undo->stages;
+    size_t source_bytes = undo->source_count * sizeof *undo->sources;
+    unsigned char *kept = undo->head->counts;
+    if (back) {
+        memcpy(undo->stages, kept, stage_bytes);
+        memcpy(undo->sources, kept + stage_bytes, source_bytes);
+    } else {
+        memcpy(kept, undo->stages, stage_bytes);
+        memcpy(kept + stage_bytes, undo->sources, source_bytes);
     }
 }
 
