@@ -99,6 +99,13 @@ uint32_t rml_text_file_flush(struct rml_text_file *file)
     return lost;
 }
 
+void rml_text_file_sync(struct rml_text_file *file)
+{
+    // pipes and terminals have nothing to sync
+    if (file->is_ours && fdatasync(file->fd) < 0 && errno != EINVAL && errno != EROFS)
+        file->error = -errno;
+}
+
 char *rml_text_file_room(struct rml_text_file *file, size_t bytes)
 {
     RML_CHECK(bytes <= file->room - file->used);

@@ -44,6 +44,9 @@ void rml_text_file_commit(struct rml_text_file *file, size_t bytes, uint32_t row
 /* Write what is in the buffer. Returns how many rows were lost because the file has failed. */
 uint32_t rml_text_file_flush(struct rml_text_file *file);
 
+/* Have what was written outlast a loss of power. A failure stays in `error`. */
+void rml_text_file_sync(struct rml_text_file *file);
+
 /* Flush and close; returns the rows lost. Accepts a file that is closed or half opened. */
 uint32_t rml_text_file_close(struct rml_text_file *file);
 

@@ -31,6 +31,17 @@ struct target {
     struct rml_gather *gather;
     struct rml_text_file file;
     bool complained;
+    // Where there are marks.
+    uint64_t *next;            // number of the next row, by from and partition
+    struct target_note *note;  // as of the last round
+    uint32_t note_bytes;
+};
+
+/* As it is kept. */
+struct target_note {
+    uint64_t file_bytes, rows, lost;
+    uint64_t froms, partitions;
+    uint64_t next[];
 };
 
 /* Between one worker and the writer. */
@@ -52,6 +63,8 @@ struct rml_writer {
     int64_t least[RML_SOURCES_MAX];
     struct channel *channels;
     struct rml_bell bell;  // the writer's own
+    uint32_t marks_left;   // of the present round
+    _Atomic uint64_t rounds;
     _Atomic bool finishing;
     bool started;
     pthread_t thread;
@@ -84,14 +97,45 @@ static int target_path(const struct rml_writer *w, const struct target *target, 
     return used < 0 || (size_t)used >= bytes ? -ENAMETOOLONG : 0;
 }
 
+static struct target_note *new_note(const struct rml_writer *w, struct target *target)
+{
+    uint32_t partitions = w->options.plan->partitions;
+    uint32_t bytes = target->from_count * partitions * (uint32_t)sizeof(uint64_t);
+    target->note_bytes = (uint32_t)sizeof *target->note + bytes;
+    target->next = calloc(1, bytes);
+    target->note = calloc(1, target->note_bytes);
+    return target->next != NULL ? target->note : NULL;
+}
+
+// Go on from a note, if there is one of such a sink. The counts become what they were.
+static bool take_note(struct rml_writer *w, struct target *target)
+{
+    struct rml_writer_note given = w->options.notes[target->sink];
+    _Atomic uint64_t *counts = w->options.counts[target->sink].value;
+    struct target_note *note = target->note;
+    bool good = given.data != NULL && given.bytes == target->note_bytes;
+    if (good)
+        memcpy(note, given.data, given.bytes);
+    good = good && note->froms == target->from_count
+           && note->partitions == w->options.plan->partitions;
+    if (!good)
+        memset(note, 0, target->note_bytes);
+    memcpy(target->next, note->next, target->note_bytes - sizeof *note);
+    rml_count_set(&counts[RML_SINK_bytes], note->file_bytes);
+    rml_count_set(&counts[RML_SINK_rows], note->rows);
+    rml_count_set(&counts[RML_SINK_lost], note->lost);
+    return good;
+}
+
 static int target_open_file(struct rml_writer *w, struct target *target, struct rml_err *err)
 {
     char path[4096];
     int rc = target_path(w, target, path, sizeof path);
     if (rc < 0)
         return RML_FAIL(err, rc, "the path is too long");
+    bool again = w->options.notes != NULL ? take_note(w, target) : w->options.again;
     uint64_t bytes = rml_count_read(&w->options.counts[target->sink].value[RML_SINK_bytes]);
-    if (w->options.again)
+    if (again)
         rc = rml_text_file_resume(&target->file, path, target->row_bytes_max, bytes, err);
     else
         rc = rml_text_file_open(&target->file, path, target->row_bytes_max, err);
@@ -133,6 +177,8 @@ static int target_open(struct rml_writer *w, struct target *target, uint32_t sin
             .is_window = stage->kind == RML_STAGE_WINDOW && !from.late,
         };
     }
+    if (w->options.notes != NULL && new_note(w, target) == NULL)
+        return RML_FAIL(err, -ENOMEM, "no memory");
     int rc = rml_gather_open(&target->gather, froms, target->from_count, plan->partitions, err);
     if (rc < 0 || w->options.row != NULL)
         return rc;
@@ -210,6 +256,7 @@ int rml_writer_open(struct rml_writer **ret_writer, const struct rml_writer_opti
     if (w == NULL)
         return RML_FAIL(err, -ENOMEM, "no memory for the writer of results");
     w->options = *options;
+    w->marks_left = options->plan->partitions;
     w->bell = RML_BELL_CLOSED;
     int rc = writer_set_up(w, err);
     if (rc < 0) {
@@ -255,6 +302,34 @@ void rml_writer_give(struct rml_writer *w, uint32_t worker, struct rml_result_bl
     rml_bell_ring(&w->bell);
 }
 
+void rml_writer_mark(struct rml_writer *w, uint32_t worker, uint32_t partition)
+{
+    struct rml_result_block *block;
+    while ((block = rml_writer_take(w, worker)) == NULL)
+        rml_writer_wait(w, worker);
+    block->partition = partition;
+    block->output = RML_OUTPUTS_MAX;
+    block->rows = 0;
+    block->progress = RML_TIME_NONE;
+    block->is_mark = true;
+    rml_writer_give(w, worker, block);
+}
+
+uint64_t rml_writer_rounds(const struct rml_writer *w)
+{
+    // acquire: writer.notes
+    return atomic_load_explicit(&w->rounds, memory_order_acquire);
+}
+
+struct rml_writer_note rml_writer_note(const struct rml_writer *w, uint32_t sink)
+{
+    for (uint32_t t = 0; t < w->target_count; t++) {
+        if (w->targets[t].sink == sink)
+            return (struct rml_writer_note){w->targets[t].note, w->targets[t].note_bytes};
+    }
+    return (struct rml_writer_note){0};
+}
+
 void rml_writer_put_back(struct rml_writer *w, uint32_t worker, struct rml_result_block *block)
 {
     block->next = w->channels[worker].unused;
@@ -266,6 +341,8 @@ void rml_writer_put_back(struct rml_writer *w, uint32_t worker, struct rml_resul
 struct putting {
     struct rml_writer *writer;
     struct target *target;
+    uint64_t least;  // rows of lower numbers are in the file already
+    uint64_t next;   // behind the greatest number that was put
 };
 
 static void complain(struct rml_writer *w, struct target *target, const char *what)
@@ -321,9 +398,12 @@ static uint32_t print_row(const struct target *target, uint32_t from, const void
 
 static void put_row(void *context, uint32_t from, const struct rml_result_row *row)
 {
-    const struct putting *putting = context;
+    struct putting *putting = context;
     struct rml_writer *w = putting->writer;
     struct target *target = putting->target;
+    if (row->seq < putting->least)
+        return;  // made again
+    putting->next = row->seq >= putting->next ? row->seq + 1 : putting->next;
     if (w->options.row != NULL) {
         w->options.row(w->options.row_context, target->sink, from, row);
         rml_count(&w->options.counts[target->sink].value[RML_SINK_rows], 1);
@@ -348,8 +428,14 @@ static void gather_block(struct rml_writer *w, struct target *target, uint32_t f
     }
     if (w->options.merge || !block->step_end)
         return;
-    struct putting putting = {w, target};
+    uint64_t *next = target->next != NULL
+                         ? &target->next[from * w->options.plan->partitions + block->partition]
+                         : NULL;
+    struct putting putting = {.writer = w, .target = target};
+    putting.least = putting.next = next != NULL ? *next : 0;
     rml_gather_put_one(target->gather, from, block->partition, put_row, &putting);
+    if (next != NULL)
+        *next = putting.next;
 }
 
 static void put_merged(struct rml_writer *w, uint64_t sources)
@@ -363,7 +449,7 @@ static void put_merged(struct rml_writer *w, uint64_t sources)
             if ((target->sources >> s & 1) != 0 && w->least[s] < before)
                 before = w->least[s];
         }
-        struct putting putting = {w, target};
+        struct putting putting = {.writer = w, .target = target};
         rml_gather_put_before(target->gather, before, put_row, &putting);
     }
 }
@@ -387,8 +473,44 @@ static void note_progress(struct rml_writer *w, const struct rml_result_block *b
     put_merged(w, UINT64_C(1) << block->source);
 }
 
+// All of the moment's rows are on their way to the file: have them arrive, and note it.
+static void note_target(struct rml_writer *w, struct target *target)
+{
+    const _Atomic uint64_t *counts = w->options.counts[target->sink].value;
+    if (target->note == NULL)
+        return;
+    flush(w, target);
+    if (target->file.error == 0)
+        rml_text_file_sync(&target->file);
+    struct target_note *note = target->note;
+    note->file_bytes = target->file.bytes;
+    note->rows = rml_count_read(&counts[RML_SINK_rows]);
+    note->lost = rml_count_read(&counts[RML_SINK_lost]);
+    note->froms = target->from_count;
+    note->partitions = w->options.plan->partitions;
+    memcpy(note->next, target->next, target->note_bytes - sizeof *note);
+}
+
+static void take_mark(struct rml_writer *w)
+{
+    if (--w->marks_left > 0)
+        return;
+    w->marks_left = w->options.plan->partitions;
+    for (uint32_t t = 0; t < w->target_count; t++)
+        note_target(w, &w->targets[t]);
+    // relaxed: this thread is the only writer
+    uint64_t rounds = atomic_load_explicit(&w->rounds, memory_order_relaxed);
+    // release: writer.notes
+    atomic_store_explicit(&w->rounds, rounds + 1, memory_order_release);
+    rml_bell_ring(w->options.marked);
+}
+
 static void handle_block(struct rml_writer *w, struct rml_result_block *block)
 {
+    if (block->is_mark) {
+        take_mark(w);
+        return;
+    }
     for (uint32_t t = 0; t < w->target_count && block->rows > 0; t++) {
         struct target *target = &w->targets[t];
         for (uint32_t f = 0; f < target->from_count; f++) {
@@ -490,6 +612,8 @@ void rml_writer_close(struct rml_writer *w)
         rml_text_file_close(&w->targets[t].file);
         rml_gather_close(w->targets[t].gather);
         free(w->targets[t].prefixes);
+        free(w->targets[t].next);
+        free(w->targets[t].note);
     }
     for (uint32_t i = 0; w->channels != NULL && i < w->options.workers; i++)
         channel_close(&w->channels[i]);

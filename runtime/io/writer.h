@@ -9,6 +9,11 @@
  *     merge = true    rows wait until no partition can make an earlier one: the bytes do not depend
  *                     on workers, batches or speed
  *
+ * MARKS. Where checkpoints are taken, each partition's worker gives a mark behind the last row of its
+ * moment. When those of all partitions have come, files are flushed and it is noted how long each is, and
+ * which rows are in it. From such a note a later writer goes on: the file is cut to that length, and of the
+ * rows that are made again those that are in it are left out. So every row is in the file once.
+ *
  * A file that fails is said once; its rows are counted as lost, and everything else goes on.
  */
 #ifndef RML_IO_WRITER_H
@@ -21,8 +26,15 @@
 #include "runtime/partition/result.h"
 #include "runtime/plan/plan.h"
 
+struct rml_bell;
 struct rml_err;
 struct rml_writer;
+
+/* What is known of one sink's file at a mark, to be kept and given to a later writer. */
+struct rml_writer_note {
+    const void *data;
+    uint32_t bytes;
+};
 
 struct rml_writer_options {
     const struct rml_plan
@@ -31,6 +43,10 @@ struct rml_writer_options {
     bool merge;
     bool
         again;  // go on with the files of a writer that died, as far as the counts say they are written
+    /* Marks are given; then `again` is not looked at, and files begin anew but for those with a note. By
+     * sink of the plan, data NULL: there is none. NULL: no marks. */
+    const struct rml_writer_note *notes;
+    struct rml_bell *marked;  // rung when a round of marks is complete
     uint32_t workers;
     uint32_t blocks;                 // of each worker; more than the outputs that one step can fill
     struct rml_sink_counts *counts;  // plan->sink_count blocks; zero, but for `again`
@@ -69,5 +85,14 @@ uint64_t rml_writer_finish(struct rml_writer *writer);
 
 /* Close the files. Accepts NULL, and one that was never started; finishes one that was. */
 void rml_writer_close(struct rml_writer *writer);
+
+/* The worker's own: the moment of `partition`. May wait for a block. */
+void rml_writer_mark(struct rml_writer *writer, uint32_t worker, uint32_t partition);
+
+/* How many rounds of marks are complete. Their notes hold still until a mark of the next is given. */
+uint64_t rml_writer_rounds(const struct rml_writer *writer);
+
+/* The note of a sink as of the last complete round; data NULL: it is no file. */
+struct rml_writer_note rml_writer_note(const struct rml_writer *writer, uint32_t sink);
 
 #endif

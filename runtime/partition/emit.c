@@ -69,6 +69,7 @@ static struct rml_result_block *take_block(struct rml_emit *emit, uint32_t outpu
     block->source = source;
     block->rows = 0;
     block->row_stride = 0;
+    block->is_mark = false;
     block->step_end = false;
     block->progress = RML_TIME_NONE;
     return block;

@@ -47,6 +47,7 @@ struct rml_result_block {
     uint32_t source;
     uint32_t rows;
     uint32_t row_stride;  // bytes from row to row
+    bool is_mark;         // no rows: the partition's moment of a checkpoint (runtime/io/writer.h)
     bool step_end;        // the last block of its output in its step: later rows are a later step's
     int64_t progress;  // every later row of this partition and source has fire >= progress; only in
                        // the last block that a step gives, RML_TIME_NONE in the others

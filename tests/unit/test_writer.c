@@ -7,6 +7,7 @@
 
 #include "runtime/base/err.h"
 #include "runtime/io/writer.h"
+#include "runtime/ring/bell.h"
 #include "runtime/time/time.h"
 #include "tests/support/random.h"
 #include "tests/support/test.h"
@@ -25,6 +26,8 @@ struct fixture {
     struct rml_writer *writer;
     uint64_t seq[PARTITIONS][2];
     bool again;
+    const struct rml_writer_note *notes;
+    struct rml_bell marked;
     char complaint[600];
 };
 
@@ -106,6 +109,8 @@ static int open_writer(struct fixture *f, bool merge, uint32_t workers, struct r
         .folder = folder,
         .merge = merge,
         .again = f->again,
+        .notes = f->notes,
+        .marked = &f->marked,
         .workers = workers,
         .blocks = 8,
         .counts = f->counts,
@@ -406,6 +411,59 @@ static void a_writer_after_one_that_died_goes_on_behind_whole_rows(void **state)
     end(f);
 }
 
+static void give_window(struct fixture *f, uint32_t partition, int64_t fire)
+{
+    struct rml_result_block *block = take(f, 0, partition, 0);
+    add_window(f, block, fire, (int32_t)partition);
+    rml_writer_give(f->writer, 0, block);
+}
+
+// What the rows are up to the last mark is kept; what comes behind it is made again.
+static void a_writer_that_goes_on_from_a_mark_has_every_row_once(void **state)
+{
+    (void)state;
+    struct fixture *f = new_fixture();
+    add_sink(f, RML_SINK_CSV, "a.csv");
+    take_from(f, 0);
+    struct rml_writer_note notes[3] = {0};
+    f->notes = notes;
+    assert_int_equal(rml_bell_open(&f->marked, NULL), 0);
+    start(f, false, 1);
+    give_window(f, 0, 20);
+    rml_writer_mark(f->writer, 0, 0);
+    give_window(f, 0, 30);  // behind the moment of its partition, before that of the others
+    give_window(f, 1, 20);
+    rml_writer_mark(f->writer, 0, 1);
+    assert_int_equal(rml_writer_rounds(f->writer), 0);
+    rml_writer_mark(f->writer, 0, 2);
+    while (rml_writer_rounds(f->writer) == 0)
+        rml_bell_wait(&f->marked, 1);
+    struct rml_writer_note note = rml_writer_note(f->writer, 0);
+    void *kept = malloc(note.bytes);
+    assert_non_null(kept);
+    memcpy(kept, note.data, note.bytes);
+    give_window(f, 2, 40);  // in the file, and in no note
+    assert_int_equal(rml_writer_finish(f->writer), 0);
+    rml_writer_close(f->writer);
+
+    notes[0] = (struct rml_writer_note){kept, note.bytes};
+    f->seq[0][0] = 1;  // partition 0 comes back as it was at its moment, the others likewise
+    f->seq[1][0] = 1;
+    f->seq[2][0] = 0;
+    start(f, false, 1);
+    give_window(f, 0, 30);
+    give_window(f, 2, 40);
+    give_window(f, 1, 50);
+    assert_int_equal(rml_writer_finish(f->writer), 0);
+    assert_string_equal(content("a.csv"), "window_start,window_end,key,revision,count\n"
+                                          "10,20,0,0,20\n20,30,0,0,30\n10,20,1,0,20\n"
+                                          "30,40,2,0,40\n40,50,1,0,50\n");
+    assert_int_equal(rml_count_read(&f->counts[0].value[RML_SINK_rows]), 5);
+    rml_bell_close(&f->marked);
+    free(kept);
+    end(f);
+}
+
 static int make_folder(void **state)
 {
     (void)state;
@@ -430,6 +488,7 @@ int main(void)
         CLAIM(a_missing_folder_is_said_before_anything_starts),
         CLAIM(an_old_file_is_emptied),
         CLAIM(a_writer_after_one_that_died_goes_on_behind_whole_rows),
+        CLAIM(a_writer_that_goes_on_from_a_mark_has_every_row_once),
     };
     return cmocka_run_group_tests(claims, make_folder, remove_folder);
 }
