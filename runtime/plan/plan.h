@@ -228,6 +228,8 @@ struct rml_plan {
     uint64_t state_bytes_max;   // of one partition's state; default 4 GiB (virtual until touched)
     uint32_t keys_max;          // of stages that say nothing else; default 10 million
     uint32_t lanes_max;         // default 256
+    char *state;  // folder of checkpoints, relative to the file's; NULL: there are none
+    int64_t checkpoint_every_ns, checkpoint_min_pause_ns;
     uint32_t source_count, stage_count, sink_count, test_count;
     struct rml_plan_source *sources;
     struct rml_plan_stage *stages;  // a parent always stands before its children

@@ -56,6 +56,33 @@ static void read_partitions(struct rml_reader *reader, const struct rml_values *
     plan->partitions = (uint32_t)partitions;
 }
 
+static void read_state(struct rml_reader *reader, const struct rml_values *values)
+{
+    if (values->at[RML_SET_RUNTIME_STATE] == NULL)
+        return;
+    const struct rml_yaml_node *node = rml_reader_scalar(reader, values, RML_SET_RUNTIME_STATE);
+    if (node != NULL)
+        reader->plan->state = rml_arena_text(reader->arena, node->text, node->text_length);
+}
+
+static void read_checkpoint(struct rml_reader *reader, const struct rml_values *runtime,
+                            struct rml_place place)
+{
+    static const struct rml_yaml_node nothing = {.kind = RML_YAML_MAPPING};
+    const struct rml_yaml_node *node = runtime->at[RML_SET_RUNTIME_CHECKPOINT];
+    struct rml_values values;
+    if (!rml_reader_section(reader, RML_SECTION_CHECKPOINT, node != NULL ? node : &nothing,
+                            node != NULL ? node->key->place : place, NULL, &values))
+        return;
+    if (node != NULL && runtime->at[RML_SET_RUNTIME_STATE] == NULL)
+        rml_report_add(reader->report, node->key->place, "such as  state: ./state",
+                       "checkpoint: without a state there are no checkpoints");
+    rml_reader_number(reader, &values, RML_SET_CHECKPOINT_EVERY,
+                      &reader->plan->checkpoint_every_ns);
+    rml_reader_number(reader, &values, RML_SET_CHECKPOINT_MIN_PAUSE,
+                      &reader->plan->checkpoint_min_pause_ns);
+}
+
 void rml_read_runtime(struct rml_reader *reader, const struct rml_values *file)
 {
     static const struct rml_yaml_node nothing = {.kind = RML_YAML_MAPPING};
@@ -74,4 +101,6 @@ void rml_read_runtime(struct rml_reader *reader, const struct rml_values *file)
     reader->plan->state_bytes_max = (uint64_t)state_bytes;
     reader->plan->keys_max = (uint32_t)keys;
     reader->plan->lanes_max = (uint32_t)lanes;
+    read_state(reader, &values);
+    read_checkpoint(reader, &values, place);
 }

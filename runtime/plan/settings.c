@@ -10,15 +10,21 @@ const struct rml_setting_info rml_setting_info[RML_SETTINGS] = {
 };
 
 const char *const rml_section_names[RML_SECTIONS] = {
-    [RML_SECTION_FILE] = "file",     [RML_SECTION_RUNTIME] = "runtime",
-    [RML_SECTION_SOURCE] = "source", [RML_SECTION_STAGE] = "stage",
-    [RML_SECTION_WINDOW] = "window", [RML_SECTION_TRIGGER] = "trigger",
-    [RML_SECTION_SINK] = "sink",     [RML_SECTION_TEST] = "test",
+    [RML_SECTION_FILE] = "file",
+    [RML_SECTION_RUNTIME] = "runtime",
+    [RML_SECTION_CHECKPOINT] = "checkpoint",
+    [RML_SECTION_SOURCE] = "source",
+    [RML_SECTION_STAGE] = "stage",
+    [RML_SECTION_WINDOW] = "window",
+    [RML_SECTION_TRIGGER] = "trigger",
+    [RML_SECTION_SINK] = "sink",
+    [RML_SECTION_TEST] = "test",
 };
 
 const char *const rml_section_paths[RML_SECTIONS] = {
     [RML_SECTION_FILE] = "",
     [RML_SECTION_RUNTIME] = "runtime.",
+    [RML_SECTION_CHECKPOINT] = "runtime.checkpoint.",
     [RML_SECTION_SOURCE] = "sources.NAME.",
     [RML_SECTION_STAGE] = "stages.NAME.",
     [RML_SECTION_WINDOW] = "stages.NAME.window.",

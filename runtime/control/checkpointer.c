@@ -1,0 +1,624 @@
+#include "runtime/control/checkpointer.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/base/check.h"
+#include "runtime/base/err.h"
+#include "runtime/checkpoint/vault.h"
+#include "runtime/plan/identity.h"
+#include "runtime/ring/bell.h"
+#include "runtime/ring/queue.h"
+#include "runtime/state/snapshot.h"
+
+#define BUFFERS      64u  // of each worker
+#define QUEUE_LENGTH 64u
+#define LOCK_WAIT_NS INT64_C(10000000000)  // for the last writes of an engine that was killed
+#define END_NOTE     "end"
+#define RETRY_NS     (INT64_C(1) * 1000000000)  // after one that failed
+
+enum command { WANT, WANT_AT_ONCE, BEGIN, BEGIN_LAST, STOP };
+
+/* What a partition is restored from, in memory of ours. */
+struct past {
+    unsigned char *bytes;
+    size_t used;
+    struct rml_partition_stream streams[RML_SNAPSHOT_ROUND];
+    uint64_t epochs[RML_SNAPSHOT_ROUND];
+};
+
+struct rml_checkpointer {
+    struct rml_checkpointer_options options;
+    char folder[4096];
+    struct rml_vault *vault;
+    struct rml_handover handovers[RML_WORKERS_MAX];
+    struct rml_bell bell;
+    struct rml_queue commands, news;
+    struct past *past;  // by partition; NULL: forgotten
+    struct rml_partition_past *faces;
+    struct rml_writer_note notes[RML_SINKS_MAX];  // of the checkpoint that was restored
+    uint64_t restored;                            // number of the checkpoint
+    bool started;
+    pthread_t thread;
+
+    // The control thread's.
+    uint64_t next_number;
+
+    // The thread's own.
+    const struct rml_writer *writer;
+    uint64_t rounds;                         // of marks that were begun
+    bool stopping, is_open, is_end, is_new;  // is_new: what is in the vault is of a life before
+    int rc;                                  // of the open one
+    uint64_t number, bytes;
+    uint32_t parts_left;
+    int64_t began_ns, ended_ns, due_ns;
+    bool told_due;
+};
+
+static int64_t now_ns(const struct rml_checkpointer *c)
+{
+    return c->options.clock->monotonic_ns(c->options.clock->context);
+}
+
+/* Whose state it is */
+
+static int compare_part(const struct rml_checkpointer *c, const struct rml_manifest *manifest,
+                        uint32_t index, struct rml_err *err)
+{
+    struct rml_identity *part = malloc(sizeof *part);
+    if (part == NULL)
+        return RML_FAIL(err, -ENOMEM, "no memory");
+    rml_identity_part(c->options.plan, index, part);
+    const struct rml_manifest_note *note = rml_manifest_find_note(manifest, part->name);
+    int rc = 0;
+    if (note == NULL)
+        rc = RML_FAIL(err, -EINVAL,
+                      "%s: the state in %s has none of that name; run with --fresh to begin anew",
+                      part->name, c->options.folder);
+    else if (note->bytes != strlen(part->text) || memcmp(note->data, part->text, note->bytes) != 0)
+        rc = RML_FAIL(err, -EINVAL,
+                      "%s was changed and cannot use the state in %s; it was: %.*s; run with "
+                      "--fresh to begin anew",
+                      part->name, c->options.folder, (int)(note->bytes < 300 ? note->bytes : 300),
+                      (const char *)note->data);
+    free(part);
+    return rc;
+}
+
+static int compare(const struct rml_checkpointer *c, const struct rml_manifest *manifest,
+                   struct rml_err *err)
+{
+    uint32_t count = rml_identity_count(c->options.plan);
+    for (uint32_t i = 0; i < count; i++) {
+        int rc = compare_part(c, manifest, i, err);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+static int note_identity(struct rml_checkpointer *c, struct rml_err *err)
+{
+    struct rml_identity *part = malloc(sizeof *part);
+    int rc = part != NULL ? 0 : RML_FAIL(err, -ENOMEM, "no memory");
+    for (uint32_t i = 0; rc == 0 && i < rml_identity_count(c->options.plan); i++) {
+        rml_identity_part(c->options.plan, i, part);
+        rc = rml_vault_note(c->vault, part->name, part->text, (uint32_t)strlen(part->text), err);
+    }
+    free(part);
+    return rc;
+}
+
+/* Reading what is there */
+
+static int read_extent(void *context, const struct rml_extent *extent, const void *bytes)
+{
+    struct past *past = context;
+    memcpy(past->bytes + past->used, bytes, extent->bytes);
+    past->used += extent->bytes;
+    return 0;
+}
+
+static int read_part(struct rml_checkpointer *c, uint64_t epoch,
+                     const struct rml_manifest_part *part, struct rml_err *err)
+{
+    if (part->partition >= c->options.plan->partitions)
+        return RML_FAIL(err, -EBADMSG, "checkpoint %" PRIu64 " has a partition %u", epoch,
+                        part->partition);
+    struct past *past = &c->past[part->partition];
+    size_t bytes = 0;
+    for (uint32_t i = 0; i < part->extent_count; i++)
+        bytes += part->extents[i].bytes;
+    past->bytes = malloc(bytes > 0 ? bytes : 1);
+    if (past->bytes == NULL)
+        return RML_FAIL(err, -ENOMEM, "no memory to read %zu bytes of state", bytes);
+    int rc = rml_vault_load(c->vault, epoch, part->partition, read_extent, past, err);
+    if (rc < 0)
+        return rc;
+    // extents of one checkpoint are one stream
+    struct rml_partition_past *face = &c->faces[part->partition];
+    face->streams = past->streams;
+    const unsigned char *at = past->bytes;
+    for (uint32_t i = 0; i < part->extent_count; i++) {
+        const struct rml_extent *extent = &part->extents[i];
+        bool is_next =
+            face->stream_count == 0 || past->epochs[face->stream_count - 1] != extent->epoch;
+        if (is_next && face->stream_count == RML_SNAPSHOT_ROUND)
+            return RML_FAIL(err, -EBADMSG, "partition %u has more snapshots than can be",
+                            part->partition);
+        if (is_next) {
+            past->streams[face->stream_count] = (struct rml_partition_stream){.bytes = at};
+            past->epochs[face->stream_count++] = extent->epoch;
+        }
+        past->streams[face->stream_count - 1].count += extent->bytes;
+        at += extent->bytes;
+    }
+    return 0;
+}
+
+static int read_number(struct rml_checkpointer *c, const struct rml_manifest *manifest,
+                       struct rml_err *err)
+{
+    for (uint32_t i = 0; i < manifest->part_count; i++) {
+        const struct rml_manifest_part *part = &manifest->parts[i];
+        if (part->blob_bytes != sizeof c->restored)
+            return RML_FAIL(err, -EBADMSG, "checkpoint %" PRIu64 ": partition %u has no number",
+                            manifest->epoch, part->partition);
+        memcpy(&c->restored, part->blob, sizeof c->restored);
+    }
+    if (manifest->part_count != c->options.plan->partitions)
+        return RML_FAIL(err, -EBADMSG, "checkpoint %" PRIu64 " has %u partitions, not %u",
+                        manifest->epoch, manifest->part_count, c->options.plan->partitions);
+    return 0;
+}
+
+static void name_note(const struct rml_plan_sink *sink, char name[RML_IDENTITY_NAME_BYTES])
+{
+    snprintf(name, RML_IDENTITY_NAME_BYTES, "file %s", sink->name);
+}
+
+static int read_notes(struct rml_checkpointer *c, const struct rml_manifest *manifest,
+                      struct rml_err *err)
+{
+    for (uint32_t s = 0; s < c->options.plan->sink_count; s++) {
+        char name[RML_IDENTITY_NAME_BYTES];
+        name_note(&c->options.plan->sinks[s], name);
+        const struct rml_manifest_note *note = rml_manifest_find_note(manifest, name);
+        if (note == NULL)
+            continue;
+        void *copy = malloc(note->bytes > 0 ? note->bytes : 1);
+        if (copy == NULL)
+            return RML_FAIL(err, -ENOMEM, "no memory");
+        memcpy(copy, note->data, note->bytes);
+        c->notes[s] = (struct rml_writer_note){copy, note->bytes};
+    }
+    return 0;
+}
+
+// From here on what is there is of a life that is over, whatever becomes of this one.
+static int end_old_life(struct rml_checkpointer *c, struct rml_err *err)
+{
+    const struct rml_clock *clock = c->options.clock;
+    const struct rml_manifest *newest;
+    uint64_t epoch;
+    int rc;
+    while ((rc = rml_vault_newest(c->vault, &newest, err)) == -EBADMSG)
+        if (rml_vault_go_back(c->vault, err) < 0)
+            return rc;
+    if (rc < 0)
+        return rc == -ENOENT ? 0 : rc;
+    rc = rml_vault_begin(c->vault, clock->wall_ns(clock->context), 0, &epoch, err);
+    if (rc == 0)
+        rc = rml_vault_note(c->vault, END_NOTE, "", 0, err);
+    return rc == 0 ? rml_vault_commit(c->vault, err) : rc;
+}
+
+static int read_newest(struct rml_checkpointer *c, struct rml_err *err)
+{
+    const struct rml_manifest *manifest;
+    int rc = c->options.fresh ? end_old_life(c, err) : 0;
+    if (rc == 0)
+        rc = rml_vault_newest(c->vault, &manifest, err);
+    if (rc == -ENOENT || (rc == 0 && rml_manifest_find_note(manifest, END_NOTE) != NULL)) {
+        c->is_new = true;
+        return 0;
+    }
+    if (rc == 0)
+        rc = compare(c, manifest, err);
+    if (rc == 0)
+        rc = read_number(c, manifest, err);
+    if (rc == 0)
+        rc = read_notes(c, manifest, err);
+    for (uint32_t i = 0; rc == 0 && i < manifest->part_count; i++)
+        rc = read_part(c, manifest->epoch, &manifest->parts[i], err);
+    return rc;
+}
+
+static int note_files(struct rml_checkpointer *c, struct rml_err *err)
+{
+    int rc = 0;
+    for (uint32_t s = 0; rc == 0 && s < c->options.plan->sink_count; s++) {
+        char name[RML_IDENTITY_NAME_BYTES];
+        name_note(&c->options.plan->sinks[s], name);
+        const struct rml_writer_note note = rml_writer_note(c->writer, s);
+        if (note.data != NULL)
+            rc = rml_vault_note(c->vault, name, note.data, note.bytes, err);
+    }
+    return rc;
+}
+
+/* One checkpoint */
+
+// Of the newest checkpoint what the next one still needs: the last of a partition's snapshots.
+static int keep_chain(struct rml_checkpointer *c, const struct rml_manifest_part *part,
+                      struct rml_err *err)
+{
+    uint32_t from = part->extent_count, epochs = 0;
+    while (from > 0) {
+        bool is_other = from == part->extent_count
+                        || part->extents[from - 1].epoch != part->extents[from].epoch;
+        if (is_other && ++epochs == RML_SNAPSHOT_ROUND)
+            break;
+        from--;
+    }
+    return rml_vault_keep(c->vault, part->partition, part->extents + from,
+                          part->extent_count - from, err);
+}
+
+static int begin_in_vault(struct rml_checkpointer *c, struct rml_err *err)
+{
+    const struct rml_clock *clock = c->options.clock;
+    const struct rml_manifest *newest = NULL;
+    uint64_t epoch;
+    int rc = rml_vault_newest(c->vault, &newest, err);
+    if (rc < 0 && rc != -ENOENT)
+        return rc;
+    rc = rml_vault_begin(c->vault, clock->wall_ns(clock->context), c->bytes, &epoch, err);
+    for (uint32_t i = 0; rc == 0 && !c->is_new && newest != NULL && i < newest->part_count; i++)
+        rc = keep_chain(c, &newest->parts[i], err);
+    return rc;
+}
+
+static int commit_in_vault(struct rml_checkpointer *c, struct rml_err *err)
+{
+    int rc = note_identity(c, err);
+    for (uint32_t p = 0; rc == 0 && p < c->options.plan->partitions; p++)
+        rc = rml_vault_describe(c->vault, p, &c->number, sizeof c->number, err);
+    if (rc == 0)
+        rc = note_files(c, err);
+    if (rc == 0 && c->is_end)
+        rc = rml_vault_note(c->vault, END_NOTE, "", 0, err);
+    return rc == 0 ? rml_vault_commit(c->vault, err) : rc;
+}
+
+// Nobody knows whether the last commit took place: what the vault says when opened anew is true.
+static int ask_again(struct rml_checkpointer *c, struct rml_err *err)
+{
+    const struct rml_vault_options options = {.lock_wait_ns = LOCK_WAIT_NS};
+    rml_vault_close(c->vault);
+    c->vault = NULL;
+    int rc = rml_vault_open(&c->vault, c->options.folder, &options, err);
+    const struct rml_manifest *newest = NULL;
+    if (rc == 0)
+        rc = rml_vault_newest(c->vault, &newest, err);
+    uint64_t number = 0;
+    if (rc == 0 && newest->part_count > 0 && newest->parts[0].blob_bytes == sizeof number)
+        memcpy(&number, newest->parts[0].blob, sizeof number);
+    return rc == 0 && number != c->number ? -EIO : rc;
+}
+
+static void failed(struct rml_checkpointer *c, int rc, const struct rml_err *err)
+{
+    if (c->rc < 0)
+        return;  // the first reason is the one
+    c->rc = rc;
+    char sentence[600];
+    snprintf(sentence, sizeof sentence, "checkpoint %" PRIu64 " failed: %s", c->number, err->text);
+    if (c->options.complain != NULL)
+        c->options.complain(c->options.complain_context, sentence);
+}
+
+static void give_news(struct rml_checkpointer *c, const struct rml_checkpointer_news *news)
+{
+    RML_CHECK(rml_queue_give(&c->news, news));  // one DUE and one DONE at most
+    rml_bell_ring(c->options.bell);
+}
+
+static void open_one(struct rml_checkpointer *c, bool is_end)
+{
+    struct rml_err err = {0};
+    c->is_open = true;
+    c->rounds++;
+    c->is_end = is_end;
+    c->number += c->rc == 0;  // one that failed is tried again
+    c->rc = 0;
+    c->bytes = 0;
+    c->parts_left = c->options.plan->partitions;
+    c->began_ns = now_ns(c);
+    c->told_due = false;
+    int rc = c->vault != NULL ? begin_in_vault(c, &err)
+                              : RML_FAIL(&err, -EIO, "the state in %s cannot be written any more",
+                                         c->options.folder);
+    if (rc < 0)
+        failed(c, rc, &err);
+}
+
+static void close_one(struct rml_checkpointer *c)
+{
+    struct rml_err err = {0};
+    int rc = c->rc == 0 ? commit_in_vault(c, &err) : 0;
+    if (c->vault != NULL && rml_vault_has_failed(c->vault))
+        rc = ask_again(c, &err);
+    if (rc < 0)
+        failed(c, rc, &err);
+    if (c->rc < 0 && c->vault != NULL)
+        rml_vault_abandon(c->vault);
+    if (c->rc == 0)
+        c->is_new = false;
+    c->is_open = false;
+    c->ended_ns = now_ns(c);
+    c->due_ns = c->ended_ns + (c->rc < 0 ? RETRY_NS : c->options.plan->checkpoint_every_ns);
+    const struct rml_checkpointer_news news = {.kind = RML_CHECKPOINTER_DONE,
+                                               .rc = c->rc,
+                                               .number = c->number,
+                                               .bytes = c->bytes,
+                                               .took_ns = (uint64_t)(c->ended_ns - c->began_ns)};
+    give_news(c, &news);
+}
+
+static void take_message(struct rml_checkpointer *c, const struct rml_handover_message *message)
+{
+    struct rml_err err = {0};
+    RML_CHECK(c->is_open && message->number == c->number);
+    c->bytes += message->bytes;
+    if (c->rc == 0 && message->bytes > 0) {
+        int rc =
+            rml_vault_append(c->vault, message->partition, message->buffer, message->bytes, &err);
+        if (rc < 0)
+            failed(c, rc, &err);
+    }
+    c->parts_left -= message->is_last != 0;
+}
+
+/* The thread */
+
+static void want(struct rml_checkpointer *c, bool at_once)
+{
+    int64_t least = at_once ? 0 : c->ended_ns + c->options.plan->checkpoint_min_pause_ns;
+    c->due_ns = least < c->due_ns ? least : c->due_ns;
+}
+
+static bool take_commands(struct rml_checkpointer *c)
+{
+    uint64_t command;
+    bool any = false;
+    while (rml_queue_take(&c->commands, &command)) {
+        any = true;
+        switch ((enum command)command) {
+        case WANT:
+        case WANT_AT_ONCE:
+            want(c, command == WANT_AT_ONCE);
+            break;
+        case BEGIN:
+        case BEGIN_LAST:
+            open_one(c, command == BEGIN_LAST);
+            break;
+        case STOP:
+            c->stopping = true;
+            break;
+        }
+    }
+    return any;
+}
+
+// All that a worker has, so that a partition's bytes lie together.
+static bool take_messages(struct rml_checkpointer *c)
+{
+    bool any = false;
+    struct rml_handover_message message;
+    for (uint32_t w = 0; w < c->options.plan->workers; w++) {
+        while (rml_handover_take(&c->handovers[w], &message)) {
+            if (!c->is_open)
+                (void)take_commands(c);  // it was told before the worker was
+            take_message(c, &message);
+            rml_handover_put_back(&c->handovers[w], message.buffer);
+            any = true;
+        }
+    }
+    if (c->is_open && c->parts_left == 0 && rml_writer_rounds(c->writer) == c->rounds)
+        close_one(c);
+    return any;
+}
+
+static void tell_if_due(struct rml_checkpointer *c)
+{
+    if (c->is_open || c->told_due || now_ns(c) < c->due_ns)
+        return;
+    c->told_due = true;
+    give_news(c, &(struct rml_checkpointer_news){.kind = RML_CHECKPOINTER_DUE});
+}
+
+static int sleep_ms(const struct rml_checkpointer *c)
+{
+    if (c->is_open || c->told_due)
+        return -1;
+    int64_t left = (c->due_ns - now_ns(c)) / 1000000 + 1;
+    return left < 0 ? 0 : left > 60000 ? 60000 : (int)left;
+}
+
+static void *work(void *context)
+{
+    struct rml_checkpointer *c = context;
+    c->due_ns = now_ns(c) + c->options.plan->checkpoint_every_ns;
+    while (!c->stopping) {
+        bool any = take_commands(c);
+        any |= take_messages(c);
+        tell_if_due(c);
+        if (any)
+            continue;
+        rml_bell_expect(&c->bell);
+        if (take_commands(c) | take_messages(c))
+            rml_bell_awake(&c->bell);
+        else
+            rml_bell_wait(&c->bell, sleep_ms(c));
+    }
+    return NULL;
+}
+
+int rml_checkpointer_start(struct rml_checkpointer *c, const struct rml_writer *writer,
+                           struct rml_err *err)
+{
+    c->writer = writer;
+    sigset_t all, before;
+    sigfillset(&all);  // signals are the control thread's
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int rc = pthread_create(&c->thread, NULL, work, c);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (rc != 0)
+        return RML_FAIL(err, -rc, "no thread for checkpoints: %s", strerrordesc_np(rc));
+    pthread_setname_np(c->thread, "rml-checkpoint");
+    c->started = true;
+    return 0;
+}
+
+/* The control thread's side */
+
+static void tell(struct rml_checkpointer *c, enum command command)
+{
+    const uint64_t word = command;
+    RML_CHECK(rml_queue_give(&c->commands, &word));
+    rml_bell_ring(&c->bell);
+}
+
+void rml_checkpointer_want(struct rml_checkpointer *c, bool at_once)
+{
+    tell(c, at_once ? WANT_AT_ONCE : WANT);
+}
+
+uint64_t rml_checkpointer_begin(struct rml_checkpointer *c, bool is_end)
+{
+    tell(c, is_end ? BEGIN_LAST : BEGIN);
+    return c->next_number;
+}
+
+bool rml_checkpointer_hear(struct rml_checkpointer *c, struct rml_checkpointer_news *ret_news)
+{
+    if (!rml_queue_take(&c->news, ret_news))
+        return false;
+    if (ret_news->kind == RML_CHECKPOINTER_DONE && ret_news->rc == 0)
+        c->next_number = ret_news->number + 1;
+    return true;
+}
+
+const struct rml_partition_past *rml_checkpointer_past(const struct rml_checkpointer *c)
+{
+    return c->faces;
+}
+
+void rml_checkpointer_forget_past(struct rml_checkpointer *c)
+{
+    for (uint32_t p = 0; c->past != NULL && p < c->options.plan->partitions; p++)
+        free(c->past[p].bytes);
+    free(c->past);
+    free(c->faces);
+    c->past = NULL;
+    c->faces = NULL;
+    for (uint32_t s = 0; s < RML_SINKS_MAX; s++) {
+        free((void *)(uintptr_t)c->notes[s].data);
+        c->notes[s] = (struct rml_writer_note){0};
+    }
+}
+
+uint64_t rml_checkpointer_restored(const struct rml_checkpointer *c)
+{
+    return c->restored;
+}
+
+struct rml_bell *rml_checkpointer_bell(struct rml_checkpointer *c)
+{
+    return &c->bell;
+}
+
+const struct rml_writer_note *rml_checkpointer_notes(const struct rml_checkpointer *c)
+{
+    return c->notes;
+}
+
+struct rml_handover *rml_checkpointer_handover(struct rml_checkpointer *c, uint32_t worker)
+{
+    return &c->handovers[worker];
+}
+
+const char *rml_checkpointer_way(const struct rml_checkpointer *c)
+{
+    return rml_vault_way(c->vault);
+}
+
+static int set_up(struct rml_checkpointer *c, struct rml_err *err)
+{
+    const struct rml_plan *plan = c->options.plan;
+    c->past = calloc(plan->partitions, sizeof *c->past);
+    c->faces = calloc(plan->partitions, sizeof *c->faces);
+    if (c->past == NULL || c->faces == NULL)
+        return RML_FAIL(err, -ENOMEM, "no memory for checkpoints");
+    int rc = rml_bell_open(&c->bell, err);
+    if (rc == 0)
+        rc = rml_queue_open(&c->commands, sizeof(uint64_t), QUEUE_LENGTH, err);
+    if (rc == 0)
+        rc = rml_queue_open(&c->news, sizeof(struct rml_checkpointer_news), QUEUE_LENGTH, err);
+    for (uint32_t w = 0; rc == 0 && w < plan->workers; w++)
+        rc = rml_handover_open(&c->handovers[w], BUFFERS, &c->bell, err);
+    if (rc < 0)
+        return rc;
+    const struct rml_vault_options options = {.lock_wait_ns = LOCK_WAIT_NS};
+    rc = rml_vault_open(&c->vault, c->options.folder, &options, err);
+    if (rc == 0)
+        rc = read_newest(c, err);
+    c->number = c->restored;
+    c->next_number = c->restored + 1;
+    return rc;
+}
+
+int rml_checkpointer_open(struct rml_checkpointer **ret_checkpointer,
+                          const struct rml_checkpointer_options *options, struct rml_err *err)
+{
+    size_t bytes = (sizeof(struct rml_checkpointer) + 127) / 128 * 128;
+    struct rml_checkpointer *c = aligned_alloc(128, bytes);
+    if (c == NULL)
+        return RML_FAIL(err, -ENOMEM, "no memory for checkpoints");
+    memset(c, 0, bytes);
+    c->options = *options;
+    snprintf(c->folder, sizeof c->folder, "%s", options->folder);
+    c->options.folder = c->folder;
+    c->bell = RML_BELL_CLOSED;
+    int rc = set_up(c, err);
+    if (rc < 0) {
+        rml_checkpointer_close(c);
+        return rc;
+    }
+    *ret_checkpointer = c;
+    return 0;
+}
+
+void rml_checkpointer_close(struct rml_checkpointer *c)
+{
+    if (c == NULL)
+        return;
+    if (c->started) {
+        tell(c, STOP);
+        pthread_join(c->thread, NULL);
+    }
+    rml_checkpointer_forget_past(c);
+    for (uint32_t w = 0; w < c->options.plan->workers; w++)
+        rml_handover_close(&c->handovers[w]);
+    rml_vault_close(c->vault);
+    rml_queue_close(&c->commands);
+    rml_queue_close(&c->news);
+    rml_bell_close(&c->bell);
+    free(c);
+}
