@@ -24,7 +24,7 @@
 #include "tools/load.h"
 
 static struct {
-    bool quiet, alone;
+    bool quiet, alone, fresh;
     struct rml_keeper_options keeper;
 } options = {.keeper = {.restarts_most = 10, .within_ns = INT64_C(60000000000)}};
 
@@ -79,6 +79,7 @@ static int serve(struct rml_server *server, struct rml_plan *plan, struct rml_ke
         .operators = rml_operators_table(),
         .clock = &rml_clock_system,
         .keeping = keeping,
+        .fresh = options.fresh,
         .folder = strcmp(path, "-") == 0 ? NULL : dirname(path),
         .complain = complain,
         .complain_context = plan,
@@ -219,6 +220,9 @@ int rml_cmd_run(int argc, char **argv)
     uint32_t restarts_count = 0, within_count = 0;
     const struct rml_option known[] = {
         {.name = "--quiet", .sentence = "Say only what goes wrong.", .ret_flag = &options.quiet},
+        {.name = "--fresh",
+         .sentence = "Begin anew, whatever checkpoints there are.",
+         .ret_flag = &options.fresh},
         {.name = "--restarts",
          .value = "N",
          .sentence =
@@ -239,12 +243,14 @@ int rml_cmd_run(int argc, char **argv)
          .ret_flag = &options.alone},
     };
     const struct rml_args args = {
-        .usage = "ringmill run FILE [--quiet] [--restarts N] [--within DURATION] [--no-keeper]",
+        .usage =
+            "ringmill run FILE [--quiet] [--fresh] [--restarts N] [--within DURATION] [--no-keeper]",
         .sentence =
             "Run a pipeline until SIGINT, SIGTERM, SIGHUP, `ringctl drain` or `ringctl stop`. The "
             "first signal drains: what producers published is taken, windows fire, files are "
             "complete. A second one stops at once, with what has fired so far; a further one does not "
-            "wait for files either. Files of sinks are written anew. The engine is a child of this "
+            "wait for files either. Files of sinks are written anew, but where the file names a state: then a run goes "
+            "on from the last checkpoint, unless the one before it was drained. The engine is a child of this "
             "process, which starts it again should it die: producers and subscribers stay attached.",
         .options = known,
         .option_count = sizeof known / sizeof known[0],

@@ -462,7 +462,9 @@ static void *work(void *context)
         if (any)
             continue;
         rml_bell_expect(&c->bell);
-        if (take_commands(c) | take_messages(c))
+        any = take_commands(c);
+        any |= take_messages(c);
+        if (any)
             rml_bell_awake(&c->bell);
         else
             rml_bell_wait(&c->bell, sleep_ms(c));

@@ -11,23 +11,30 @@
 
 #include "runtime/base/check.h"
 #include "runtime/base/err.h"
+#include "runtime/control/checkpointer.h"
 #include "runtime/control/kept.h"
 #include "runtime/control/rings.h"
 #include "runtime/io/writer.h"
 #include "runtime/keeper/keeping.h"
 #include "runtime/observe/memory.h"
 #include "runtime/ring/bell.h"
+#include "runtime/worker/schedule.h"
 #include "runtime/worker/undo.h"
 #include "runtime/worker/worker.h"
 
-#define BLOCKS_SPARE 64u  // of a worker, beyond what one step can fill at once
+#define BLOCKS_SPARE   64u         // of a worker, beyond what one step can fill at once
+#define SCHEDULE_STEPS (1u << 17)  // of a partition, from one checkpoint to the next
 
 struct engine_lane {
     struct rml_lane_in *in;  // NULL: the number is free
     uint32_t source;
     uint32_t workers_left;
     bool finishing;
-    bool is_spoiled;     // of an engine that died: no positions to go on from
+    bool is_spoiled;  // of an engine that died: no positions to go on from
+    bool is_counted;  // as gone, by an engine that died
+    bool is_done;     // taken to its end; kept until checkpoint `covered_by` is durable
+    uint64_t covered_by;
+    uint64_t serial;
     uint64_t published;  // as far as it was to be taken; of the workers that are done with it
     struct rml_board_lane row;
 };
@@ -48,6 +55,14 @@ struct rml_engine {
     struct rml_bell bell;
     struct engine_lane *lanes;
     struct rml_segment undo;
+    struct rml_checkpointer *checkpointer;  // NULL: there are no checkpoints
+    struct rml_segment schedules[RML_PARTITIONS_MAX];
+    void *schedule_memory[RML_PARTITIONS_MAX];
+    uint64_t begun;        // number of the last checkpoint that began
+    uint64_t last_serial;  // of lanes
+    bool saving;           // one is under way
+    bool is_last;          // and it is that of the end
+    bool ended;            // that one is over
     uint32_t lane_count;
     uint32_t sources_left;  // reports that the end of sources still lacks
     bool writer_started, started, draining, ending, stopped;
@@ -120,6 +135,7 @@ struct kept_lane {
     uint32_t source, cells;
     uint32_t pid, uid;
     int64_t since_ns;
+    uint64_t serial;  // no other lane of this pipeline had it
     char program[RML_BOARD_NAME];
 };
 
@@ -174,6 +190,7 @@ static void set_lane(struct rml_engine *engine, uint32_t index, struct rml_lane_
     *lane = (struct engine_lane){
         .in = in,
         .source = what->source,
+        .serial = what->serial,
         .workers_left = engine->plan->workers,
         .row = {.source = what->source,
                 .pid = what->pid,
@@ -189,6 +206,7 @@ static void tell_of_lane(struct rml_engine *engine, uint32_t index)
     const struct rml_worker_message message = {.kind = RML_WORKER_ATTACH,
                                                .source = engine->lanes[index].source,
                                                .index = index,
+                                               .number = engine->lanes[index].serial,
                                                .lane = engine->lanes[index].in};
     tell(engine, &message);
 }
@@ -220,6 +238,9 @@ int rml_engine_attach(struct rml_engine *engine, uint32_t source,
                              .uid = producer->uid,
                              .since_ns =
                                  engine->options.clock->wall_ns(engine->options.clock->context)};
+    engine->last_serial = (uint64_t)what.since_ns > engine->last_serial ? (uint64_t)what.since_ns
+                                                                        : engine->last_serial + 1;
+    what.serial = engine->checkpointer != NULL ? engine->last_serial : 0;
     snprintf(what.program, sizeof what.program, "%s", producer->program);
     int rc = open_lane(engine, index, &geometry, &what, &in, err);
     if (rc < 0)
@@ -260,23 +281,81 @@ void rml_engine_cut_off(struct rml_engine *engine, uint32_t index, int code, con
 
 // In this order: an engine that dies in here leaves a lane that is kept and not counted, or one that is
 // counted, which its row says until it is no longer kept.
-static void lane_done(struct rml_engine *engine, uint32_t index, uint64_t published)
+static void count_gone(struct rml_engine *engine, uint32_t index)
 {
-    static const struct rml_board_lane nothing = {.state = RML_BOARD_LANE_FREE};
     struct engine_lane *lane = &engine->lanes[index];
-    lane->published += published;
-    if (--lane->workers_left > 0)
+    if (lane->is_counted)
         return;
     struct rml_lane_counts counts;
     rml_lane_in_counts(lane->in, &counts);
     lane->row.published = lane->published;
     lane->row.dropped = counts.dropped;
     rml_board_lane_gone(&engine->board, index, &lane->row);
+}
+
+static void free_lane_of(struct rml_engine *engine, uint32_t index)
+{
+    static const struct rml_board_lane nothing = {.state = RML_BOARD_LANE_FREE};
+    struct engine_lane *lane = &engine->lanes[index];
     rml_keeping_drop(engine->options.keeping, lane_id(index));
     rml_board_lane_write(&engine->board, index, &nothing);
     rml_lane_in_close(lane->in);
     lane->in = NULL;
+}
+
+static void lane_done(struct rml_engine *engine, uint32_t index, uint64_t published)
+{
+    struct engine_lane *lane = &engine->lanes[index];
+    lane->published += published;
+    if (--lane->workers_left > 0)
+        return;
+    count_gone(engine, index);
     engine->lane_count--;
+    lane->is_done = true;
+    lane->covered_by = engine->begun + 1;
+    if (engine->checkpointer == NULL)
+        free_lane_of(engine, index);
+}
+
+/* Checkpoints */
+
+static void begin_checkpoint(struct rml_engine *engine, bool is_last)
+{
+    engine->begun = rml_checkpointer_begin(engine->checkpointer, is_last);
+    engine->saving = true;
+    engine->is_last = is_last;
+    const struct rml_worker_message message = {.kind = RML_WORKER_SAVE, .number = engine->begun};
+    tell(engine, &message);
+}
+
+static void checkpoint_done(struct rml_engine *engine, const struct rml_checkpointer_news *news)
+{
+    engine->saving = false;
+    engine->ended |= engine->is_last;
+    const struct rml_worker_message message = {.kind = news->rc == 0 ? RML_WORKER_SAVED
+                                                                     : RML_WORKER_UNSAVED};
+    tell(engine, &message);
+    for (uint32_t i = 0; news->rc == 0 && i < engine->plan->lanes_max; i++) {
+        const struct engine_lane *lane = &engine->lanes[i];
+        if (lane->in != NULL && lane->is_done && lane->covered_by <= news->number)
+            free_lane_of(engine, i);
+    }
+}
+
+// Once all sources have ended there is one more, which says so.
+static void see_to_checkpoints(struct rml_engine *engine)
+{
+    struct rml_checkpointer_news news;
+    bool is_due = false;
+    while (rml_checkpointer_hear(engine->checkpointer, &news)) {
+        if (news.kind == RML_CHECKPOINTER_DONE)
+            checkpoint_done(engine, &news);
+        else
+            is_due = true;
+    }
+    bool is_end = engine->ending && engine->sources_left == 0;
+    if (!engine->saving && !engine->ended && (is_end || is_due))
+        begin_checkpoint(engine, is_end);
 }
 
 static void lane_faulty(struct rml_engine *engine, uint32_t index)
@@ -332,6 +411,7 @@ void rml_engine_poll(struct rml_engine *engine)
                 engine->sources_left--;
                 break;
             case RML_WORKER_WANTS_SAVING:
+                rml_checkpointer_want(engine->checkpointer, false);
                 break;
             case RML_WORKER_UNLISTENED:
                 unlistened(engine, news.index);
@@ -340,6 +420,8 @@ void rml_engine_poll(struct rml_engine *engine)
         }
     }
     end_sources(engine);
+    if (engine->checkpointer != NULL)
+        see_to_checkpoints(engine);
 }
 
 int rml_engine_fd(const struct rml_engine *engine)
@@ -377,7 +459,8 @@ void rml_engine_drain_begin(struct rml_engine *engine)
 
 bool rml_engine_is_drained(const struct rml_engine *engine)
 {
-    return engine->ending && engine->sources_left == 0;
+    return engine->ending && engine->sources_left == 0
+           && (engine->checkpointer == NULL || engine->ended);
 }
 
 void rml_engine_drain(struct rml_engine *engine)
@@ -394,13 +477,38 @@ void rml_engine_drain(struct rml_engine *engine)
     rml_bell_awake(&engine->bell);
 }
 
+static bool is_saved(const struct rml_engine *engine, uint64_t since)
+{
+    return !engine->saving && engine->begun > since;
+}
+
+// Whoever runs the pipeline again goes on from here: take what was published, and save it.
+static void save_all(struct rml_engine *engine)
+{
+    uint64_t since = UINT64_MAX;
+    for (;;) {
+        rml_bell_expect(&engine->bell);
+        rml_engine_poll(engine);
+        if (since == UINT64_MAX && engine->lane_count == 0 && !engine->saving) {
+            since = engine->begun;
+            begin_checkpoint(engine, false);
+        }
+        if (since != UINT64_MAX && is_saved(engine, since))
+            break;
+        rml_bell_wait(&engine->bell, -1);
+    }
+    rml_bell_awake(&engine->bell);
+}
+
 uint64_t rml_engine_stop(struct rml_engine *engine)
 {
     if (engine->stopped)
         return engine->lost;
-    engine->stopped = true;
     for (uint32_t i = 0; i < engine->plan->lanes_max; i++)
         rml_engine_cut_off(engine, i, ESHUTDOWN, "the pipeline stops");
+    if (engine->checkpointer != NULL && engine->started && !engine->draining)
+        save_all(engine);
+    engine->stopped = true;
     const struct rml_worker_message message = {.kind = RML_WORKER_STOP};
     // a start that failed half-way leaves some workers running
     tell(engine, &message);
@@ -491,6 +599,8 @@ static int open_writer(struct rml_engine *engine, struct rml_err *err)
         .folder = engine->options.folder,
         .merge = engine->options.replay,
         .again = rml_keeping_again(engine->options.keeping),
+        .notes = engine->checkpointer != NULL ? rml_checkpointer_notes(engine->checkpointer) : NULL,
+        .marked = engine->checkpointer != NULL ? rml_checkpointer_bell(engine->checkpointer) : NULL,
         .workers = engine->plan->workers,
         .blocks = engine->rings.output_count + BLOCKS_SPARE,
         .counts = engine->board.sink_counts,
@@ -504,6 +614,7 @@ static int open_writer(struct rml_engine *engine, struct rml_err *err)
 
 static int open_worker(struct rml_engine *engine, uint32_t index, struct rml_err *err)
 {
+    struct rml_checkpointer *c = engine->checkpointer;
     const struct rml_worker_options options = {
         .plan = engine->plan,
         .operators = engine->options.operators,
@@ -520,6 +631,10 @@ static int open_worker(struct rml_engine *engine, uint32_t index, struct rml_err
         .reports_bell = &engine->bell,
         .rings = engine->rings.ends,
         .undo = engine->undo.memory,
+        .handover = c != NULL ? rml_checkpointer_handover(c, index) : NULL,
+        .schedules = c != NULL ? engine->schedule_memory : NULL,
+        .schedule_steps = SCHEDULE_STEPS,
+        .past = c != NULL ? rml_checkpointer_past(c) : NULL,
     };
     return rml_worker_open(&engine->workers[index], &options, err);
 }
@@ -604,7 +719,8 @@ static int adopt_lane(struct rml_engine *engine, const struct rml_kept *kept, st
     if (rc < 0)
         return RML_WRAP(err, rc, "lane %u", index);
     set_lane(engine, index, in, &what);
-    place_lane(engine, index);
+    if (engine->checkpointer == NULL)
+        place_lane(engine, index);
     return 0;
 }
 
@@ -615,7 +731,9 @@ static int adopt_lanes(struct rml_engine *engine, struct rml_err *err)
     for (uint32_t i = 0; i < engine->plan->lanes_max; i++) {
         // counted already, and then the engine died
         bool is_gone = rml_board_is_gone(&engine->board, i);
-        const struct rml_kept *kept = is_gone ? NULL : rml_keeping_take(keeping, lane_id(i));
+        // and what a checkpoint does not cover is taken again
+        bool is_wanted = !is_gone || engine->checkpointer != NULL;
+        const struct rml_kept *kept = is_wanted ? rml_keeping_take(keeping, lane_id(i)) : NULL;
         if (kept == NULL) {
             rml_keeping_let_go(keeping, lane_id(i));
             rml_board_lane_write(&engine->board, i, &nothing);
@@ -624,6 +742,7 @@ static int adopt_lanes(struct rml_engine *engine, struct rml_err *err)
         int rc = adopt_lane(engine, kept, err);
         if (rc < 0)
             return rc;
+        engine->lanes[i].is_counted = is_gone;
         show_lane(engine, i);
     }
     return 0;
@@ -632,6 +751,8 @@ static int adopt_lanes(struct rml_engine *engine, struct rml_err *err)
 // The order matters: counters first, since positions go with them, and no step before all lanes have theirs.
 static int go_on(struct rml_engine *engine, struct rml_err *err)
 {
+    if (engine->checkpointer != NULL)
+        return adopt_lanes(engine, err);
     uint32_t partitions = engine->plan->partitions;
     for (uint32_t p = 0; p < partitions; p++) {
         const struct rml_undo undo = undo_of(engine, p);
@@ -649,6 +770,100 @@ static int go_on(struct rml_engine *engine, struct rml_err *err)
     return rc;
 }
 
+/* Checkpoints */
+
+static int open_schedule(struct rml_engine *engine, uint32_t partition, struct rml_err *err)
+{
+    char name[64];
+    snprintf(name, sizeof name, "ringmill-%.32s-schedule-%u", engine->plan->name, partition);
+    const struct rml_keeping_segment wanted = {.id = RML_KEPT_ID(RML_KEPT_SCHEDULE, partition),
+                                               .name = name,
+                                               .bytes = rml_schedule_bytes(SCHEDULE_STEPS),
+                                               .mark_at = RML_KEEPER_DEATHMARK_NONE};
+    bool again;
+    struct rml_segment *segment = &engine->schedules[partition];
+    int rc = rml_keeping_segment(engine->options.keeping, &wanted, segment, &again, err);
+    engine->schedule_memory[partition] = segment->memory;
+    return rc < 0 ? RML_WRAP(err, rc, "the schedule of partition %u", partition) : 0;
+}
+
+static int state_folder(const struct rml_engine *engine, char *path, size_t bytes)
+{
+    const char *folder = engine->options.folder, *name = engine->plan->state;
+    bool is_whole = folder == NULL || name[0] == '/';
+    int used =
+        is_whole ? snprintf(path, bytes, "%s", name) : snprintf(path, bytes, "%s/%s", folder, name);
+    return used < 0 || (size_t)used >= bytes ? -ENAMETOOLONG : 0;
+}
+
+// What partitions counted is in their state, or is counted again with the steps.
+static void forget_counts(struct rml_engine *engine)
+{
+    const struct rml_plan *plan = engine->plan;
+    for (uint32_t i = 0; i < plan->partitions * plan->stage_count; i++) {
+        for (uint32_t c = 0; c < RML_STAGE_COUNTERS; c++)
+            rml_count_set(&engine->board.stage_counts[i].value[c], 0);
+    }
+    for (uint32_t i = 0; i < plan->partitions * plan->source_count; i++) {
+        for (uint32_t c = 0; c < RML_SOURCE_COUNTERS; c++)
+            rml_count_set(&engine->board.source_counts[i].value[c], 0);
+    }
+}
+
+static int open_checkpoints(struct rml_engine *engine, struct rml_err *err)
+{
+    char folder[4096];
+    if (state_folder(engine, folder, sizeof folder) < 0)
+        return RML_FAIL(err, -ENAMETOOLONG, "the path of the state is too long");
+    bool again = rml_keeping_again(engine->options.keeping);
+    const struct rml_checkpointer_options options = {
+        .plan = engine->plan,
+        .folder = folder,
+        .clock = engine->options.clock,
+        .fresh = engine->options.fresh && !again,
+        .bell = &engine->bell,
+        .complain = engine->options.complain,
+        .complain_context = engine->options.complain_context,
+    };
+    int rc = rml_checkpointer_open(&engine->checkpointer, &options, err);
+    for (uint32_t p = 0; rc == 0 && p < engine->plan->partitions; p++)
+        rc = open_schedule(engine, p, err);
+    engine->begun = rc == 0 ? rml_checkpointer_restored(engine->checkpointer) : 0;
+    if (rc == 0)
+        forget_counts(engine);
+    return rc;
+}
+
+// What an earlier life of the pipeline took is in its results: here it was published by lanes that went.
+static void count_earlier_life(struct rml_engine *engine)
+{
+    const struct rml_plan *plan = engine->plan;
+    for (uint32_t s = 0; s < plan->source_count; s++) {
+        uint64_t taken = 0;
+        for (uint32_t p = 0; p < plan->partitions; p++)
+            taken += rml_count_read(
+                &engine->board.source_counts[p * plan->source_count + s].value[RML_SOURCE_taken]);
+        rml_count_set(&engine->board.sources[s].published_gone, taken);
+    }
+}
+
+// Before workers run: what an engine before this one took since the last checkpoint.
+static int take_again(struct rml_engine *engine, struct rml_err *err)
+{
+    uint32_t lanes_max = engine->plan->lanes_max;
+    struct rml_worker_kept *lanes = calloc(lanes_max, sizeof *lanes);
+    if (lanes == NULL)
+        return RML_FAIL(err, -ENOMEM, "no memory for lanes");
+    for (uint32_t i = 0; i < lanes_max; i++)
+        lanes[i] = (struct rml_worker_kept){engine->lanes[i].in, engine->lanes[i].serial};
+    int rc = 0;
+    for (uint32_t w = 0; rc == 0 && w < engine->plan->workers; w++)
+        rc = rml_worker_take_again(engine->workers[w], lanes, err);
+    free(lanes);
+    rml_checkpointer_forget_past(engine->checkpointer);
+    return rc;
+}
+
 static int reserve(struct rml_engine *engine, struct rml_err *err)
 {
     const struct rml_clock *clock = engine->options.clock;
@@ -660,7 +875,9 @@ static int reserve(struct rml_engine *engine, struct rml_err *err)
                             new_epoch(clock), err);
     if (rc == 0)
         rc = rml_rings_open(&engine->rings, engine->plan, keeping, err);
-    if (rc == 0 && keeping != NULL)
+    if (rc == 0 && engine->options.plan->state != NULL && !engine->options.replay)
+        rc = open_checkpoints(engine, err);
+    else if (rc == 0 && keeping != NULL)
         rc = open_undo(engine, err);
     if (rc == 0 && rml_keeping_again(keeping))
         rc = go_on(engine, err);
@@ -677,11 +894,15 @@ int rml_engine_open(struct rml_engine **ret_engine, const struct rml_engine_opti
     engine->options = *options;
     engine->plan = options->plan;
     engine->bell = RML_BELL_CLOSED;
+    for (uint32_t p = 0; p < RML_PARTITIONS_MAX; p++)
+        engine->schedules[p] = RML_SEGMENT_CLOSED;
     int rc = reserve(engine, err);
     if (rc == 0)
         rc = open_writer(engine, err);
     for (uint32_t i = 0; rc == 0 && i < engine->plan->workers; i++)
         rc = open_worker(engine, i, err);
+    if (rc == 0 && engine->checkpointer != NULL && !rml_keeping_again(options->keeping))
+        count_earlier_life(engine);
     if (rc < 0) {
         rml_engine_close(engine);
         return rc;
@@ -707,6 +928,13 @@ int rml_engine_start(struct rml_engine *engine, struct rml_err *err)
     if (rc < 0)
         return rc;
     engine->writer_started = true;
+    if (engine->checkpointer != NULL) {
+        rc = take_again(engine, err);
+        if (rc == 0)
+            rc = rml_checkpointer_start(engine->checkpointer, engine->writer, err);
+        if (rc < 0)
+            return rc;
+    }
     for (uint32_t i = 0; i < engine->plan->workers; i++) {
         rc = rml_worker_start(engine->workers[i], err);
         if (rc < 0)
@@ -730,6 +958,9 @@ void rml_engine_close(struct rml_engine *engine)
     rml_engine_stop(engine);
     for (uint32_t i = 0; engine->lanes != NULL && i < engine->plan->lanes_max; i++)
         rml_lane_in_close(engine->lanes[i].in);
+    rml_checkpointer_close(engine->checkpointer);
+    for (uint32_t p = 0; p < RML_PARTITIONS_MAX; p++)
+        rml_segment_close(&engine->schedules[p]);
     rml_writer_close(engine->writer);
     rml_bell_close(&engine->bell);
     rml_rings_close(&engine->rings);

@@ -35,6 +35,7 @@ struct rml_engine_options {
     const struct rml_operators *operators;
     const struct rml_clock *clock;
     struct rml_keeping *keeping;  // NULL: nothing outlives this engine
+    bool fresh;                   // do not go on from the checkpoints that are there
     /*
      * The bytes of files depend on the input and the number of partitions alone: watermarks are
      * exact, rows of all partitions are merged, the wall clock is not looked at, and a full lane

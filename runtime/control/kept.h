@@ -7,6 +7,7 @@
 enum rml_kept_sort {
     RML_KEPT_BOARD = 1,   // 0: the one there is
     RML_KEPT_UNDO,        // likewise
+    RML_KEPT_SCHEDULE,    // by partition
     RML_KEPT_RING,        // by output
     RML_KEPT_LANE,        // by number
     RML_KEPT_PRODUCER,    // by connection

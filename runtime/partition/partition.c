@@ -373,6 +373,11 @@ uint64_t rml_partition_steps(const struct rml_partition *p)
     return p->steps;
 }
 
+uint64_t rml_partition_next_row(const struct rml_partition *p, uint32_t output)
+{
+    return p->emit.next_seq[output];
+}
+
 struct rml_partition_lane rml_partition_lane(const struct rml_partition *p, uint32_t index)
 {
     if (index >= p->lanes_max)

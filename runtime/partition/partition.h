@@ -85,6 +85,9 @@ bool rml_partition_vouch_due(const struct rml_partition *partition, uint16_t lan
 /* How many steps it has taken in its life, which goes on where it is restored. */
 uint64_t rml_partition_steps(const struct rml_partition *partition);
 
+/* The number of the next row of an output. */
+uint64_t rml_partition_next_row(const struct rml_partition *partition, uint32_t output);
+
 /* The lane that was attached last under a number: whether it is still, and how many records were taken
  * from it. All zeros when there was none. */
 struct rml_partition_lane {

@@ -56,6 +56,7 @@ static void say_window(struct text *text, const struct rml_plan_window *w)
         w->offset_ns);
     say(text, ", gap %" PRId64 ", max %" PRId64, w->gap_ns, w->max_ns);
     say(text, ", size %u records, every %u records", w->size_records, w->every_records);
+    say(text, ", trigger %u records, %" PRId64, w->trigger.count, w->trigger.every_ns);
 }
 
 static void say_stage(struct text *text, const struct rml_plan *plan, uint32_t index)
@@ -72,6 +73,7 @@ static void say_stage(struct text *text, const struct rml_plan *plan, uint32_t i
     say_columns(text, frame, stage->key_columns, stage->key_count);
     say(text, ", ");
     say_window(text, &stage->window);
+    say(text, ", when_full %d %d", (int)stage->when_full, (int)stage->window.when_full);
     for (uint32_t i = 0; i < stage->mapped_count; i++) {
         char expr[512];
         rml_expr_print(stage->mapped[i].expr, expr, sizeof expr);
@@ -79,6 +81,9 @@ static void say_stage(struct text *text, const struct rml_plan *plan, uint32_t i
     }
     for (uint32_t i = 0; i < stage->aggregate_count; i++) {
         const struct rml_plan_aggregate *a = &stage->aggregates[i];
+        if (a->call != NULL)
+            say(text, ", %s of a plug-in, %u to %u bytes", a->call->plugin->name,
+                a->call->state_bytes, a->call->state_bytes_max);
         const char *argument = a->column != RML_FIELD_ABSENT ? frame->columns[a->column].name : "";
         say(text, ", %s: %u.%u(%s %s) %s", a->name, a->function, a->part, argument,
             a->parameters_text != NULL ? a->parameters_text : "", rml_type_info[a->type].name);

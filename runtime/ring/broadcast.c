@@ -101,6 +101,13 @@ void rml_broadcast_resume_out(struct rml_broadcast_out *out, void *memory,
     rml_broadcast_announce(out);
 }
 
+void rml_broadcast_number_out(struct rml_broadcast_out *out, uint64_t number)
+{
+    RML_CHECK(out->given == 0);
+    out->given = number;
+    rml_broadcast_announce(out);
+}
+
 void rml_broadcast_attach_in(struct rml_broadcast_in *in, const void *memory,
                              struct rml_broadcast_shape shape, int from_oldest)
 {

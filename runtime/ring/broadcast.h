@@ -49,6 +49,9 @@ void rml_broadcast_attach_out(struct rml_broadcast_out *out, void *memory,
 void rml_broadcast_resume_out(struct rml_broadcast_out *out, void *memory,
                               struct rml_broadcast_shape shape);
 
+/* Nobody has given anything yet: the first row has this number. */
+void rml_broadcast_number_out(struct rml_broadcast_out *out, uint64_t number);
+
 /*
  * Hold a reader's end; `shape` is what the writer said, not what lies in `memory`. The first row read
  * is the next one given, or with `from_oldest` the oldest that is still there (none of those that

@@ -78,6 +78,7 @@ bool rml_saving_round(struct rml_saving *s)
     struct rml_partition *partition = s->own[s->at].partition;
     if (!s->begun) {
         note_lanes(s);
+        rml_writer_mark(s->writer, s->worker, s->own[s->at].index);
         const struct rml_snapshot_sink sink = {.put = put, .context = s};
         rml_partition_snapshot(partition, s->number, &sink);
         s->begun = true;

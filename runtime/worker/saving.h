@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "runtime/checkpoint/handover.h"
+#include "runtime/io/writer.h"
 #include "runtime/partition/partition.h"
 #include "runtime/state/snapshot.h"
 #include "runtime/worker/lanes.h"
@@ -34,6 +35,8 @@ struct rml_saving {
     struct rml_own *own;
     uint32_t own_count;
     struct rml_worker_lanes *lanes;
+    struct rml_writer *writer;  // told of each partition's moment
+    uint32_t worker;
     bool is_open, begun;  // the checkpoint; the snapshot of partition `at`
     bool wanted;          // soon, because room is getting short; until it begins
     uint64_t number;

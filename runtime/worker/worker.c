@@ -90,6 +90,21 @@ static void number_rows(const struct rml_worker *w, uint32_t partition,
         next_seq[o] = w->options.rings[(size_t)o * plan->partitions + partition].given;
 }
 
+// Where numbers of rows go on in rings that are new.
+static void number_rings(const struct rml_worker *w, const struct rml_own *own)
+{
+    const struct rml_plan *plan = w->options.plan;
+    struct rml_output outputs[RML_OUTPUTS_MAX];
+    uint32_t count = w->options.rings != NULL ? rml_outputs_list(plan, outputs) : 0;
+    for (uint32_t o = 0; o < count; o++) {
+        struct rml_broadcast_out *ring =
+            &w->options.rings[(size_t)o * plan->partitions + own->index];
+        uint64_t next = rml_partition_next_row(own->partition, o);
+        if (ring->lines != NULL && ring->given == 0 && next > 0)
+            rml_broadcast_number_out(ring, next);
+    }
+}
+
 static void open_undo(const struct rml_worker *w, struct rml_own *own)
 {
     const struct rml_worker_options *options = &w->options;
@@ -126,6 +141,7 @@ static int open_own(struct rml_worker *w, struct rml_own *own, struct rml_err *e
         rc = rml_partition_restore(own->partition, past->streams, past->stream_count, err);
         if (rc < 0)
             return rc;
+        number_rings(w, own);
     }
     own->noted_steps = own->durable_steps = rml_partition_steps(own->partition);
     bool is_kept = options->schedules != NULL;
@@ -174,7 +190,9 @@ static int worker_set_up(struct rml_worker *w, struct rml_err *err)
     w->saving = (struct rml_saving){.handover = w->options.handover,
                                     .own = w->own,
                                     .own_count = w->own_count,
-                                    .lanes = &w->lanes};
+                                    .lanes = &w->lanes,
+                                    .writer = w->options.writer,
+                                    .worker = w->options.index};
     return rml_worker_lanes_open(&w->lanes, w->options.index, w->options.lanes_max, w->own_count,
                                  &w->bell, err);
 }

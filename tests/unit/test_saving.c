@@ -144,11 +144,17 @@ static void open_engine(void)
         memset(&f.stages[p], 0, sizeof f.stages[p]);
         memset(&f.sources[p], 0, sizeof f.sources[p]);
     }
-    const struct rml_writer_options writer = {
-        .plan = f.plan, .workers = 1, .blocks = 8, .counts = f.sinks};
-    assert_int_equal(rml_writer_open(&f.writer, &writer, NULL), 0);
     assert_int_equal(rml_bell_open(&f.bell, NULL), 0);
     assert_int_equal(rml_bell_open(&f.news, NULL), 0);
+    static const struct rml_writer_note notes[RML_SINKS_MAX];
+    const struct rml_writer_options writer = {.plan = f.plan,
+                                              .notes = notes,
+                                              .marked = &f.news,
+                                              .workers = 1,
+                                              .blocks = 8,
+                                              .counts = f.sinks};
+    assert_int_equal(rml_writer_open(&f.writer, &writer, NULL), 0);
+    assert_int_equal(rml_writer_start(f.writer, NULL), 0);  // it gives blocks back
     assert_int_equal(rml_handover_open(&f.handover, 8, &f.news, NULL), 0);
     const struct rml_worker_options options = {
         .plan = f.plan,
