@@ -55,6 +55,7 @@ struct rml_checkpointer {
     bool stopping, is_open, is_end, is_new;  // is_new: what is in the vault is of a life before
     int rc;                                  // of the open one
     uint64_t number, bytes;
+    uint64_t last_bytes;  // of the last one that became durable
     uint32_t parts_left;
     int64_t began_ns, ended_ns, due_ns;
     bool told_due;
@@ -278,7 +279,7 @@ static int begin_in_vault(struct rml_checkpointer *c, struct rml_err *err)
     int rc = rml_vault_newest(c->vault, &newest, err);
     if (rc < 0 && rc != -ENOENT)
         return rc;
-    rc = rml_vault_begin(c->vault, clock->wall_ns(clock->context), c->bytes, &epoch, err);
+    rc = rml_vault_begin(c->vault, clock->wall_ns(clock->context), c->last_bytes, &epoch, err);
     for (uint32_t i = 0; rc == 0 && !c->is_new && newest != NULL && i < newest->part_count; i++)
         rc = keep_chain(c, &newest->parts[i], err);
     return rc;
@@ -358,8 +359,10 @@ static void close_one(struct rml_checkpointer *c)
         failed(c, rc, &err);
     if (c->rc < 0 && c->vault != NULL)
         rml_vault_abandon(c->vault);
-    if (c->rc == 0)
+    if (c->rc == 0) {
         c->is_new = false;
+        c->last_bytes = c->bytes;
+    }
     c->is_open = false;
     c->ended_ns = now_ns(c);
     c->due_ns = c->ended_ns + (c->rc < 0 ? RETRY_NS : c->options.plan->checkpoint_every_ns);

@@ -477,24 +477,18 @@ void rml_engine_drain(struct rml_engine *engine)
     rml_bell_awake(&engine->bell);
 }
 
-static bool is_saved(const struct rml_engine *engine, uint64_t since)
-{
-    return !engine->saving && engine->begun > since;
-}
-
 // Whoever runs the pipeline again goes on from here: take what was published, and save it.
 static void save_all(struct rml_engine *engine)
 {
-    uint64_t since = UINT64_MAX;
-    for (;;) {
+    for (bool begun = false;;) {
         rml_bell_expect(&engine->bell);
         rml_engine_poll(engine);
-        if (since == UINT64_MAX && engine->lane_count == 0 && !engine->saving) {
-            since = engine->begun;
+        if (begun && !engine->saving)
+            break;  // durable or not: it was tried, and what went wrong was said
+        if (!begun && engine->lane_count == 0 && !engine->saving) {
             begin_checkpoint(engine, false);
+            begun = true;
         }
-        if (since != UINT64_MAX && is_saved(engine, since))
-            break;
         rml_bell_wait(&engine->bell, -1);
     }
     rml_bell_awake(&engine->bell);
