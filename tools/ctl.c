@@ -12,7 +12,7 @@
 #include "tools/pipelines.h"
 
 #define OPTIONS_MAX 16
-#define WORDS_MAX   2
+#define WORDS_MAX   3
 #define LIST_BYTES  300
 
 bool rml_ctl_duration(const char *option, const char *text, int64_t least_ns, int64_t *ret_ns)
@@ -68,7 +68,10 @@ bool rml_ctl_read(struct rml_ctl *ctl, const struct rml_args *args, int argc, ch
     if (!rml_args_read(&all, argc, argv, words, &word_count, ret_exit))
         return false;
     ctl->stage = ctl->wants_stage ? words[--word_count] : NULL;
-    ctl->pipeline = word_count > 0 ? words[0] : NULL;
+    uint32_t first = ctl->wants_verb;
+    ctl->verb = ctl->wants_verb ? words[0] : NULL;
+    ctl->pipeline = word_count > first ? words[first] : NULL;
+    ctl->epoch = word_count > first + 1 ? words[first + 1] : NULL;
     ctl->timeout_ns = RML_CTL_TIMEOUT_NONE;
     if (timeout_count > 0 && !rml_ctl_duration("--timeout", timeout, 1000000, &ctl->timeout_ns)) {
         *ret_exit = RML_EXIT_USAGE;
@@ -171,7 +174,7 @@ static void suggest(const char *name, struct rml_err *err)
     rml_pipelines_close(&pipelines);
 }
 
-static int open_view(const struct rml_ctl *ctl, struct rml_view *ret_view)
+int rml_ctl_open(const struct rml_ctl *ctl, struct rml_view *ret_view)
 {
     struct rml_err err = {0};
     char name[RML_WIRE_NAME];
@@ -199,7 +202,7 @@ int rml_ctl_run(struct rml_ctl *ctl, const struct rml_args *args, int argc, char
     int code;
     if (!rml_ctl_read(ctl, &with_words, argc, argv, &code))
         return code;
-    code = open_view(ctl, &view);
+    code = rml_ctl_open(ctl, &view);
     if (code == RML_EXIT_OK)
         code = show(ctl, &view);
     rml_view_close(&view);

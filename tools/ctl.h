@@ -14,11 +14,13 @@ struct rml_ctl {
     /* To be set before reading. */
     const char *timeout_sentence;  // what --timeout does; NULL: it limits the wait for an answer
     bool wants_stage;              // behind the pipeline stands a stage
+    bool wants_verb;               // before it stands what is to be done, behind it may be an epoch
 
     bool as_json;
     int64_t timeout_ns;    // of --timeout, or RML_CTL_TIMEOUT_NONE
     const char *pipeline;  // the word; NULL: none was given
     const char *stage;     // likewise, if wanted
+    const char *verb, *epoch;
 };
 
 #define RML_CTL_TIMEOUT_NONE INT64_C(-1)
@@ -41,6 +43,9 @@ bool rml_ctl_count(const char *option, const char *text, int64_t *ret_count);
 
 /* How long to wait for an answer. */
 int64_t rml_ctl_answer_ns(const struct rml_ctl *ctl);
+
+/* Open a view of the pipeline named, or of the only one that runs. RML_EXIT_OK, or all is said. */
+int rml_ctl_open(const struct rml_ctl *ctl, struct rml_view *ret_view);
 
 /*
  * The whole of a command that looks at one pipeline: read the command line, open a

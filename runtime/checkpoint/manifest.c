@@ -111,6 +111,15 @@ const struct rml_manifest_note *rml_manifest_find_note(const struct rml_manifest
     return NULL;
 }
 
+// A chain is in the order in which it was written.
+uint32_t rml_manifest_part_checkpoints(const struct rml_manifest_part *part)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < part->extent_count; i++)
+        count += i == 0 || part->extents[i].epoch != part->extents[i - 1].epoch;
+    return count;
+}
+
 struct rml_manifest_size rml_manifest_size(const struct rml_manifest *manifest)
 {
     struct rml_manifest_size size = {0};
@@ -122,6 +131,8 @@ struct rml_manifest_size rml_manifest_size(const struct rml_manifest *manifest)
                 size.own_bytes += part->extents[i].bytes;
         }
         size.extents += part->extent_count;
+        uint32_t checkpoints = rml_manifest_part_checkpoints(part);
+        size.checkpoints = checkpoints > size.checkpoints ? checkpoints : size.checkpoints;
     }
     return size;
 }

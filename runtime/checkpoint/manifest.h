@@ -65,7 +65,11 @@ const struct rml_manifest_note *rml_manifest_find_note(const struct rml_manifest
 struct rml_manifest_size {
     uint64_t chain_bytes, own_bytes;
     uint32_t extents;
+    uint32_t checkpoints;  // that wrote them: of the partition with the longest chain
 };
+
+/* How many checkpoints wrote the extents of one partition. */
+uint32_t rml_manifest_part_checkpoints(const struct rml_manifest_part *part);
 
 struct rml_manifest_size rml_manifest_size(const struct rml_manifest *manifest);
 

@@ -390,6 +390,14 @@ int rml_board_open(struct rml_board *board, const struct rml_plan *plan,
     return 0;
 }
 
+void rml_board_state_folder(struct rml_board *board, const char *folder)
+{
+    char *whole = realpath(folder, NULL);
+    if (board->head->state_folder[0] == '\0')  // or an engine before this one has said it
+        copy_text(board->head->state_folder, RML_BOARD_STATE, whole != NULL ? whole : folder);
+    free(whole);
+}
+
 // Another version may have another head: what comes before `sources` is all that is looked at first.
 static int check_head(const struct rml_board_head *head, uint64_t bytes, struct rml_err *err)
 {
@@ -506,6 +514,7 @@ int rml_board_attach(struct rml_board *board, int fd, uint64_t bytes, struct rml
     point(board, &p);
     // Names are printed and indices followed by whoever attached it; nothing of this changes later.
     if (is_text(board->head->pipeline, RML_BOARD_NAME) && is_text(board->head->path, RML_BOARD_PATH)
+        && is_text(board->head->state_folder, RML_BOARD_STATE)
         && is_text(board->head->allocator, sizeof board->head->allocator)
         && are_sources_sound(board) && are_stages_sound(board) && are_sinks_sound(board))
         return 0;

@@ -24,10 +24,11 @@ struct rml_keeping;
 struct rml_memory;
 
 #define RML_BOARD_MAGIC   0x72a9b0a7u
-#define RML_BOARD_VERSION 3
+#define RML_BOARD_VERSION 4
 #define RML_BOARD_NAME    (RML_NAME_MAX + 1)
 #define RML_BOARD_PATH    256
 #define RML_BOARD_WHY     328
+#define RML_BOARD_STATE   4096
 
 enum rml_board_state {
     RML_BOARD_STARTING,
@@ -48,7 +49,8 @@ struct rml_board_head {
     char pipeline[RML_BOARD_NAME];
     char path
         [RML_BOARD_PATH];  // whole path of the pipeline file, cut at its beginning where it is longer
-    _Atomic uint32_t state;  // enum rml_board_state
+    char state_folder[RML_BOARD_STATE];  // whole path; empty: there are no checkpoints
+    _Atomic uint32_t state;              // enum rml_board_state
     _Atomic uint32_t engine_pid;
     _Atomic uint32_t is_to_end;  // somebody asked for a drain, which outlives an engine
     _Atomic uint32_t restarts;   // engines after the first
@@ -178,6 +180,9 @@ void rml_board_lose_state(struct rml_board *board);
 
 /* Accepts a board of zeros, or half opened. */
 void rml_board_close(struct rml_board *board);
+
+/* Where the state is, before anyone sees the board. */
+void rml_board_state_folder(struct rml_board *board, const char *folder);
 
 /* The control thread of the engine: say where a worker is pinned; change the state; that a drain was
  * asked for; what the allocator says; replace lane `index`'s row. */

@@ -823,8 +823,10 @@ static int open_checkpoints(struct rml_engine *engine, struct rml_err *err)
     for (uint32_t p = 0; rc == 0 && p < engine->plan->partitions; p++)
         rc = open_schedule(engine, p, err);
     engine->begun = rc == 0 ? rml_checkpointer_restored(engine->checkpointer) : 0;
-    if (rc == 0)
+    if (rc == 0) {
         forget_counts(engine);
+        rml_board_state_folder(&engine->board, folder);
+    }
     return rc;
 }
 

@@ -1,0 +1,158 @@
+"""What `ringctl checkpoint` says of a state folder is what lies there."""
+import json
+import random
+import time
+
+import feeding
+import harness
+
+SEED = 20261121
+RUNTIME = ", state: ./state, checkpoint: {every: %s, min_pause: 1ms}"
+
+
+def crc32c(data):
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
+
+
+class Checkpoints(feeding.Feeding):
+    def start_saving(self, every="20ms"):
+        self.start(runtime=RUNTIME % every)
+        return self.feeder(1, 1 << 31, "keys", 50, "batch", 64, "pause", 2000, "wait", -1, "until-told")
+
+    def stop_with_state(self):
+        """A pipeline that has run for some checkpoints, and was stopped."""
+        feeder = self.start_saving()
+        self.attached(feeder)
+        self.until_epoch(5)
+        self.ringctl("stop", "p")
+        self.assertEqual(self.pipeline.process.wait(timeout=harness.PATIENCE), 0)
+        feeder.kill()
+
+    def checkpoint(self, verb, what, *more, want=0):
+        return json.loads(self.ringctl("checkpoint", verb, "--json", what, *more, want=want).stdout)
+
+    def until_epoch(self, least):
+        def newest():
+            kept = self.checkpoint("list", "p")["checkpoints"]
+            return kept and kept[-1]["epoch"] >= least
+        harness.until(f"checkpoint {least}", newest)
+
+    def shown(self):
+        """All that are kept, by epoch, as `show` has them."""
+        kept = self.checkpoint("list", "./state")["checkpoints"]
+        return {c["epoch"]: self.checkpoint("show", "./state", c["epoch"]) for c in kept}
+
+    def bytes_of(self, extent):
+        with open(self.dir / "state" / "extents", "rb") as file:
+            file.seek(extent["offset"])
+            return file.read(extent["bytes"])
+
+    def flip(self, at, bit):
+        with open(self.dir / "state" / "extents", "r+b") as file:
+            file.seek(at)
+            byte = file.read(1)[0]
+            file.seek(at)
+            file.write(bytes([byte ^ 1 << bit]))
+
+    def test_checkpoints_of_a_running_pipeline_are_found_by_its_name(self):
+        before_ns = time.time_ns()
+        feeder = self.start_saving()
+        self.attached(feeder)
+        self.until_epoch(3)
+        seen = self.checkpoint("list", "p")
+        self.assertEqual((seen["schema"], seen["pipeline"], seen["folder"]),
+                         ("ringctl.checkpoint-list/1", "p", str((self.dir / "state").resolve())))
+        kept = seen["checkpoints"]
+        self.assertGreaterEqual(len(kept), 2)
+        epochs = [c["epoch"] for c in kept]
+        self.assertEqual(epochs, list(range(epochs[0], epochs[-1] + 1)))
+        for c in kept:
+            self.assertFalse(c["damaged"])
+            self.assertEqual(c["partitions"], 3)
+            self.assertTrue(before_ns <= c["at_ns"] <= time.time_ns(), c)
+            self.assertTrue(0 < c["own_bytes"] <= c["bytes"], c)
+        self.until_epoch(epochs[-1] + 2)  # it was not held up
+        self.assertIn("EPOCH", self.ringctl("checkpoint", "list").stdout)  # the only one that runs
+        self.assertIn("PARTITION", self.ringctl("checkpoint", "show", "p").stdout)
+        for _ in range(5):
+            read = self.checkpoint("verify", "p")["checkpoints"]
+            self.assertTrue(any(not c["dropped"] for c in read), read)
+            self.assertTrue(all(c["damages"] == [] for c in read), read)
+        self.assertIn("sound", self.ringctl("checkpoint", "verify", "p").stdout)
+        feeder.stdin.close()
+        self.pipeline.end()
+
+    def test_what_is_shown_lies_in_the_file(self):
+        self.stop_with_state()
+        shown = self.shown()
+        self.assertGreaterEqual(len(shown), 2)
+        for c in self.checkpoint("list", "./state")["checkpoints"]:
+            parts = shown[c["epoch"]]["partitions"]
+            self.assertEqual([p["partition"] for p in parts], [0, 1, 2])
+            extents = [e for p in parts for e in p["extents"]]
+            self.assertEqual(len(extents), c["extents"])
+            self.assertEqual(sum(e["bytes"] for e in extents), c["bytes"])
+            self.assertEqual(sum(e["bytes"] for e in extents if e["epoch"] == c["epoch"]), c["own_bytes"])
+            chains = [len({e["epoch"] for e in p["extents"]}) for p in parts]
+            self.assertEqual([p["chain"] for p in parts], chains)
+            self.assertEqual(max(chains), c["chain"])
+            self.assertEqual([p["oldest_epoch"] for p in parts],
+                             [min(e["epoch"] for e in p["extents"]) for p in parts])
+            for extent in extents:
+                self.assertEqual(crc32c(self.bytes_of(extent)), extent["crc32c"])
+        newest = max(shown)
+        self.assertEqual(self.checkpoint("show", "./state"), shown[newest])
+
+    def test_a_flipped_bit_is_found_in_every_checkpoint_that_it_is_in_and_in_no_other(self):
+        rng = random.Random(SEED)
+        print("seed", SEED)
+        self.stop_with_state()
+        shown = self.shown()
+        for c in self.checkpoint("verify", "./state")["checkpoints"]:
+            self.assertEqual((c["damages"], c["dropped"]), ([], False))
+        extents = [(p["partition"], e) for c in shown.values() for p in c["partitions"]
+                   for e in p["extents"]]
+        for partition, extent in rng.sample(extents, min(8, len(extents))):
+            at = extent["offset"] + rng.randrange(extent["bytes"])
+            bit = rng.randrange(8)
+            hit = {n for n, c in shown.items() for p in c["partitions"] if extent in p["extents"]}
+            self.flip(at, bit)
+            seen = self.checkpoint("verify", "./state", want=1)["checkpoints"]
+            self.assertEqual({c["epoch"] for c in seen if c["damages"]}, hit)
+            for c in seen:
+                self.assertTrue(all(f"partition {partition}" in s for s in c["damages"]), c)
+            for epoch in shown:
+                self.checkpoint("verify", "./state", epoch, want=1 if epoch in hit else 0)
+            said = self.ringctl("checkpoint", "verify", "./state", want=1)
+            self.assertIn("1 damaged", said.stdout)
+            self.assertIn(f"partition {partition}", said.stderr)
+            self.flip(at, bit)
+            self.ringctl("checkpoint", "verify", "./state")
+
+    def test_what_is_not_there_or_makes_no_sense_is_told_apart(self):
+        for words in ([], ["undo", "p"], ["list", "p", "x"], ["show", "p", "0"], ["list", "p", "1", "2"]):
+            with self.subTest(words=words):
+                self.ringctl("checkpoint", *words, want=2)
+        self.assertIn("./state", self.ringctl("checkpoint", "list", "p", want=3).stderr)
+        self.assertIn("no state directory", self.ringctl("checkpoint", "list", "./state", want=3).stderr)
+        self.start()
+        self.assertIn("runtime.state", self.ringctl("checkpoint", "list", "p", want=1).stderr)
+        self.pipeline.end()
+        self.start(runtime=RUNTIME % "1h")
+        self.assertIn("no checkpoint yet", self.ringctl("checkpoint", "list", "p").stdout)
+        self.assertEqual(self.checkpoint("list", "p")["checkpoints"], [])
+        self.assertEqual(self.checkpoint("verify", "p")["checkpoints"], [])
+        self.ringctl("checkpoint", "show", "p", want=3)
+        self.pipeline.end()
+        for verb in ("show", "verify"):
+            self.assertIn("checkpoint 77 is not kept",
+                          self.ringctl("checkpoint", verb, "./state", "77", want=3).stderr)
+
+
+if __name__ == "__main__":
+    harness.main()
