@@ -42,7 +42,8 @@ struct rml_checkpointer {
     struct past *past;  // by partition; NULL: forgotten
     struct rml_partition_past *faces;
     struct rml_writer_note notes[RML_SINKS_MAX];  // of the checkpoint that was restored
-    uint64_t restored;                            // number of the checkpoint
+    void *note_memory[RML_SINKS_MAX];
+    uint64_t restored;  // number of the checkpoint
     bool started;
     pthread_t thread;
 
@@ -196,6 +197,7 @@ static int read_notes(struct rml_checkpointer *c, const struct rml_manifest *man
         if (copy == NULL)
             return RML_FAIL(err, -ENOMEM, "no memory");
         memcpy(copy, note->data, note->bytes);
+        c->note_memory[s] = copy;
         c->notes[s] = (struct rml_writer_note){copy, note->bytes};
     }
     return 0;
@@ -534,7 +536,8 @@ void rml_checkpointer_forget_past(struct rml_checkpointer *c)
     c->past = NULL;
     c->faces = NULL;
     for (uint32_t s = 0; s < RML_SINKS_MAX; s++) {
-        free((void *)(uintptr_t)c->notes[s].data);
+        free(c->note_memory[s]);
+        c->note_memory[s] = NULL;
         c->notes[s] = (struct rml_writer_note){0};
     }
 }

@@ -95,7 +95,7 @@ struct rml_partition_lane {
     uint64_t serial, taken;
 };
 
-struct rml_partition_lane rml_partition_lane(const struct rml_partition *partition, uint32_t lane);
+struct rml_partition_lane rml_partition_lane(const struct rml_partition *partition, uint32_t index);
 
 /* The watermark of a source in this partition; RML_TIME_NONE before the first record. */
 int64_t rml_partition_watermark(const struct rml_partition *partition, uint32_t source);
