@@ -23,7 +23,7 @@ static int look(const struct rml_ctl *ctl, struct rml_view *view, struct rml_err
     for (uint32_t s = 0; s < balance.source_count; s++)
         balance.sources[s].may_leave = balance.moving;
     for (int looks = 0; looks < LOOKS_MAX; looks++) {
-        int rc = looks == 0 ? 0 : rml_view_ask(view, "refresh", rml_ctl_answer_ns(ctl), err);
+        int rc = looks == 0 ? 0 : rml_view_ask(view, "refresh", rml_ctl_answer_ns(ctl), NULL, err);
         if (rc < 0)
             return rc;
         rml_board_total(&view->board, &totals);

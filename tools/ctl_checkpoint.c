@@ -19,11 +19,14 @@
 #include "tools/json.h"
 #include "tools/table.h"
 
-#define LIST_ROOM 64
-#define TRIES     100  // where the engine drops checkpoints faster than we read them
+#define LIST_ROOM  64
+#define FOREVER_NS (INT64_MAX / 2)
+#define TRIES      100  // where the engine drops checkpoints faster than we read them
 
 /* What is looked at. */
 struct folder {
+    const struct rml_ctl *ctl;
+    struct rml_view *view;
     struct rml_checkpoints *checkpoints;
     char path[RML_BOARD_STATE];
     const char *pipeline;  // NULL: the folder was named
@@ -387,12 +390,51 @@ static int verify(const struct folder *folder)
     return verified.damaged > 0 ? RML_EXIT_FAILED : RML_EXIT_OK;
 }
 
+/* now */
+
+static void json_saved(const struct folder *folder, const uint64_t saved[3])
+{
+    struct rml_json json = {.out = stdout};
+    json_begin(&json, folder, "ringctl.checkpoint-now/1");
+    rml_json_unsigned(&json, "epoch", saved[0]);
+    rml_json_unsigned(&json, "own_bytes", saved[1]);
+    rml_json_unsigned(&json, "took_ns", saved[2]);
+    json_end(&json);
+}
+
+static int take_now(const struct folder *folder)
+{
+    char answer[RML_VIEW_ANSWER], bytes[32], took[32];
+    struct rml_err err = {0};
+    uint64_t saved[3];
+    int64_t timeout_ns = folder->ctl->timeout_ns;
+    int rc =
+        rml_view_ask(folder->view, "checkpoint",
+                     timeout_ns == RML_CTL_TIMEOUT_NONE ? FOREVER_NS : timeout_ns, answer, &err);
+    if (rc < 0)
+        return rml_ctl_fail(rc, err.text);
+    if (sscanf(answer, "%" SCNu64 " %" SCNu64 " %" SCNu64, &saved[0], &saved[1], &saved[2]) != 3)
+        return rml_ctl_fail(-EPROTO, "the engine's answer tells of no checkpoint");
+    if (folder->as_json) {
+        json_saved(folder, saved);
+        return RML_EXIT_OK;
+    }
+    rml_size_print_about(saved[1], bytes);
+    rml_about_duration((int64_t)saved[2], took);
+    printf("checkpoint %" PRIu64 " is durable: %s in %s\n", saved[0], bytes, took);
+    return RML_EXIT_OK;
+}
+
 /* The command */
 
 static const struct verb {
     const char *name;
     int (*run)(const struct folder *folder);
-} verbs[] = {{"list", show_list}, {"show", show_one}, {"verify", verify}};
+    bool is_asked;  // of the pipeline, not of the folder
+} verbs[] = {{"list", show_list, false},
+             {"show", show_one, false},
+             {"verify", verify, false},
+             {"now", take_now, true}};
 
 static const struct verb *find_verb(const char *name)
 {
@@ -400,7 +442,8 @@ static const struct verb *find_verb(const char *name)
         if (strcmp(verbs[i].name, name) == 0)
             return &verbs[i];
     }
-    fprintf(stderr, "ringctl checkpoint: there is no %s; there are list, show and verify\n", name);
+    fprintf(stderr, "ringctl checkpoint: there is no %s; there are list, show, verify and now\n",
+            name);
     return NULL;
 }
 
@@ -438,6 +481,8 @@ static int find_folder(const struct rml_ctl *ctl, struct rml_view *view, struct 
 static int run(const struct verb *verb, struct folder *folder)
 {
     struct rml_err err = {0};
+    if (verb->is_asked)
+        return verb->run(folder);
     int rc = rml_checkpoints_open(&folder->checkpoints, folder->path, &err);
     if (rc < 0)
         return rml_ctl_fail(rc, err.text);
@@ -449,16 +494,22 @@ static int run(const struct verb *verb, struct folder *folder)
 int rml_ctl_cmd_checkpoint(int argc, char **argv)
 {
     const struct rml_args args = {
-        .usage = "ringctl checkpoint list|show|verify [PIPELINE|FOLDER [EPOCH]] [--json]",
+        .usage = "ringctl checkpoint list|show|verify|now [PIPELINE|FOLDER [EPOCH]] [--json]",
         .sentence =
             "list: the checkpoints that are kept, oldest first. show: the newest, or that of\n"
             "EPOCH, partition by partition. verify: read every byte of all that are kept, or\n"
             "of one; exits 1 if there is damage. A FOLDER has a slash in it, and need not be\n"
-            "of a pipeline that runs. The engine is not held up.",
+            "of a pipeline that runs. The engine is not held up. now: have the pipeline take\n"
+            "one at once, and wait until it is durable.",
         .words_least = 1,
         .words_most = 3,
     };
-    struct rml_ctl ctl = {.wants_verb = true};
+    struct rml_ctl ctl = {
+        .wants_verb = true,
+        .timeout_sentence =
+            "Wait at most so long for the pipeline's answer (5s), and for `now` to be "
+            "durable (for ever); then exit 5.",
+    };
     static struct folder folder;
     struct rml_view view = RML_VIEW_CLOSED;
     int64_t epoch = 0;
@@ -468,6 +519,10 @@ int rml_ctl_cmd_checkpoint(int argc, char **argv)
     const struct verb *verb = find_verb(ctl.verb);
     if (verb == NULL || !rml_ctl_count("EPOCH", ctl.epoch, &epoch))
         return RML_EXIT_USAGE;
+    if (verb->is_asked && (is_path(ctl.pipeline) || ctl.epoch != NULL))
+        return rml_ctl_fail(-EINVAL, "now wants a pipeline that runs, and nothing else");
+    folder.ctl = &ctl;
+    folder.view = &view;
     folder.epoch = (uint64_t)epoch;
     folder.as_json = ctl.as_json;
     code = find_folder(&ctl, &view, &folder);

@@ -14,7 +14,6 @@
 #include "runtime/control/claim.h"
 
 #define REQUEST_MAX 32
-#define ANSWER_MAX  1024
 
 /* A request as it goes over the connection. */
 struct request {
@@ -34,10 +33,10 @@ static const struct rml_wire_head *make_request(struct request *request, const c
 }
 
 /* The answer to a request: its text, and a descriptor in *ret_fd (-1: none came). */
-static int hear(const struct rml_view *view, int64_t timeout_ns, char answer[ANSWER_MAX],
+static int hear(const struct rml_view *view, int64_t timeout_ns, char answer[RML_VIEW_ANSWER],
                 int *ret_fd, struct rml_err *err)
 {
-    _Alignas(8) unsigned char memory[ANSWER_MAX];
+    _Alignas(8) unsigned char memory[RML_VIEW_ANSWER];
     uint32_t fd_count;
     int rc = rml_attach_answer(view->socket, RML_WIRE_REPLY, timeout_ns, memory, sizeof memory,
                                ret_fd, 1, &fd_count, err);
@@ -47,7 +46,7 @@ static int hear(const struct rml_view *view, int64_t timeout_ns, char answer[ANS
         return rc;
     const struct rml_wire_reply *reply = (const void *)memory;
     int length = (int)(reply->head.bytes - offsetof(struct rml_wire_reply, text));
-    snprintf(answer, ANSWER_MAX, "%.*s", length, reply->text);
+    snprintf(answer, RML_VIEW_ANSWER, "%.*s", length, reply->text);
     if (reply->code == 0)
         return 0;
     if (*ret_fd >= 0)
@@ -58,7 +57,7 @@ static int hear(const struct rml_view *view, int64_t timeout_ns, char answer[ANS
 
 static int take_board(struct rml_view *view, int64_t timeout_ns, struct rml_err *err)
 {
-    char answer[ANSWER_MAX];
+    char answer[RML_VIEW_ANSWER];
     int fd;
     int rc = hear(view, timeout_ns, answer, &fd, err);
     if (rc < 0)
@@ -130,16 +129,16 @@ int rml_view_open(struct rml_view *view, const char *pipeline, int64_t timeout_n
 }
 
 int rml_view_ask(struct rml_view *view, const char *request, int64_t timeout_ns,
-                 struct rml_err *err)
+                 char ret_answer[RML_VIEW_ANSWER], struct rml_err *err)
 {
     struct request message;
     int rc = rml_wire_send(view->socket, make_request(&message, request), NULL, 0);
     if (rc < 0)
         return RML_FAIL(err, rc == -ECONNRESET ? -EPIPE : rc, "pipeline %s: cannot ask: %s",
                         view->pipeline, strerrordesc_np(-rc));
-    char answer[ANSWER_MAX];
+    char answer[RML_VIEW_ANSWER];
     int fd;
-    rc = hear(view, timeout_ns, answer, &fd, err);
+    rc = hear(view, timeout_ns, ret_answer != NULL ? ret_answer : answer, &fd, err);
     if (fd >= 0)
         close(fd);
     return rc < 0 ? RML_WRAP(err, rc, "pipeline %s", view->pipeline) : 0;

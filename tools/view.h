@@ -33,10 +33,13 @@ struct rml_view {
 int rml_view_open(struct rml_view *view, const char *pipeline, int64_t timeout_ns,
                   struct rml_err *err);
 
-/* Ask for something that is answered with nothing: "refresh", "drain" or "stop". 0; -ETIMEDOUT;
- * -EPIPE: it ended before it answered; what it answered; with a sentence. */
+#define RML_VIEW_ANSWER 1024
+
+/* Ask for something. 0, and where it is answered with words (not "refresh", "drain" and "stop") those,
+ * unless `ret_answer` is NULL; -ETIMEDOUT; -EPIPE: it ended before it answered; what it answered; with a
+ * sentence. */
 int rml_view_ask(struct rml_view *view, const char *request, int64_t timeout_ns,
-                 struct rml_err *err);
+                 char ret_answer[RML_VIEW_ANSWER], struct rml_err *err);
 
 /* Wait for the engine's end, at most `timeout_ns` (< 0: for ever). 1: it has ended, and nothing
  * changes any more; 0: not yet, or a signal came. */

@@ -55,7 +55,7 @@ struct rml_checkpointer {
     uint64_t rounds;                         // of marks that were begun
     bool stopping, is_open, is_end, is_new;  // is_new: what is in the vault is of a life before
     int rc;                                  // of the open one
-    uint64_t number, bytes;
+    uint64_t number, epoch, bytes;
     uint64_t last_bytes;  // of the last one that became durable
     uint32_t parts_left;
     int64_t began_ns, ended_ns, due_ns;
@@ -277,11 +277,10 @@ static int begin_in_vault(struct rml_checkpointer *c, struct rml_err *err)
 {
     const struct rml_clock *clock = c->options.clock;
     const struct rml_manifest *newest = NULL;
-    uint64_t epoch;
     int rc = rml_vault_newest(c->vault, &newest, err);
     if (rc < 0 && rc != -ENOENT)
         return rc;
-    rc = rml_vault_begin(c->vault, clock->wall_ns(clock->context), c->last_bytes, &epoch, err);
+    rc = rml_vault_begin(c->vault, clock->wall_ns(clock->context), c->last_bytes, &c->epoch, err);
     for (uint32_t i = 0; rc == 0 && !c->is_new && newest != NULL && i < newest->part_count; i++)
         rc = keep_chain(c, &newest->parts[i], err);
     return rc;
@@ -371,6 +370,7 @@ static void close_one(struct rml_checkpointer *c)
     const struct rml_checkpointer_news news = {.kind = RML_CHECKPOINTER_DONE,
                                                .rc = c->rc,
                                                .number = c->number,
+                                               .epoch = c->epoch,
                                                .bytes = c->bytes,
                                                .took_ns = (uint64_t)(c->ended_ns - c->began_ns)};
     give_news(c, &news);

@@ -84,6 +84,7 @@ struct rml_checkpointer_news {
     uint32_t kind;
     int32_t rc;  // DONE: 0: it is durable
     uint64_t number;
+    uint64_t epoch;    // DONE: its name in the state folder
     uint64_t bytes;    // DONE: written for it
     uint64_t took_ns;  // DONE: since its beginning
 };

@@ -60,6 +60,8 @@ struct rml_engine {
     void *schedule_memory[RML_PARTITIONS_MAX];
     uint64_t begun;        // number of the last checkpoint that began
     uint64_t last_serial;  // of lanes
+    uint64_t turns;        // checkpoints that began in this engine, those that failed included
+    bool is_asked;         // somebody waits for one that has not begun
     bool saving;           // one is under way
     bool is_last;          // and it is that of the end
     bool ended;            // that one is over
@@ -322,6 +324,8 @@ static void lane_done(struct rml_engine *engine, uint32_t index, uint64_t publis
 static void begin_checkpoint(struct rml_engine *engine, bool is_last)
 {
     engine->begun = rml_checkpointer_begin(engine->checkpointer, is_last);
+    engine->turns++;
+    engine->is_asked = false;
     engine->saving = true;
     engine->is_last = is_last;
     const struct rml_worker_message message = {.kind = RML_WORKER_SAVE, .number = engine->begun};
@@ -340,13 +344,28 @@ static void checkpoint_done(struct rml_engine *engine, const struct rml_checkpoi
         if (lane->in != NULL && lane->is_done && lane->covered_by <= news->number)
             free_lane_of(engine, i);
     }
+    const struct rml_engine_saved saved = {.turn = engine->turns,
+                                           .rc = news->rc,
+                                           .epoch = news->epoch,
+                                           .bytes = news->bytes,
+                                           .took_ns = news->took_ns};
+    if (engine->options.saved != NULL)
+        engine->options.saved(engine->options.saved_context, &saved);
+}
+
+uint64_t rml_engine_save(struct rml_engine *engine)
+{
+    if (engine->checkpointer == NULL)
+        return 0;
+    engine->is_asked = true;
+    return engine->turns + 1;
 }
 
 // Once all sources have ended there is one more, which says so.
 static void see_to_checkpoints(struct rml_engine *engine)
 {
     struct rml_checkpointer_news news;
-    bool is_due = false;
+    bool is_due = engine->is_asked;
     while (rml_checkpointer_hear(engine->checkpointer, &news)) {
         if (news.kind == RML_CHECKPOINTER_DONE)
             checkpoint_done(engine, &news);

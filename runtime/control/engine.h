@@ -30,6 +30,13 @@ struct rml_err;
 struct rml_keeping;
 struct rml_operators;
 
+/* How a checkpoint came out. */
+struct rml_engine_saved {
+    uint64_t turn;  // which one it was, of this engine; see rml_engine_save
+    int rc;         // 0: it is durable
+    uint64_t epoch, bytes, took_ns;
+};
+
 struct rml_engine_options {
     const struct rml_plan *plan;  // must outlive the engine
     const struct rml_operators *operators;
@@ -54,6 +61,9 @@ struct rml_engine_options {
      * listens. */
     void (*listener_done)(void *context, uint32_t slot);
     void *listener_context;
+    /* Called by rml_engine_poll: a checkpoint is over. May be NULL. */
+    void (*saved)(void *context, const struct rml_engine_saved *saved);
+    void *saved_context;
 };
 
 /* Files are opened and all memory is set aside; no thread runs yet. 0, or a sentence. */
@@ -101,6 +111,13 @@ void rml_engine_poll(struct rml_engine *engine);
 int rml_engine_fd(const struct rml_engine *engine);
 void rml_engine_sleep_begin(struct rml_engine *engine);
 void rml_engine_sleep_end(struct rml_engine *engine);
+
+/*
+ * Have a checkpoint begin at once, or where one is under way right behind it. Returns its turn: what
+ * options.saved tells of that turn, or a later one, has all that was taken before this call. 0: the
+ * pipeline takes no checkpoints.
+ */
+uint64_t rml_engine_save(struct rml_engine *engine);
 
 /* How many lanes are attached, those that finish included. */
 uint32_t rml_engine_lane_count(const struct rml_engine *engine);

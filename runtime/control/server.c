@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -51,6 +52,7 @@ struct conn {
     uint64_t kept_id;  // this
     uint32_t number;   // of its lane, or of its subscription
     int64_t deadline;  // for its first message
+    uint64_t turn;     // of the checkpoint that it waits for; 0: for none
     uint32_t pid, uid;
     char program[RML_WIRE_NAME];
 };
@@ -352,6 +354,46 @@ static void reply(const struct conn *conn, int code, const char *text, const int
     (void)rml_wire_send(conn->socket, &message->head, fds, fd_count);
 }
 
+// Kept once its first request is answered, and not while it waits: who asks an engine that dies over that is
+// hung up on, and does not wait for an answer that never comes.
+static void keep_control(struct rml_server *s, struct conn *conn)
+{
+    struct rml_err err = {0};
+    if (!conn->is_kept && conn->turn == 0 && keep_conn(s, conn, 0, -1, &err) < 0)
+        say(s, "process %u: %s", conn->pid, err.text);
+}
+
+static void begin_checkpoint(struct rml_server *s, struct conn *conn)
+{
+    conn->turn = rml_engine_save(s->engine);
+    if (conn->turn == 0)
+        reply(conn, ENOTSUP, "it takes no checkpoints: its file has no runtime.state", NULL, 0);
+    else if (conn->is_kept)
+        rml_keeping_drop(s->options.keeping, conn->kept_id);
+    conn->is_kept = conn->is_kept && conn->turn == 0;
+}
+
+static void tell_saved(void *context, const struct rml_engine_saved *saved)
+{
+    struct rml_server *s = context;
+    char text[REPLY_TEXT];
+    if (saved->rc == 0)
+        snprintf(text, sizeof text, "%" PRIu64 " %" PRIu64 " %" PRIu64, saved->epoch, saved->bytes,
+                 saved->took_ns);
+    else
+        snprintf(text, sizeof text,
+                 "the checkpoint failed: %s; the log of `ringmill run` says more",
+                 strerrordesc_np(-saved->rc));
+    for (uint32_t i = 0; i < s->conn_max; i++) {
+        struct conn *conn = &s->conns[i];
+        if (conn->turn == 0 || conn->turn > saved->turn)
+            continue;
+        conn->turn = 0;
+        reply(conn, saved->rc == 0 ? 0 : EIO, text, NULL, 0);
+        keep_control(s, conn);
+    }
+}
+
 static void answer(struct rml_server *s, struct conn *conn, const char *request)
 {
     conn->role = ROLE_CONTROL;
@@ -364,6 +406,8 @@ static void answer(struct rml_server *s, struct conn *conn, const char *request)
     } else if (strcmp(request, "refresh") == 0) {
         rml_engine_refresh(s->engine);
         reply(conn, 0, "", NULL, 0);
+    } else if (strcmp(request, "checkpoint") == 0) {
+        begin_checkpoint(s, conn);
     } else if (strcmp(request, "drain") == 0) {
         begin_drain(s, "asked to");
         reply(conn, 0, "", NULL, 0);
@@ -372,18 +416,15 @@ static void answer(struct rml_server *s, struct conn *conn, const char *request)
         s->over = true;
         reply(conn, 0, "", NULL, 0);
     } else {
-        reply(conn, EINVAL, "unknown request: board, refresh, drain and stop are known", NULL, 0);
+        reply(conn, EINVAL, "unknown request: board, refresh, checkpoint, drain and stop are known",
+              NULL, 0);
     }
 }
 
-// Kept once its first request is answered: who asks an engine that dies over that is hung up on, and does
-// not wait for an answer that never comes.
 static void serve_control(struct rml_server *s, struct conn *conn, const char *request)
 {
-    struct rml_err err = {0};
     answer(s, conn, request);
-    if (!conn->is_kept && keep_conn(s, conn, 0, -1, &err) < 0)
-        say(s, "process %u: %s", conn->pid, err.text);
+    keep_control(s, conn);
 }
 
 // What a connection is for is said by its first message; BYE, or the end, ends it.
@@ -403,7 +444,7 @@ static void read_conn(struct rml_server *s, struct conn *conn)
     else if (type == RML_WIRE_HELLO_SUBSCRIBE && conn->role == ROLE_UNKNOWN)
         attach_subscriber(s, conn, (const void *)s->message);
     else if (type == RML_WIRE_HELLO_CONTROL
-             && (conn->role == ROLE_UNKNOWN || conn->role == ROLE_CONTROL))
+             && (conn->role == ROLE_UNKNOWN || conn->role == ROLE_CONTROL) && conn->turn == 0)
         serve_control(s, conn, control->text);
     else
         close_conn(s, conn);
@@ -640,6 +681,8 @@ void rml_server_hook(struct rml_server *s, struct rml_engine_options *options)
 {
     options->listener_done = rml_subscribers_done;
     options->listener_context = &s->subscribers;
+    options->saved = tell_saved;
+    options->saved_context = s;
 }
 
 int rml_server_run(struct rml_server *s, struct rml_engine *engine, bool *ret_drained,

@@ -10,6 +10,8 @@
  *
  *     board      bytes of the board in decimal, and its descriptor (runtime/control/board.h)
  *     refresh    nothing, once the lanes' rows on the board are up to date
+ *     checkpoint its epoch, bytes and nanoseconds in decimal, once one that began now is durable; who
+ *                waits for that asks nothing else
  *     drain      nothing: no producer attaches any more, all is taken, windows fire, then it ends
  *     stop       nothing: it ends with what results there are
  *

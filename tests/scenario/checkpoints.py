@@ -1,6 +1,10 @@
 """What `ringctl checkpoint` says of a state folder is what lies there."""
+import errno
 import json
+import os
 import random
+import resource
+import signal
 import time
 
 import feeding
@@ -134,14 +138,71 @@ class Checkpoints(feeding.Feeding):
             self.flip(at, bit)
             self.ringctl("checkpoint", "verify", "./state")
 
+    def test_a_checkpoint_asked_for_begins_at_once_and_is_durable_when_that_is_answered(self):
+        feeder = self.start_saving(every="1h")
+        self.attached(feeder)
+        self.assertEqual(self.checkpoint("list", "p")["checkpoints"], [])
+        for turn in range(5):
+            before_ns = time.time_ns()
+            saved = self.checkpoint("now", "p")
+            newest = self.checkpoint("list", "p")["checkpoints"][-1]
+            self.assertEqual((saved["epoch"], saved["own_bytes"]), (newest["epoch"], newest["own_bytes"]))
+            self.assertTrue(before_ns < newest["at_ns"], (before_ns, newest))
+            self.assertTrue(0 < saved["took_ns"] < time.time_ns() - before_ns, saved)
+        asked = [self.spawn(harness.RINGCTL, "checkpoint", "now", "p", "--json") for _ in range(8)]
+        for one in asked:
+            out, err = one.communicate(timeout=harness.PATIENCE)
+            self.assertEqual(one.returncode, 0, err)
+            self.assertGreater(json.loads(out)["epoch"], saved["epoch"])
+        self.assertIn("is durable", self.ringctl("checkpoint", "now").stdout)
+        feeder.stdin.close()
+        self.pipeline.end()
+
+    def test_a_checkpoint_that_cannot_be_written_is_said_to_have_failed_and_the_next_may_succeed(self):
+        feeder = self.start_saving(every="1h")
+        self.attached(feeder)
+        feeder.kill()
+        engine = self.pipeline.engine
+        before = resource.prlimit(engine, resource.RLIMIT_FSIZE)
+        resource.prlimit(engine, resource.RLIMIT_FSIZE, (1, before[1]))
+        said = self.ringctl("checkpoint", "now", "p", want=1).stderr
+        self.assertIn(f"the checkpoint failed: {os.strerror(errno.EFBIG)}", said)
+        resource.prlimit(engine, resource.RLIMIT_FSIZE, before)
+        self.checkpoint("now", "p")
+        self.ringctl("checkpoint", "verify", "p")
+        self.pipeline.process.kill()
+
+    def test_nobody_waits_for_an_engine_that_has_died(self):
+        rng = random.Random(SEED + 1)
+        print("seed", SEED + 1)
+        self.start(runtime=RUNTIME % "1h", args=("--restarts", "1000", "--within", "1ms"))
+        feeder = self.feeder(1, 1 << 31, "keys", 50, "batch", 64, "pause", 2000, "wait", -1, "until-told")
+        self.attached(feeder)
+        codes = []
+        for _ in range(20):
+            asked = self.spawn(harness.RINGCTL, "checkpoint", "now", "p")
+            time.sleep(rng.random() * 0.03)
+            before = self.pipeline.engine
+            os.kill(before, signal.SIGKILL)
+            asked.communicate(timeout=harness.PATIENCE)
+            codes.append(asked.returncode)
+            harness.until("another engine", lambda: self.pipeline.engine not in (0, before))
+        print("exit codes", codes)
+        self.assertTrue(set(codes) <= {0, 3}, codes)
+        self.checkpoint("now", "p")
+        feeder.stdin.close()
+        self.pipeline.end()
+
     def test_what_is_not_there_or_makes_no_sense_is_told_apart(self):
-        for words in ([], ["undo", "p"], ["list", "p", "x"], ["show", "p", "0"], ["list", "p", "1", "2"]):
+        for words in ([], ["undo", "p"], ["list", "p", "x"], ["show", "p", "0"], ["list", "p", "1", "2"],
+                      ["now", "./state"], ["now", "p", "1"]):
             with self.subTest(words=words):
                 self.ringctl("checkpoint", *words, want=2)
         self.assertIn("./state", self.ringctl("checkpoint", "list", "p", want=3).stderr)
         self.assertIn("no state directory", self.ringctl("checkpoint", "list", "./state", want=3).stderr)
         self.start()
-        self.assertIn("runtime.state", self.ringctl("checkpoint", "list", "p", want=1).stderr)
+        for verb in ("list", "now"):
+            self.assertIn("runtime.state", self.ringctl("checkpoint", verb, "p", want=1).stderr)
         self.pipeline.end()
         self.start(runtime=RUNTIME % "1h")
         self.assertIn("no checkpoint yet", self.ringctl("checkpoint", "list", "p").stdout)
