@@ -22,7 +22,7 @@
 #define END_NOTE     "end"
 #define RETRY_NS     (INT64_C(1) * 1000000000)  // after one that failed
 
-enum command { WANT, WANT_AT_ONCE, BEGIN, BEGIN_LAST, STOP };
+enum command { WANT, BEGIN, BEGIN_LAST, STOP };
 
 /* What a partition is restored from, in memory of ours. */
 struct past {
@@ -60,6 +60,7 @@ struct rml_checkpointer {
     uint32_t parts_left;
     int64_t began_ns, ended_ns, due_ns;
     bool told_due;
+    bool wanted;  // another, since the open one began
 };
 
 static int64_t now_ns(const struct rml_checkpointer *c)
@@ -331,6 +332,13 @@ static void give_news(struct rml_checkpointer *c, const struct rml_checkpointer_
     rml_bell_ring(c->options.bell);
 }
 
+static void want(struct rml_checkpointer *c)
+{
+    c->wanted = true;
+    int64_t least = c->ended_ns + c->options.plan->checkpoint_min_pause_ns;
+    c->due_ns = least < c->due_ns ? least : c->due_ns;
+}
+
 static void open_one(struct rml_checkpointer *c, bool is_end)
 {
     struct rml_err err = {0};
@@ -342,7 +350,7 @@ static void open_one(struct rml_checkpointer *c, bool is_end)
     c->bytes = 0;
     c->parts_left = c->options.plan->partitions;
     c->began_ns = now_ns(c);
-    c->told_due = false;
+    c->told_due = c->wanted = false;
     int rc = c->vault != NULL ? begin_in_vault(c, &err)
                               : RML_FAIL(&err, -EIO, "the state in %s cannot be written any more",
                                          c->options.folder);
@@ -367,6 +375,8 @@ static void close_one(struct rml_checkpointer *c)
     c->is_open = false;
     c->ended_ns = now_ns(c);
     c->due_ns = c->ended_ns + (c->rc < 0 ? RETRY_NS : c->options.plan->checkpoint_every_ns);
+    if (c->rc == 0 && c->wanted)
+        want(c);
     const struct rml_checkpointer_news news = {.kind = RML_CHECKPOINTER_DONE,
                                                .rc = c->rc,
                                                .number = c->number,
@@ -392,12 +402,6 @@ static void take_message(struct rml_checkpointer *c, const struct rml_handover_m
 
 /* The thread */
 
-static void want(struct rml_checkpointer *c, bool at_once)
-{
-    int64_t least = at_once ? 0 : c->ended_ns + c->options.plan->checkpoint_min_pause_ns;
-    c->due_ns = least < c->due_ns ? least : c->due_ns;
-}
-
 static bool take_commands(struct rml_checkpointer *c)
 {
     uint64_t command;
@@ -406,8 +410,7 @@ static bool take_commands(struct rml_checkpointer *c)
         any = true;
         switch ((enum command)command) {
         case WANT:
-        case WANT_AT_ONCE:
-            want(c, command == WANT_AT_ONCE);
+            want(c);
             break;
         case BEGIN:
         case BEGIN_LAST:
@@ -502,9 +505,9 @@ static void tell(struct rml_checkpointer *c, enum command command)
     rml_bell_ring(&c->bell);
 }
 
-void rml_checkpointer_want(struct rml_checkpointer *c, bool at_once)
+void rml_checkpointer_want(struct rml_checkpointer *c)
 {
-    tell(c, at_once ? WANT_AT_ONCE : WANT);
+    tell(c, WANT);
 }
 
 uint64_t rml_checkpointer_begin(struct rml_checkpointer *c, bool is_end)

@@ -66,8 +66,8 @@ const struct rml_writer_note *rml_checkpointer_notes(const struct rml_checkpoint
 int rml_checkpointer_start(struct rml_checkpointer *checkpointer, const struct rml_writer *writer,
                            struct rml_err *err);
 
-/* A checkpoint is wanted: as soon as min_pause allows, or at once. */
-void rml_checkpointer_want(struct rml_checkpointer *checkpointer, bool at_once);
+/* A checkpoint is wanted as soon as min_pause allows. */
+void rml_checkpointer_want(struct rml_checkpointer *checkpointer);
 
 /*
  * Begin one, none being under way. Returns its number, to be told to all workers. `is_end`: the

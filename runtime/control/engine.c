@@ -430,7 +430,7 @@ void rml_engine_poll(struct rml_engine *engine)
                 engine->sources_left--;
                 break;
             case RML_WORKER_WANTS_SAVING:
-                rml_checkpointer_want(engine->checkpointer, false);
+                rml_checkpointer_want(engine->checkpointer);
                 break;
             case RML_WORKER_UNLISTENED:
                 unlistened(engine, news.index);
