@@ -33,6 +33,7 @@ struct target {
     bool complained;
     // Where there are marks.
     uint64_t *next;            // number of the next row, by from and partition
+    bool *held;                // whole steps wait for the round's end, likewise
     struct target_note *note;  // as of the last round
     uint32_t note_bytes;
 };
@@ -64,6 +65,7 @@ struct rml_writer {
     struct channel *channels;
     struct rml_bell bell;  // the writer's own
     uint32_t marks_left;   // of the present round
+    bool marked[RML_PARTITIONS_MAX];
     _Atomic uint64_t rounds;
     _Atomic bool finishing;
     bool started;
@@ -103,8 +105,9 @@ static struct target_note *new_note(const struct rml_writer *w, struct target *t
     uint32_t bytes = target->from_count * partitions * (uint32_t)sizeof(uint64_t);
     target->note_bytes = (uint32_t)sizeof *target->note + bytes;
     target->next = calloc(1, bytes + sizeof *target->next);
+    target->held = calloc((size_t)target->from_count * partitions, sizeof *target->held);
     target->note = calloc(1, target->note_bytes);
-    return target->next != NULL ? target->note : NULL;
+    return target->next != NULL && target->held != NULL ? target->note : NULL;
 }
 
 // Go on from a note, if there is one of such a sink. The counts become what they were.
@@ -419,6 +422,23 @@ static void put_row(void *context, uint32_t from, const struct rml_result_row *r
     rml_text_file_commit(&target->file, print_row(target, from, row->record, text), 1);
 }
 
+static void put_steps(struct rml_writer *w, struct target *target, uint32_t from,
+                      uint32_t partition)
+{
+    uint64_t *next =
+        target->next != NULL ? &target->next[from * w->options.plan->partitions + partition] : NULL;
+    struct putting putting = {.writer = w, .target = target};
+    putting.least = putting.next = next != NULL ? *next : 0;
+    rml_gather_put_one(target->gather, from, partition, put_row, &putting);
+    if (next != NULL)
+        *next = putting.next;
+}
+
+/*
+ * Rows that a partition makes behind its mark wait until all have given theirs: the length of the file that
+ * is noted then is right for every partition. Whoever goes on from the note may have lost the records
+ * that such rows are of.
+ */
 static void gather_block(struct rml_writer *w, struct target *target, uint32_t from,
                          struct rml_result_block *block)
 {
@@ -426,16 +446,26 @@ static void gather_block(struct rml_writer *w, struct target *target, uint32_t f
         lose(w, target, block->rows);
         complain(w, target, "no memory to order rows in");
     }
-    if (w->options.merge || !block->step_end)
+    if (w->options.merge)
         return;
-    uint64_t *next = target->next != NULL
-                         ? &target->next[from * w->options.plan->partitions + block->partition]
-                         : NULL;
-    struct putting putting = {.writer = w, .target = target};
-    putting.least = putting.next = next != NULL ? *next : 0;
-    rml_gather_put_one(target->gather, from, block->partition, put_row, &putting);
-    if (next != NULL)
-        *next = putting.next;
+    if (w->marked[block->partition] && target->held != NULL)
+        target->held[from * w->options.plan->partitions + block->partition] = block->step_end;
+    else if (block->step_end)
+        put_steps(w, target, from, block->partition);
+}
+
+static void put_held(struct rml_writer *w)
+{
+    uint32_t partitions = w->options.plan->partitions;
+    for (uint32_t t = 0; t < w->target_count; t++) {
+        struct target *target = &w->targets[t];
+        for (uint32_t i = 0; target->held != NULL && i < target->from_count * partitions; i++) {
+            if (!target->held[i])
+                continue;
+            target->held[i] = false;
+            put_steps(w, target, i / partitions, i % partitions);
+        }
+    }
 }
 
 static void put_merged(struct rml_writer *w, uint64_t sources)
@@ -491,13 +521,16 @@ static void note_target(struct rml_writer *w, struct target *target)
     memcpy(note->next, target->next, target->note_bytes - sizeof *note);
 }
 
-static void take_mark(struct rml_writer *w)
+static void take_mark(struct rml_writer *w, uint32_t partition)
 {
+    w->marked[partition] = true;
     if (--w->marks_left > 0)
         return;
     w->marks_left = w->options.plan->partitions;
     for (uint32_t t = 0; t < w->target_count; t++)
         note_target(w, &w->targets[t]);
+    memset(w->marked, 0, sizeof w->marked);
+    put_held(w);
     // relaxed: this thread is the only writer
     uint64_t rounds = atomic_load_explicit(&w->rounds, memory_order_relaxed);
     // release: writer.notes
@@ -508,7 +541,7 @@ static void take_mark(struct rml_writer *w)
 static void handle_block(struct rml_writer *w, struct rml_result_block *block)
 {
     if (block->is_mark) {
-        take_mark(w);
+        take_mark(w, block->partition);
         return;
     }
     for (uint32_t t = 0; t < w->target_count && block->rows > 0; t++) {
@@ -548,6 +581,7 @@ static void flush_all(struct rml_writer *w)
 
 static void put_the_rest(struct rml_writer *w)
 {
+    put_held(w);
     for (uint32_t s = 0; s < w->options.plan->source_count; s++)
         w->least[s] = RML_TIME_END;
     put_merged(w, UINT64_MAX);
@@ -613,6 +647,7 @@ void rml_writer_close(struct rml_writer *w)
         rml_gather_close(w->targets[t].gather);
         free(w->targets[t].prefixes);
         free(w->targets[t].next);
+        free(w->targets[t].held);
         free(w->targets[t].note);
     }
     for (uint32_t i = 0; w->channels != NULL && i < w->options.workers; i++)

@@ -456,7 +456,7 @@ static void a_writer_that_goes_on_from_a_mark_has_every_row_once(void **state)
     give_window(f, 1, 50);
     assert_int_equal(rml_writer_finish(f->writer), 0);
     assert_string_equal(content("a.csv"), "window_start,window_end,key,revision,count\n"
-                                          "10,20,0,0,20\n20,30,0,0,30\n10,20,1,0,20\n"
+                                          "10,20,0,0,20\n10,20,1,0,20\n20,30,0,0,30\n"
                                           "30,40,2,0,40\n40,50,1,0,50\n");
     assert_int_equal(rml_count_read(&f->counts[0].value[RML_SINK_rows]), 5);
     rml_bell_close(&f->marked);
