@@ -291,7 +291,9 @@ bool rml_board_is_gone(struct rml_board *board, uint32_t index)
     if (!read_row(&slot->stamp, slot->words, &lane, LANE_WORDS) || lane.state != RML_BOARD_LANE_GONE
         || lane.source >= board->head->sources)
         return false;
-    count_gone(board, &lane);
+    // one that others went after is counted
+    if (rml_count_read(&board->sources[lane.source].lanes_gone) <= lane.gone_before[0] + 1)
+        count_gone(board, &lane);
     return true;
 }
 

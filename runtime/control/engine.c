@@ -113,6 +113,8 @@ static void fill_geometry(const struct rml_engine *engine, uint32_t source_index
 static void show_lane(struct rml_engine *engine, uint32_t index)
 {
     struct engine_lane *lane = &engine->lanes[index];
+    if (lane->is_counted || lane->is_done)
+        return;  // its row says that it is counted, until it is no longer kept
     struct rml_lane_counts counts;
     rml_lane_in_counts(lane->in, &counts);
     lane->row.state = lane->finishing ? RML_BOARD_LANE_ENDING : RML_BOARD_LANE_ATTACHED;
