@@ -222,15 +222,24 @@ static int end_old_life(struct rml_checkpointer *c, struct rml_err *err)
     return rc == 0 ? rml_vault_commit(c->vault, err) : rc;
 }
 
+// An engine that died between its last checkpoint and its end leaves one that the next ends from. What
+// has no partitions is the end of a life that was given up.
+static bool is_over(const struct rml_checkpointer *c, const struct rml_manifest *manifest)
+{
+    bool says_so = rml_manifest_find_note(manifest, END_NOTE) != NULL;
+    return says_so && (!c->options.again || manifest->part_count == 0);
+}
+
 static int read_newest(struct rml_checkpointer *c, struct rml_err *err)
 {
     const struct rml_manifest *manifest;
     int rc = c->options.fresh ? end_old_life(c, err) : 0;
     if (rc == 0)
         rc = rml_vault_newest(c->vault, &manifest, err);
-    if (rc == -ENOENT || (rc == 0 && rml_manifest_find_note(manifest, END_NOTE) != NULL)) {
+    if (rc == -ENOENT || (rc == 0 && is_over(c, manifest))) {
         c->is_new = true;
-        return 0;
+        // an engine that comes after this one shall not take it for the end of this life
+        return rc == 0 && manifest->part_count > 0 ? end_old_life(c, err) : 0;
     }
     if (rc == 0)
         rc = compare(c, manifest, err);

@@ -34,6 +34,7 @@ struct rml_checkpointer_options {
     const char *folder;  // of the state
     const struct rml_clock *clock;
     bool fresh;             // do not go on from what is there
+    bool again;             // what is there is of this very life: go on even from its end
     struct rml_bell *bell;  // of the control thread, rung after all news
     /* A sentence about a checkpoint that failed, by the checkpointer's thread. May be NULL. */
     void (*complain)(void *context, const char *sentence);

@@ -830,12 +830,14 @@ static int open_checkpoints(struct rml_engine *engine, struct rml_err *err)
     char folder[4096];
     if (state_folder(engine, folder, sizeof folder) < 0)
         return RML_FAIL(err, -ENAMETOOLONG, "the path of the state is too long");
-    bool again = rml_keeping_again(engine->options.keeping);
+    // schedules come second: an engine that died before has done nothing yet to what an earlier life left
+    bool again = rml_keeping_has(engine->options.keeping, RML_KEPT_ID(RML_KEPT_SCHEDULE, 0));
     const struct rml_checkpointer_options options = {
         .plan = engine->plan,
         .folder = folder,
         .clock = engine->options.clock,
         .fresh = engine->options.fresh && !again,
+        .again = again,
         .bell = &engine->bell,
         .complain = engine->options.complain,
         .complain_context = engine->options.complain_context,

@@ -137,6 +137,11 @@ int rml_keeping_segment(struct rml_keeping *keeping, const struct rml_keeping_se
     return rml_segment_seal_ours(ret_segment, err);  // an engine may have died before it did
 }
 
+bool rml_keeping_has(struct rml_keeping *keeping, uint64_t id)
+{
+    return keeping != NULL && rml_store_find(&keeping->store, id) != NULL;
+}
+
 const struct rml_kept *rml_keeping_take(struct rml_keeping *keeping, uint64_t id)
 {
     struct rml_kept *kept = keeping != NULL ? rml_store_find(&keeping->store, id) : NULL;

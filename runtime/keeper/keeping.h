@@ -89,6 +89,9 @@ struct rml_keeping_segment {
 int rml_keeping_segment(struct rml_keeping *keeping, const struct rml_keeping_segment *what,
                         struct rml_segment *ret_segment, bool *ret_again, struct rml_err *err);
 
+/* Is something kept under that name? */
+bool rml_keeping_has(struct rml_keeping *keeping, uint64_t id);
+
 /* What was inherited under this id and is the caller's to go on with from here on, or NULL. */
 const struct rml_kept *rml_keeping_take(struct rml_keeping *keeping, uint64_t id);
 

@@ -41,7 +41,9 @@ sinks:
 """
 
 
-class ExactlyOnce(restarts.Restarts):
+class Saving(restarts.Restarts):
+    """A pipeline with a state, and feeders of which all must be in its results."""
+
     def start(self, source="", **more):
         super(restarts.Restarts, self).start(runtime=RUNTIME, source=source, args=restarts.OFTEN, **more)
 
@@ -66,6 +68,8 @@ class ExactlyOnce(restarts.Restarts):
         self.assertEqual(came, sorted(self.made(feeders), key=lambda r: r["id"]))
         self.check_windows(came)
 
+
+class ExactlyOnce(Saving):
     def test_every_record_is_in_the_results_once_however_often_the_engine_is_killed(self):
         rng = random.Random(SEED)
         print("seed", SEED, "kills", KILLS)

@@ -12,7 +12,7 @@ AT_ONCE = 5
 ENDLESS = 1 << 31
 
 
-class KilledProducers(feeding.Feeding):
+class Victims(feeding.Feeding):
     def draw(self, rng):
         """How a victim writes, and when it dies."""
         how = ["keys", rng.choice([1, 3, 8]), "batch", rng.choice([1, 7, 64, 300]),
@@ -36,6 +36,8 @@ class KilledProducers(feeding.Feeding):
             left -= len(got)
         self.assertEqual(left, 0)
 
+
+class KilledProducers(Victims):
     def test_what_a_producer_published_before_sigkill_is_in_the_results_once(self):
         rng = random.Random(SEED)
         print("seed", SEED)
