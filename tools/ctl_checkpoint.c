@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "runtime/base/err.h"
@@ -402,6 +403,20 @@ static void json_saved(const struct folder *folder, const uint64_t saved[3])
     json_end(&json);
 }
 
+// `count` numbers, a blank between each two, and nothing else.
+static bool read_numbers(const char *text, uint64_t *numbers, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        char *end;
+        errno = 0;
+        numbers[i] = strtoull(text, &end, 10);
+        if (errno != 0 || end == text || *end != (i + 1 < count ? ' ' : '\0'))
+            return false;
+        text = end + 1;
+    }
+    return true;
+}
+
 static int take_now(const struct folder *folder)
 {
     char answer[RML_VIEW_ANSWER], bytes[32], took[32];
@@ -413,7 +428,7 @@ static int take_now(const struct folder *folder)
                      timeout_ns == RML_CTL_TIMEOUT_NONE ? FOREVER_NS : timeout_ns, answer, &err);
     if (rc < 0)
         return rml_ctl_fail(rc, err.text);
-    if (sscanf(answer, "%" SCNu64 " %" SCNu64 " %" SCNu64, &saved[0], &saved[1], &saved[2]) != 3)
+    if (!read_numbers(answer, saved, 3))
         return rml_ctl_fail(-EPROTO, "the engine's answer tells of no checkpoint");
     if (folder->as_json) {
         json_saved(folder, saved);
@@ -510,7 +525,7 @@ int rml_ctl_cmd_checkpoint(int argc, char **argv)
             "Wait at most so long for the pipeline's answer (5s), and for `now` to be "
             "durable (for ever); then exit 5.",
     };
-    static struct folder folder;
+    struct folder folder = {0};
     struct rml_view view = RML_VIEW_CLOSED;
     int64_t epoch = 0;
     int code;

@@ -105,7 +105,7 @@ static struct target_note *new_note(const struct rml_writer *w, struct target *t
     uint32_t bytes = target->from_count * partitions * (uint32_t)sizeof(uint64_t);
     target->note_bytes = (uint32_t)sizeof *target->note + bytes;
     target->next = calloc(1, bytes + sizeof *target->next);
-    target->held = calloc((size_t)target->from_count * partitions, sizeof *target->held);
+    target->held = calloc((size_t)target->from_count * partitions + 1, sizeof *target->held);
     target->note = calloc(1, target->note_bytes);
     return target->next != NULL && target->held != NULL ? target->note : NULL;
 }
