@@ -574,11 +574,6 @@ struct rml_handover *rml_checkpointer_handover(struct rml_checkpointer *c, uint3
     return &c->handovers[worker];
 }
 
-const char *rml_checkpointer_way(const struct rml_checkpointer *c)
-{
-    return rml_vault_way(c->vault);
-}
-
 static int set_up(struct rml_checkpointer *c, struct rml_err *err)
 {
     const struct rml_plan *plan = c->options.plan;

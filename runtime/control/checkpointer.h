@@ -94,7 +94,4 @@ struct rml_checkpointer_news {
 bool rml_checkpointer_hear(struct rml_checkpointer *checkpointer,
                            struct rml_checkpointer_news *ret_news);
 
-/* How the state is written, and why not better; for `ringctl status`. */
-const char *rml_checkpointer_way(const struct rml_checkpointer *checkpointer);
-
 #endif

@@ -64,10 +64,4 @@ void rml_snapshot_abandon(struct rml_pages *pages);
  */
 int64_t rml_snapshot_apply(struct rml_pages *pages, const void *bytes, size_t count);
 
-/* Which granules have changed since the last snapshot began, by page; of a tracked arena. For tests. */
-static inline uint64_t rml_snapshot_changed(const struct rml_pages *pages, uint32_t page)
-{
-    return pages->changed[page];
-}
-
 #endif

@@ -54,6 +54,10 @@ class Saving(restarts.Restarts):
         self.attached(*some)
         return some
 
+    def until_published(self, feeders, count=1000):
+        harness.until(f"{count} records of each feeder",
+                      lambda: all(self.progress(f)[1] >= count for f in feeders))
+
     def end_feeders(self, feeders):
         for feeder in feeders:
             feeder.stdin.close()
@@ -116,14 +120,14 @@ class ExactlyOnce(Saving):
     def test_a_pipeline_that_was_stopped_goes_on_where_it_stopped(self):
         self.start()
         first = self.feeders(1, 2)
-        time.sleep(0.2)
+        self.until_published(first)
         self.end_feeders(first)
         harness.until("all lanes to be freed", lambda: self.pipeline.look("status")["lanes"] == 0)
         self.assertEqual(self.ringctl("stop", "p").returncode, 0)
         self.assertEqual(self.pipeline.process.wait(timeout=harness.PATIENCE), 0)
         self.start()
         second = self.feeders(3, 4)
-        time.sleep(0.2)
+        self.until_published(second)
         self.end_feeders(second)
         self.pipeline.end()
         self.check_all(first + second)
