@@ -11,26 +11,17 @@
 #include "runtime/base/check.h"
 #include "runtime/base/err.h"
 #include "runtime/checkpoint/vault.h"
-#include "runtime/plan/identity.h"
+#include "runtime/control/past.h"
 #include "runtime/ring/bell.h"
 #include "runtime/ring/queue.h"
 #include "runtime/state/snapshot.h"
 
 #define BUFFERS      64u  // of each worker
 #define QUEUE_LENGTH 64u
-#define LOCK_WAIT_NS INT64_C(10000000000)  // for the last writes of an engine that was killed
-#define END_NOTE     "end"
+#define LOCK_WAIT_NS INT64_C(10000000000)       // for the last writes of an engine that was killed
 #define RETRY_NS     (INT64_C(1) * 1000000000)  // after one that failed
 
 enum command { WANT, BEGIN, BEGIN_LAST, STOP };
-
-/* What a partition is restored from, in memory of ours. */
-struct past {
-    unsigned char *bytes;
-    size_t used;
-    struct rml_partition_stream streams[RML_SNAPSHOT_ROUND];
-    uint64_t epochs[RML_SNAPSHOT_ROUND];
-};
 
 struct rml_checkpointer {
     struct rml_checkpointer_options options;
@@ -39,11 +30,7 @@ struct rml_checkpointer {
     struct rml_handover handovers[RML_WORKERS_MAX];
     struct rml_bell bell;
     struct rml_queue commands, news;
-    struct past *past;  // by partition; NULL: forgotten
-    struct rml_partition_past *faces;
-    struct rml_writer_note notes[RML_SINKS_MAX];  // of the checkpoint that was restored
-    void *note_memory[RML_SINKS_MAX];
-    uint64_t restored;  // number of the checkpoint
+    struct rml_past past;
     bool started;
     pthread_t thread;
 
@@ -52,9 +39,9 @@ struct rml_checkpointer {
 
     // The thread's own.
     const struct rml_writer *writer;
-    uint64_t rounds;                         // of marks that were begun
-    bool stopping, is_open, is_end, is_new;  // is_new: what is in the vault is of a life before
-    int rc;                                  // of the open one
+    uint64_t rounds;  // of marks that were begun
+    bool stopping, is_open, is_end;
+    int rc;  // of the open one
     uint64_t number, epoch, bytes;
     uint64_t last_bytes;  // of the last one that became durable
     uint32_t parts_left;
@@ -68,196 +55,12 @@ static int64_t now_ns(const struct rml_checkpointer *c)
     return c->options.clock->monotonic_ns(c->options.clock->context);
 }
 
-/* Whose state it is */
-
-static int compare_part(const struct rml_checkpointer *c, const struct rml_manifest *manifest,
-                        uint32_t index, struct rml_err *err)
-{
-    struct rml_identity *part = malloc(sizeof *part);
-    if (part == NULL)
-        return RML_FAIL(err, -ENOMEM, "no memory");
-    rml_identity_part(c->options.plan, index, part);
-    const struct rml_manifest_note *note = rml_manifest_find_note(manifest, part->name);
-    int rc = 0;
-    if (note == NULL)
-        rc = RML_FAIL(err, -EINVAL,
-                      "%s: the state in %s has none of that name; run with --fresh to begin anew",
-                      part->name, c->options.folder);
-    else if (note->bytes != strlen(part->text) || memcmp(note->data, part->text, note->bytes) != 0)
-        rc = RML_FAIL(err, -EINVAL,
-                      "%s was changed and cannot use the state in %s; it was: %.*s; run with "
-                      "--fresh to begin anew",
-                      part->name, c->options.folder, (int)(note->bytes < 300 ? note->bytes : 300),
-                      (const char *)note->data);
-    free(part);
-    return rc;
-}
-
-static int compare(const struct rml_checkpointer *c, const struct rml_manifest *manifest,
-                   struct rml_err *err)
-{
-    uint32_t count = rml_identity_count(c->options.plan);
-    for (uint32_t i = 0; i < count; i++) {
-        int rc = compare_part(c, manifest, i, err);
-        if (rc < 0)
-            return rc;
-    }
-    return 0;
-}
-
-static int note_identity(struct rml_checkpointer *c, struct rml_err *err)
-{
-    struct rml_identity *part = malloc(sizeof *part);
-    int rc = part != NULL ? 0 : RML_FAIL(err, -ENOMEM, "no memory");
-    for (uint32_t i = 0; rc == 0 && i < rml_identity_count(c->options.plan); i++) {
-        rml_identity_part(c->options.plan, i, part);
-        rc = rml_vault_note(c->vault, part->name, part->text, (uint32_t)strlen(part->text), err);
-    }
-    free(part);
-    return rc;
-}
-
-/* Reading what is there */
-
-static int read_extent(void *context, const struct rml_extent *extent, const void *bytes)
-{
-    struct past *past = context;
-    memcpy(past->bytes + past->used, bytes, extent->bytes);
-    past->used += extent->bytes;
-    return 0;
-}
-
-static int read_part(struct rml_checkpointer *c, uint64_t epoch,
-                     const struct rml_manifest_part *part, struct rml_err *err)
-{
-    if (part->partition >= c->options.plan->partitions)
-        return RML_FAIL(err, -EBADMSG, "checkpoint %" PRIu64 " has a partition %u", epoch,
-                        part->partition);
-    struct past *past = &c->past[part->partition];
-    size_t bytes = 0;
-    for (uint32_t i = 0; i < part->extent_count; i++)
-        bytes += part->extents[i].bytes;
-    past->bytes = malloc(bytes > 0 ? bytes : 1);
-    if (past->bytes == NULL)
-        return RML_FAIL(err, -ENOMEM, "no memory to read %zu bytes of state", bytes);
-    int rc = rml_vault_load(c->vault, epoch, part->partition, read_extent, past, err);
-    if (rc < 0)
-        return rc;
-    // extents of one checkpoint are one stream
-    struct rml_partition_past *face = &c->faces[part->partition];
-    face->streams = past->streams;
-    const unsigned char *at = past->bytes;
-    for (uint32_t i = 0; i < part->extent_count; i++) {
-        const struct rml_extent *extent = &part->extents[i];
-        bool is_next =
-            face->stream_count == 0 || past->epochs[face->stream_count - 1] != extent->epoch;
-        if (is_next && face->stream_count == RML_SNAPSHOT_ROUND)
-            return RML_FAIL(err, -EBADMSG, "partition %u has more snapshots than can be",
-                            part->partition);
-        if (is_next) {
-            past->streams[face->stream_count] = (struct rml_partition_stream){.bytes = at};
-            past->epochs[face->stream_count++] = extent->epoch;
-        }
-        past->streams[face->stream_count - 1].count += extent->bytes;
-        at += extent->bytes;
-    }
-    return 0;
-}
-
-static int read_number(struct rml_checkpointer *c, const struct rml_manifest *manifest,
-                       struct rml_err *err)
-{
-    for (uint32_t i = 0; i < manifest->part_count; i++) {
-        const struct rml_manifest_part *part = &manifest->parts[i];
-        if (part->blob_bytes != sizeof c->restored)
-            return RML_FAIL(err, -EBADMSG, "checkpoint %" PRIu64 ": partition %u has no number",
-                            manifest->epoch, part->partition);
-        memcpy(&c->restored, part->blob, sizeof c->restored);
-    }
-    if (manifest->part_count != c->options.plan->partitions)
-        return RML_FAIL(err, -EBADMSG, "checkpoint %" PRIu64 " has %u partitions, not %u",
-                        manifest->epoch, manifest->part_count, c->options.plan->partitions);
-    return 0;
-}
-
-static void name_note(const struct rml_plan_sink *sink, char name[RML_IDENTITY_NAME_BYTES])
-{
-    snprintf(name, RML_IDENTITY_NAME_BYTES, "file %s", sink->name);
-}
-
-static int read_notes(struct rml_checkpointer *c, const struct rml_manifest *manifest,
-                      struct rml_err *err)
-{
-    for (uint32_t s = 0; s < c->options.plan->sink_count; s++) {
-        char name[RML_IDENTITY_NAME_BYTES];
-        name_note(&c->options.plan->sinks[s], name);
-        const struct rml_manifest_note *note = rml_manifest_find_note(manifest, name);
-        if (note == NULL)
-            continue;
-        void *copy = malloc(note->bytes > 0 ? note->bytes : 1);
-        if (copy == NULL)
-            return RML_FAIL(err, -ENOMEM, "no memory");
-        memcpy(copy, note->data, note->bytes);
-        c->note_memory[s] = copy;
-        c->notes[s] = (struct rml_writer_note){copy, note->bytes};
-    }
-    return 0;
-}
-
-// From here on what is there is of a life that is over, whatever becomes of this one.
-static int end_old_life(struct rml_checkpointer *c, struct rml_err *err)
-{
-    const struct rml_clock *clock = c->options.clock;
-    const struct rml_manifest *newest;
-    uint64_t epoch;
-    int rc;
-    while ((rc = rml_vault_newest(c->vault, &newest, err)) == -EBADMSG)
-        if (rml_vault_go_back(c->vault, err) < 0)
-            return rc;
-    if (rc < 0)
-        return rc == -ENOENT ? 0 : rc;
-    rc = rml_vault_begin(c->vault, clock->wall_ns(clock->context), 0, &epoch, err);
-    if (rc == 0)
-        rc = rml_vault_note(c->vault, END_NOTE, "", 0, err);
-    return rc == 0 ? rml_vault_commit(c->vault, err) : rc;
-}
-
-// An engine that died between its last checkpoint and its end leaves one that the next ends from. What
-// has no partitions is the end of a life that was given up.
-static bool is_over(const struct rml_checkpointer *c, const struct rml_manifest *manifest)
-{
-    bool says_so = rml_manifest_find_note(manifest, END_NOTE) != NULL;
-    return says_so && (!c->options.again || manifest->part_count == 0);
-}
-
-static int read_newest(struct rml_checkpointer *c, struct rml_err *err)
-{
-    const struct rml_manifest *manifest;
-    int rc = c->options.fresh ? end_old_life(c, err) : 0;
-    if (rc == 0)
-        rc = rml_vault_newest(c->vault, &manifest, err);
-    if (rc == -ENOENT || (rc == 0 && is_over(c, manifest))) {
-        c->is_new = true;
-        // an engine that comes after this one shall not take it for the end of this life
-        return rc == 0 && manifest->part_count > 0 ? end_old_life(c, err) : 0;
-    }
-    if (rc == 0)
-        rc = compare(c, manifest, err);
-    if (rc == 0)
-        rc = read_number(c, manifest, err);
-    if (rc == 0)
-        rc = read_notes(c, manifest, err);
-    for (uint32_t i = 0; rc == 0 && i < manifest->part_count; i++)
-        rc = read_part(c, manifest->epoch, &manifest->parts[i], err);
-    return rc;
-}
-
 static int note_files(struct rml_checkpointer *c, struct rml_err *err)
 {
     int rc = 0;
     for (uint32_t s = 0; rc == 0 && s < c->options.plan->sink_count; s++) {
-        char name[RML_IDENTITY_NAME_BYTES];
-        name_note(&c->options.plan->sinks[s], name);
+        char name[RML_PAST_NOTE_BYTES];
+        rml_past_name_note(&c->options.plan->sinks[s], name);
         const struct rml_writer_note note = rml_writer_note(c->writer, s);
         if (note.data != NULL)
             rc = rml_vault_note(c->vault, name, note.data, note.bytes, err);
@@ -291,20 +94,21 @@ static int begin_in_vault(struct rml_checkpointer *c, struct rml_err *err)
     if (rc < 0 && rc != -ENOENT)
         return rc;
     rc = rml_vault_begin(c->vault, clock->wall_ns(clock->context), c->last_bytes, &c->epoch, err);
-    for (uint32_t i = 0; rc == 0 && !c->is_new && newest != NULL && i < newest->part_count; i++)
+    for (uint32_t i = 0; rc == 0 && !c->past.is_new && newest != NULL && i < newest->part_count;
+         i++)
         rc = keep_chain(c, &newest->parts[i], err);
     return rc;
 }
 
 static int commit_in_vault(struct rml_checkpointer *c, struct rml_err *err)
 {
-    int rc = note_identity(c, err);
+    int rc = rml_past_note_identity(c->options.plan, c->vault, err);
     for (uint32_t p = 0; rc == 0 && p < c->options.plan->partitions; p++)
         rc = rml_vault_describe(c->vault, p, &c->number, sizeof c->number, err);
     if (rc == 0)
         rc = note_files(c, err);
     if (rc == 0 && c->is_end)
-        rc = rml_vault_note(c->vault, END_NOTE, "", 0, err);
+        rc = rml_vault_note(c->vault, RML_PAST_END_NOTE, "", 0, err);
     return rc == 0 ? rml_vault_commit(c->vault, err) : rc;
 }
 
@@ -378,7 +182,7 @@ static void close_one(struct rml_checkpointer *c)
     if (c->rc < 0 && c->vault != NULL)
         rml_vault_abandon(c->vault);
     if (c->rc == 0) {
-        c->is_new = false;
+        c->past.is_new = false;
         c->last_bytes = c->bytes;
     }
     c->is_open = false;
@@ -536,27 +340,17 @@ bool rml_checkpointer_hear(struct rml_checkpointer *c, struct rml_checkpointer_n
 
 const struct rml_partition_past *rml_checkpointer_past(const struct rml_checkpointer *c)
 {
-    return c->faces;
+    return c->past.faces;
 }
 
 void rml_checkpointer_forget_past(struct rml_checkpointer *c)
 {
-    for (uint32_t p = 0; c->past != NULL && p < c->options.plan->partitions; p++)
-        free(c->past[p].bytes);
-    free(c->past);
-    free(c->faces);
-    c->past = NULL;
-    c->faces = NULL;
-    for (uint32_t s = 0; s < RML_SINKS_MAX; s++) {
-        free(c->note_memory[s]);
-        c->note_memory[s] = NULL;
-        c->notes[s] = (struct rml_writer_note){0};
-    }
+    rml_past_forget(&c->past);
 }
 
 uint64_t rml_checkpointer_restored(const struct rml_checkpointer *c)
 {
-    return c->restored;
+    return c->past.restored;
 }
 
 struct rml_bell *rml_checkpointer_bell(struct rml_checkpointer *c)
@@ -566,7 +360,7 @@ struct rml_bell *rml_checkpointer_bell(struct rml_checkpointer *c)
 
 const struct rml_writer_note *rml_checkpointer_notes(const struct rml_checkpointer *c)
 {
-    return c->notes;
+    return c->past.notes;
 }
 
 struct rml_handover *rml_checkpointer_handover(struct rml_checkpointer *c, uint32_t worker)
@@ -577,10 +371,6 @@ struct rml_handover *rml_checkpointer_handover(struct rml_checkpointer *c, uint3
 static int set_up(struct rml_checkpointer *c, struct rml_err *err)
 {
     const struct rml_plan *plan = c->options.plan;
-    c->past = calloc(plan->partitions, sizeof *c->past);
-    c->faces = calloc(plan->partitions, sizeof *c->faces);
-    if (c->past == NULL || c->faces == NULL)
-        return RML_FAIL(err, -ENOMEM, "no memory for checkpoints");
     int rc = rml_bell_open(&c->bell, err);
     if (rc == 0)
         rc = rml_queue_open(&c->commands, sizeof(uint64_t), QUEUE_LENGTH, err);
@@ -592,10 +382,15 @@ static int set_up(struct rml_checkpointer *c, struct rml_err *err)
         return rc;
     const struct rml_vault_options options = {.lock_wait_ns = LOCK_WAIT_NS};
     rc = rml_vault_open(&c->vault, c->options.folder, &options, err);
+    const struct rml_past_options past = {.plan = plan,
+                                          .folder = c->folder,
+                                          .clock = c->options.clock,
+                                          .fresh = c->options.fresh,
+                                          .again = c->options.again};
     if (rc == 0)
-        rc = read_newest(c, err);
-    c->number = c->restored;
-    c->next_number = c->restored + 1;
+        rc = rml_past_read(&c->past, c->vault, &past, err);
+    c->number = c->past.restored;
+    c->next_number = c->past.restored + 1;
     return rc;
 }
 

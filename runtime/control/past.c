@@ -1,0 +1,234 @@
+#include "runtime/control/past.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/base/err.h"
+#include "runtime/checkpoint/vault.h"
+#include "runtime/plan/identity.h"
+#include "runtime/state/snapshot.h"
+
+/* What a partition is restored from, in memory of ours. */
+struct rml_past_part {
+    unsigned char *bytes;
+    size_t used;
+    struct rml_partition_stream streams[RML_SNAPSHOT_ROUND];
+    uint64_t epochs[RML_SNAPSHOT_ROUND];
+};
+
+/* Whose state it is */
+
+static int compare_part(const struct rml_past *past, const struct rml_manifest *manifest,
+                        uint32_t index, struct rml_err *err)
+{
+    struct rml_identity *part = malloc(sizeof *part);
+    if (part == NULL)
+        return RML_FAIL(err, -ENOMEM, "no memory");
+    rml_identity_part(past->options.plan, index, part);
+    const struct rml_manifest_note *note = rml_manifest_find_note(manifest, part->name);
+    int rc = 0;
+    if (note == NULL)
+        rc = RML_FAIL(err, -EINVAL,
+                      "%s: the state in %s has none of that name; run with --fresh to begin anew",
+                      part->name, past->options.folder);
+    else if (note->bytes != strlen(part->text) || memcmp(note->data, part->text, note->bytes) != 0)
+        rc = RML_FAIL(err, -EINVAL,
+                      "%s was changed and cannot use the state in %s; it was: %.*s; run with "
+                      "--fresh to begin anew",
+                      part->name, past->options.folder,
+                      (int)(note->bytes < 300 ? note->bytes : 300), (const char *)note->data);
+    free(part);
+    return rc;
+}
+
+static int compare(const struct rml_past *past, const struct rml_manifest *manifest,
+                   struct rml_err *err)
+{
+    uint32_t count = rml_identity_count(past->options.plan);
+    for (uint32_t i = 0; i < count; i++) {
+        int rc = compare_part(past, manifest, i, err);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+int rml_past_note_identity(const struct rml_plan *plan, struct rml_vault *vault,
+                           struct rml_err *err)
+{
+    struct rml_identity *part = malloc(sizeof *part);
+    int rc = part != NULL ? 0 : RML_FAIL(err, -ENOMEM, "no memory");
+    for (uint32_t i = 0; rc == 0 && i < rml_identity_count(plan); i++) {
+        rml_identity_part(plan, i, part);
+        rc = rml_vault_note(vault, part->name, part->text, (uint32_t)strlen(part->text), err);
+    }
+    free(part);
+    return rc;
+}
+
+/* Reading what is there */
+
+static int read_extent(void *context, const struct rml_extent *extent, const void *bytes)
+{
+    struct rml_past_part *part = context;
+    memcpy(part->bytes + part->used, bytes, extent->bytes);
+    part->used += extent->bytes;
+    return 0;
+}
+
+static int read_part(struct rml_past *past, uint64_t epoch, const struct rml_manifest_part *from,
+                     struct rml_err *err)
+{
+    if (from->partition >= past->options.plan->partitions)
+        return RML_FAIL(err, -EBADMSG, "checkpoint %" PRIu64 " has a partition %u", epoch,
+                        from->partition);
+    struct rml_past_part *part = &past->parts[from->partition];
+    size_t bytes = 0;
+    for (uint32_t i = 0; i < from->extent_count; i++)
+        bytes += from->extents[i].bytes;
+    part->bytes = malloc(bytes > 0 ? bytes : 1);
+    if (part->bytes == NULL)
+        return RML_FAIL(err, -ENOMEM, "no memory to read %zu bytes of state", bytes);
+    int rc = rml_vault_load(past->vault, epoch, from->partition, read_extent, part, err);
+    if (rc < 0)
+        return rc;
+    // extents of one checkpoint are one stream
+    struct rml_partition_past *face = &past->faces[from->partition];
+    face->streams = part->streams;
+    const unsigned char *at = part->bytes;
+    for (uint32_t i = 0; i < from->extent_count; i++) {
+        const struct rml_extent *extent = &from->extents[i];
+        bool is_next =
+            face->stream_count == 0 || part->epochs[face->stream_count - 1] != extent->epoch;
+        if (is_next && face->stream_count == RML_SNAPSHOT_ROUND)
+            return RML_FAIL(err, -EBADMSG, "partition %u has more snapshots than can be",
+                            from->partition);
+        if (is_next) {
+            part->streams[face->stream_count] = (struct rml_partition_stream){.bytes = at};
+            part->epochs[face->stream_count++] = extent->epoch;
+        }
+        part->streams[face->stream_count - 1].count += extent->bytes;
+        at += extent->bytes;
+    }
+    return 0;
+}
+
+static int read_number(struct rml_past *past, const struct rml_manifest *manifest,
+                       struct rml_err *err)
+{
+    for (uint32_t i = 0; i < manifest->part_count; i++) {
+        const struct rml_manifest_part *part = &manifest->parts[i];
+        if (part->blob_bytes != sizeof past->restored)
+            return RML_FAIL(err, -EBADMSG, "checkpoint %" PRIu64 ": partition %u has no number",
+                            manifest->epoch, part->partition);
+        memcpy(&past->restored, part->blob, sizeof past->restored);
+    }
+    if (manifest->part_count != past->options.plan->partitions)
+        return RML_FAIL(err, -EBADMSG, "checkpoint %" PRIu64 " has %u partitions, not %u",
+                        manifest->epoch, manifest->part_count, past->options.plan->partitions);
+    return 0;
+}
+
+void rml_past_name_note(const struct rml_plan_sink *sink, char name[RML_PAST_NOTE_BYTES])
+{
+    snprintf(name, RML_PAST_NOTE_BYTES, "file %s", sink->name);
+}
+
+static int read_notes(struct rml_past *past, const struct rml_manifest *manifest,
+                      struct rml_err *err)
+{
+    for (uint32_t s = 0; s < past->options.plan->sink_count; s++) {
+        char name[RML_PAST_NOTE_BYTES];
+        rml_past_name_note(&past->options.plan->sinks[s], name);
+        const struct rml_manifest_note *note = rml_manifest_find_note(manifest, name);
+        if (note == NULL)
+            continue;
+        void *copy = malloc(note->bytes > 0 ? note->bytes : 1);
+        if (copy == NULL)
+            return RML_FAIL(err, -ENOMEM, "no memory");
+        memcpy(copy, note->data, note->bytes);
+        past->note_memory[s] = copy;
+        past->notes[s] = (struct rml_writer_note){copy, note->bytes};
+    }
+    return 0;
+}
+
+// From here on what is there is of a life that is over, whatever becomes of this one.
+static int end_old_life(struct rml_past *past, struct rml_err *err)
+{
+    const struct rml_clock *clock = past->options.clock;
+    const struct rml_manifest *newest;
+    uint64_t epoch;
+    int rc;
+    while ((rc = rml_vault_newest(past->vault, &newest, err)) == -EBADMSG)
+        if (rml_vault_go_back(past->vault, err) < 0)
+            return rc;
+    if (rc < 0)
+        return rc == -ENOENT ? 0 : rc;
+    rc = rml_vault_begin(past->vault, clock->wall_ns(clock->context), 0, &epoch, err);
+    if (rc == 0)
+        rc = rml_vault_note(past->vault, RML_PAST_END_NOTE, "", 0, err);
+    return rc == 0 ? rml_vault_commit(past->vault, err) : rc;
+}
+
+// An engine that died between its last checkpoint and its end leaves one that the next ends from. What
+// has no partitions is the end of a life that was given up.
+static bool is_over(const struct rml_past *past, const struct rml_manifest *manifest)
+{
+    bool says_so = rml_manifest_find_note(manifest, RML_PAST_END_NOTE) != NULL;
+    return says_so && (!past->options.again || manifest->part_count == 0);
+}
+
+static int read_newest(struct rml_past *past, struct rml_err *err)
+{
+    const struct rml_manifest *manifest;
+    int rc = past->options.fresh ? end_old_life(past, err) : 0;
+    if (rc == 0)
+        rc = rml_vault_newest(past->vault, &manifest, err);
+    if (rc == -ENOENT || (rc == 0 && is_over(past, manifest))) {
+        past->is_new = true;
+        // an engine that comes after this one shall not take it for the end of this life
+        return rc == 0 && manifest->part_count > 0 ? end_old_life(past, err) : 0;
+    }
+    if (rc == 0)
+        rc = compare(past, manifest, err);
+    if (rc == 0)
+        rc = read_number(past, manifest, err);
+    if (rc == 0)
+        rc = read_notes(past, manifest, err);
+    for (uint32_t i = 0; rc == 0 && i < manifest->part_count; i++)
+        rc = read_part(past, manifest->epoch, &manifest->parts[i], err);
+    return rc;
+}
+
+int rml_past_read(struct rml_past *past, struct rml_vault *vault,
+                  const struct rml_past_options *options, struct rml_err *err)
+{
+    const struct rml_plan *plan = options->plan;
+    *past = (struct rml_past){.options = *options, .vault = vault};
+    past->parts = calloc(plan->partitions, sizeof *past->parts);
+    past->faces = calloc(plan->partitions, sizeof *past->faces);
+    if (past->parts == NULL || past->faces == NULL)
+        return RML_FAIL(err, -ENOMEM, "no memory for checkpoints");
+    int rc = read_newest(past, err);
+    past->vault = NULL;
+    return rc;
+}
+
+void rml_past_forget(struct rml_past *past)
+{
+    for (uint32_t p = 0; past->parts != NULL && p < past->options.plan->partitions; p++)
+        free(past->parts[p].bytes);
+    free(past->parts);
+    free(past->faces);
+    past->parts = NULL;
+    past->faces = NULL;
+    for (uint32_t s = 0; s < RML_SINKS_MAX; s++) {
+        free(past->note_memory[s]);
+        past->note_memory[s] = NULL;
+        past->notes[s] = (struct rml_writer_note){0};
+    }
+}
