@@ -13,7 +13,6 @@
  * end every checkpoint is read back and its check sums are compared.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,12 +21,12 @@
 #include "bench/support/arguments.h"
 #include "bench/support/figures.h"
 #include "bench/support/pair.h"
+#include "bench/support/raw.h"
 #include "runtime/base/check.h"
 #include "runtime/base/err.h"
 #include "runtime/checkpoint/vault.h"
 
-#define ROW_BYTES   128u
-#define WRITE_BYTES ((size_t)1 << 20)  // of raw
+#define ROW_BYTES 128u
 
 static uint32_t round_count = 15, key_count_max = 1000000;
 
@@ -41,33 +40,19 @@ static struct contender {
     const struct rml_disk_way *const *ways;  // NULL: raw
     char path[64];
     struct rml_vault *vault;
-    int fd;
     double ms;  // of the round
     struct bench_figures figures, to_raw;
 } contenders[] = {
-    {.name = "raw", .fd = -1},
-    {.name = "best", .ways = rml_disk_ways, .fd = -1},
-    {.name = "without_ring", .ways = without_ring, .fd = -1},
-    {.name = "buffered", .ways = buffered, .fd = -1},
+    {.name = "raw"},
+    {.name = "best", .ways = rml_disk_ways},
+    {.name = "without_ring", .ways = without_ring},
+    {.name = "buffered", .ways = buffered},
 };
 
 #define CONTENDERS ((uint32_t)(sizeof contenders / sizeof contenders[0]))
 
 static char folder[] = "bench-checkpoint-XXXXXX";
-static unsigned char *rows;
-static size_t rows_bytes;
-
-static int write_raw(const struct contender *c, size_t bytes)
-{
-    for (size_t at = 0; at < bytes;) {
-        size_t count = bytes - at < WRITE_BYTES ? bytes - at : WRITE_BYTES;
-        ssize_t put = pwrite(c->fd, rows + at, count, (off_t)at);
-        if (put < 0)
-            return -errno;
-        at += (size_t)put;
-    }
-    return fdatasync(c->fd) == 0 ? 0 : -errno;
-}
+static struct bench_raw raw = {.fd = -1};  // has the rows
 
 static int write_checkpoint(const struct contender *c, size_t bytes, struct rml_err *err)
 {
@@ -75,7 +60,7 @@ static int write_checkpoint(const struct contender *c, size_t bytes, struct rml_
     int rc = rml_vault_begin(c->vault, 0, bytes, &epoch, err);
     if (rc < 0)
         return rc;
-    rc = rml_vault_append(c->vault, 0, rows, bytes, err);
+    rc = rml_vault_append(c->vault, 0, raw.bytes, bytes, err);
     if (rc == 0)
         rc = rml_vault_describe(c->vault, 0, &bytes, sizeof bytes, err);
     int committed = rml_vault_commit(c->vault, rc == 0 ? err : NULL);
@@ -90,12 +75,11 @@ static int open_contender(struct contender *c)
     if (rc == 0)
         rc = bench_figures_init(&c->to_raw, round_count);
     if (rc == 0 && c->ways == NULL) {
-        c->fd = open(c->path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-        rc = c->fd < 0 ? -errno : write_raw(c, rows_bytes);
+        rc = bench_raw_open(&raw, c->path, (size_t)key_count_max * ROW_BYTES);
     } else if (rc == 0) {
         // Two are kept while the third is written.
         const struct rml_vault_options options = {.ways = c->ways,
-                                                  .first_bytes = 4 * (uint64_t)rows_bytes};
+                                                  .first_bytes = 4 * (uint64_t)raw.count};
         rc = rml_vault_open(&c->vault, c->path, &options, &err);
     }
     if (rc < 0)
@@ -109,15 +93,13 @@ static void close_contender(struct contender *c)
     static const char *const files[] = {RML_VAULT_EXTENTS_FILE, RML_CATALOG_FILE,
                                         RML_CATALOG_FILE "-lock"};
     rml_vault_close(c->vault);
-    if (c->fd >= 0)
-        close(c->fd);
     for (uint32_t i = 0; i < sizeof files / sizeof files[0]; i++) {
         char path[128];
         snprintf(path, sizeof path, "%s/%s", c->path, files[i]);
         unlink(path);
     }
     if (c->ways == NULL)
-        unlink(c->path);
+        bench_raw_close(&raw);
     else
         rmdir(c->path);
     bench_figures_fini(&c->figures);
@@ -128,8 +110,10 @@ static int run_once(struct contender *c, size_t bytes)
 {
     struct rml_err err = {0};
     int64_t from = bench_now_ns();
-    int rc = c->ways == NULL ? write_raw(c, bytes) : write_checkpoint(c, bytes, &err);
-    c->ms = (double)(bench_now_ns() - from) / 1e6;
+    int rc =
+        c->ways == NULL ? bench_raw_write(&raw, bytes, &c->ms) : write_checkpoint(c, bytes, &err);
+    if (c->ways != NULL)
+        c->ms = (double)(bench_now_ns() - from) / 1e6;
     if (rc < 0)
         fprintf(stderr, "bench_checkpoint: %s: %s\n", c->name,
                 err.code < 0 ? err.text : strerrordesc_np(-rc));
@@ -177,15 +161,6 @@ static int measure(uint32_t keys)
     return 0;
 }
 
-static void fill_rows(void)
-{
-    uint64_t word = 1;
-    for (size_t at = 0; at + sizeof word <= rows_bytes; at += sizeof word) {
-        word = word * UINT64_C(6364136223846793005) + 1442695040888963407;
-        memcpy(rows + at, &word, sizeof word);
-    }
-}
-
 int main(int argc, char **argv)
 {
     const struct bench_count counts[] = {
@@ -196,13 +171,11 @@ int main(int argc, char **argv)
         fprintf(stderr, "bench_checkpoint [--rounds 15] [--keys 1000000]\n");
         return 2;
     }
-    rows_bytes = (size_t)key_count_max * ROW_BYTES;
-    rows = malloc(rows_bytes);
-    if (rows == NULL || mkdtemp(folder) == NULL) {
-        fprintf(stderr, "bench_checkpoint: no memory, or no folder can be made here\n");
+    if (mkdtemp(folder) == NULL) {
+        fprintf(stderr, "bench_checkpoint: no folder can be made here: %s\n",
+                strerrordesc_np(errno));
         return 1;
     }
-    fill_rows();
     int rc = 0;
     for (uint32_t i = 0; i < CONTENDERS && rc == 0; i++)
         rc = open_contender(&contenders[i]);
@@ -213,6 +186,5 @@ int main(int argc, char **argv)
     for (uint32_t i = 0; i < CONTENDERS; i++)
         close_contender(&contenders[i]);
     rmdir(folder);
-    free(rows);
     return rc < 0;
 }

@@ -39,6 +39,13 @@ static double quantile(const struct bench_figures *sorted, double q)
     return sorted->values[below] * (1 - part) + sorted->values[below + 1] * part;
 }
 
+double bench_figures_quantile(struct bench_figures *figures, double q)
+{
+    RML_CHECK(figures->count > 0);
+    qsort(figures->values, figures->count, sizeof(double), by_value);
+    return quantile(figures, q);
+}
+
 struct bench_quartiles bench_figures_quartiles(struct bench_figures *figures)
 {
     RML_CHECK(figures->count > 0);

@@ -21,6 +21,9 @@ int bench_figures_init(struct bench_figures *figures, uint32_t limit);
 void bench_figures_fini(struct bench_figures *figures);
 void bench_figures_add(struct bench_figures *figures, double value);
 
+/* The value below which the part `q` of at least one value lies. Sorts them. */
+double bench_figures_quantile(struct bench_figures *figures, double q);
+
 /* Of at least one value; sorts them. Type 7: linear between the two nearest. */
 struct bench_quartiles bench_figures_quartiles(struct bench_figures *figures);
 

@@ -33,11 +33,21 @@ struct bench_pair_lines {
 
 _Static_assert(sizeof(struct bench_pair_lines) <= LINES_BYTES, "one page");
 
-int64_t bench_now_ns(void)
+static int64_t clock_ns(clockid_t clock)
 {
     struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
+    clock_gettime(clock, &now);
     return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
+}
+
+int64_t bench_now_ns(void)
+{
+    return clock_ns(CLOCK_MONOTONIC);
+}
+
+int64_t bench_cpu_ns(void)
+{
+    return clock_ns(CLOCK_THREAD_CPUTIME_ID);
 }
 
 void bench_wait(uint32_t *spins)
@@ -177,6 +187,16 @@ static int stay_on(size_t cpu)
     CPU_ZERO(&one);
     CPU_SET(cpu, &one);
     return sched_setaffinity(0, sizeof one, &one) < 0 ? -errno : 0;
+}
+
+int bench_stay_on(uint32_t which)
+{
+    static cpu_set_t allowed;
+    static size_t cpus[2];
+    static int rc = 1;
+    if (rc == 1)
+        rc = choose_cpus(&allowed, cpus);
+    return rc < 0 ? rc : stay_on(cpus[which]);
 }
 
 // The first side may be waiting for the child anywhere, also in a job of the caller's.

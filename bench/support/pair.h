@@ -55,8 +55,13 @@ void bench_pair_close(struct bench_pair *pair);
 /* Both sides run their part of `job`, which is not UINT32_MAX, at the same time, between probes. */
 struct bench_segment bench_pair_run(struct bench_pair *pair, uint32_t job, bench_part *part);
 
-/* The monotonic clock. */
+/* Let this thread, and those that it starts, run on the first CPU alone (0) or on the second (1) of those
+ * that it had at first. 0, or -ENODEV where there are fewer than two. */
+int bench_stay_on(uint32_t which);
+
+/* The monotonic clock, and the time for which this thread has had a CPU. */
 int64_t bench_now_ns(void);
+int64_t bench_cpu_ns(void);
 
 /* Between two looks at what the other side will change: pauses, and now and then gives the CPU up,
  * since the other may be waiting for it. `*spins` starts at 0. */

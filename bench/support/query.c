@@ -5,10 +5,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench/support/pair.h"
 #include "operators/registry.h"
 #include "runtime/base/check.h"
 #include "runtime/base/err.h"
 #include "runtime/base/hash.h"
+#include "runtime/worker/schedule.h"
+
+#define SCHEDULE_STEPS (1u << 17)  // as an engine has
 
 static const char pipeline[] =
     "version: 1\n"
@@ -130,7 +134,7 @@ static int open_lane(struct bench_query *query, struct rml_err *err)
     return rml_lane_in_open(&query->lane, &query->geometry, "bench", 1, err);
 }
 
-static int open_worker(struct bench_query *query, struct rml_err *err)
+static int open_ring(struct bench_query *query, struct rml_err *err)
 {
     const struct rml_broadcast_shape shape = {query->row_stride, query->row_limit};
     size_t bytes = rml_broadcast_bytes(shape);
@@ -140,13 +144,37 @@ static int open_worker(struct bench_query *query, struct rml_err *err)
     memset(query->ring_memory, 0, bytes);
     rml_broadcast_attach_out(&query->ring, query->ring_memory, shape);
     rml_broadcast_attach_in(&query->reader, query->ring_memory, shape, 1);
-    const struct rml_writer_options writer = {
-        .plan = query->plan, .workers = 1, .blocks = 64, .counts = &query->sink_counts};
-    int rc = rml_writer_open(&query->writer, &writer, err);
-    if (rc == 0)
-        rc = rml_bell_open(&query->bell, err);
-    if (rc < 0)
-        return rc;
+    return rml_bell_open(&query->bell, err);
+}
+
+static int open_checkpointer(struct bench_query *query, const char *state, struct rml_err *err)
+{
+    size_t bytes = rml_schedule_bytes(SCHEDULE_STEPS);
+    query->schedule = aligned_alloc(64, (bytes + 63) / 64 * 64);
+    if (query->schedule == NULL)
+        return RML_FAIL(err, -ENOMEM, "no memory for a schedule");
+    memset(query->schedule, 0, bytes);
+    const struct rml_checkpointer_options options = {
+        .plan = query->plan, .folder = state, .clock = &rml_clock_system, .bell = &query->bell};
+    return rml_checkpointer_open(&query->checkpointer, &options, err);
+}
+
+static int open_writer(struct bench_query *query, struct rml_err *err)
+{
+    struct rml_checkpointer *c = query->checkpointer;
+    const struct rml_writer_options options = {
+        .plan = query->plan,
+        .notes = c != NULL ? rml_checkpointer_notes(c) : NULL,
+        .marked = c != NULL ? rml_checkpointer_bell(c) : NULL,
+        .workers = 1,
+        .blocks = 64,
+        .counts = &query->sink_counts};
+    return rml_writer_open(&query->writer, &options, err);
+}
+
+static int open_worker(struct bench_query *query, struct rml_err *err)
+{
+    struct rml_checkpointer *c = query->checkpointer;
     const struct rml_worker_options options = {
         .plan = query->plan,
         .operators = rml_operators_table(),
@@ -160,22 +188,86 @@ static int open_worker(struct bench_query *query, struct rml_err *err)
         .sources = &query->sources[0],
         .reports_bell = &query->bell,
         .rings = &query->ring,
+        .handover = c != NULL ? rml_checkpointer_handover(c, 0) : NULL,
+        .schedules = c != NULL ? &query->schedule : NULL,
+        .schedule_steps = SCHEDULE_STEPS,
+        .past = c != NULL ? rml_checkpointer_past(c) : NULL,
     };
-    rc = rml_worker_open(&query->worker, &options, err);
+    return rml_worker_open(&query->worker, &options, err);
+}
+
+// Lanes of a worker before this one are gone.
+static int start_checkpointer(struct bench_query *query, struct rml_err *err)
+{
+    struct rml_worker_kept *none = calloc(query->plan->lanes_max, sizeof *none);
+    if (none == NULL)
+        return RML_FAIL(err, -ENOMEM, "no memory for lanes");
+    int rc = rml_writer_start(query->writer, err);
+    if (rc == 0)
+        rc = rml_worker_take_again(query->worker, none, err);
+    free(none);
+    rml_checkpointer_forget_past(query->checkpointer);
+    return rc < 0 ? rc : rml_checkpointer_start(query->checkpointer, query->writer, err);
+}
+
+static int open_engine(struct bench_query *query, const char *state, double *ret_ms,
+                       struct rml_err *err)
+{
+    int64_t since_ns = bench_now_ns(), read_ns;
+    int rc = state != NULL ? open_checkpointer(query, state, err) : 0;
+    read_ns = bench_now_ns() - since_ns;
+    if (rc == 0)
+        rc = open_writer(query, err);
+    since_ns = bench_now_ns();
+    if (rc == 0)
+        rc = open_worker(query, err);
+    *ret_ms = (double)(read_ns + bench_now_ns() - since_ns) / 1e6;
+    if (rc == 0 && state != NULL)
+        rc = start_checkpointer(query, err);
+    if (rc == 0)
+        rc = open_lane(query, err);
     if (rc < 0)
         return rc;
-    const struct rml_worker_message attach = {.kind = RML_WORKER_ATTACH, .lane = query->lane};
+    const struct rml_worker_message attach = {
+        .kind = RML_WORKER_ATTACH, .lane = query->lane, .number = ++query->lane_serial};
     RML_CHECK(rml_worker_tell(query->worker, &attach));
     while (rml_worker_round(query->worker))
         continue;
     return 0;
 }
 
-static int open_all(struct bench_query *query, uint32_t keys, struct rml_err *err)
+static void close_engine(struct bench_query *query)
+{
+    rml_worker_close(query->worker);
+    rml_checkpointer_close(query->checkpointer);
+    rml_writer_close(query->writer);
+    rml_lane_in_close(query->lane);
+    free(query->schedule);
+    query->worker = NULL;
+    query->checkpointer = NULL;
+    query->writer = NULL;
+    query->lane = NULL;
+    query->schedule = NULL;
+}
+
+int bench_query_restart(struct bench_query *query, const char *state, double *ret_ms)
+{
+    struct rml_err err = {0};
+    close_engine(query);
+    memset(&query->stages[0], 0, sizeof query->stages[0]);
+    memset(&query->sources[0], 0, sizeof query->sources[0]);
+    int rc = open_engine(query, state, ret_ms, &err);
+    if (rc < 0)
+        fprintf(stderr, "bench: %s\n", err.text);
+    return rc;
+}
+
+static int open_all(struct bench_query *query, const struct bench_query_options *options,
+                    struct rml_err *err)
 {
     struct rml_plan_errors errors = {0};
-    int rc = rml_plan_parse(pipeline, strlen(pipeline), "bench", rml_operators_functions(),
-                            &query->plan, &errors, err);
+    int rc = rml_plan_parse(options->pipeline, strlen(options->pipeline), "bench",
+                            rml_operators_functions(), &query->plan, &errors, err);
     if (rc < 0 && errors.count > 0)
         rml_err_set(err, rc, "%s", errors.list[0].text);
     rml_plan_errors_fini(&errors);
@@ -184,19 +276,20 @@ static int open_all(struct bench_query *query, uint32_t keys, struct rml_err *er
     query->row_stride =
         (uint32_t)sizeof(struct rml_result_row) + query->plan->stages[0].output.record_bytes;
     query->row_limit = 2;
-    while (query->row_limit < keys)
+    while (query->row_limit < options->keys)
         query->row_limit *= 2;
-    rc = open_partition(query, err);
+    rc = options->alone ? open_partition(query, err) : 0;
     if (rc == 0)
-        rc = open_lane(query, err);
-    return rc < 0 ? rc : open_worker(query, err);
+        rc = open_ring(query, err);
+    double ms;
+    return rc < 0 ? rc : open_engine(query, options->state, &ms, err);
 }
 
-int bench_query_open(struct bench_query *query, uint32_t keys)
+int bench_query_open_other(struct bench_query *query, const struct bench_query_options *options)
 {
     struct rml_err err = {0};
     *query = (struct bench_query){.bell = RML_BELL_CLOSED};
-    int rc = open_all(query, keys, &err);
+    int rc = open_all(query, options, &err);
     if (rc < 0) {
         fprintf(stderr, "bench: %s\n", err.text);
         bench_query_close(query);
@@ -204,12 +297,16 @@ int bench_query_open(struct bench_query *query, uint32_t keys)
     return rc;
 }
 
+int bench_query_open(struct bench_query *query, uint32_t keys)
+{
+    const struct bench_query_options options = {.pipeline = pipeline, .keys = keys, .alone = true};
+    return bench_query_open_other(query, &options);
+}
+
 void bench_query_close(struct bench_query *query)
 {
-    rml_worker_close(query->worker);
-    rml_writer_close(query->writer);
+    close_engine(query);
     rml_bell_close(&query->bell);
-    rml_lane_in_close(query->lane);
     rml_partition_close(query->partition);
     free(query->ring_memory);
     free(query->block);

@@ -6,6 +6,7 @@
 #define RML_BENCH_QUERY_H
 
 #include "bench/support/ideal.h"
+#include "runtime/control/checkpointer.h"
 #include "runtime/lane/lane_in.h"
 #include "runtime/observe/counters.h"
 #include "runtime/partition/partition.h"
@@ -38,6 +39,11 @@ struct bench_query {
     struct rml_broadcast_in reader;
     void *ring_memory;
 
+    // And its checkpoints, if there are any.
+    struct rml_checkpointer *checkpointer;
+    void *schedule;
+    uint64_t lane_serial;
+
     // A partition by itself, which is given records that lie in memory.
     struct rml_partition *partition;
     struct rml_result_block *block;
@@ -48,9 +54,24 @@ struct bench_query {
     struct rml_source_counts sources[2];
 };
 
-/* Set all up for up to `keys` keys; what goes wrong is printed. The query must stay where it is. */
+/* A query over `struct bench_event`, whose rows have the fields of `struct bench_row`. */
+struct bench_query_options {
+    const char *pipeline;
+    uint32_t keys;
+    bool alone;         // a partition by itself is wanted, too
+    const char *state;  // folder of checkpoints; NULL: there are none
+};
+
+/* Set all up; what goes wrong is printed. The query must stay where it is. */
 int bench_query_open(struct bench_query *query, uint32_t keys);
+int bench_query_open_other(struct bench_query *query, const struct bench_query_options *options);
 void bench_query_close(struct bench_query *query);
+
+/*
+ * As after a death of engine and keeper: the worker goes on from the last checkpoint, with a new lane. Tells
+ * how long it took to read the checkpoint and to have the worker at its moment.
+ */
+int bench_query_restart(struct bench_query *query, const char *state, double *ret_ms);
 
 /* Rows that came out since the last call. */
 void bench_query_worker_rows(struct bench_query *query, struct bench_tally *tally);
