@@ -131,13 +131,13 @@ static void gather(struct rml_keyed *keyed, const struct rml_batch *batch,
                    struct block_keys *keys)
 {
     const struct rml_plan_stage *stage = keyed->stage;
-    uint32_t stride = stage->key_bytes, at = 0;
+    uint32_t stride = stage->key_bytes;
     bool as_they_lie = rml_rows_are_adjacent(rows, count);
     if (as_they_lie && stage->key_count == 1) {
         const unsigned char *cells = batch->columns[stage->key_columns[0]].data;
         keys->cells = cells + (size_t)rows[0] * stride;
     } else {
-        for (uint32_t k = 0; k < stage->key_count; k++) {
+        for (uint32_t k = 0, at = 0; k < stage->key_count; k++) {
             const unsigned char *cells = batch->columns[stage->key_columns[k]].data;
             uint32_t bytes = keyed->cell_bytes[k];
             if (bytes == 8)

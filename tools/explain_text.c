@@ -72,17 +72,19 @@ static void show_record(const struct rml_plan_source *source, FILE *out)
 
 static void show_times(const struct rml_plan_source *source, FILE *out)
 {
-    char a[32], b[32];
+    char a[32];
     fprintf(out, "  times        out of order by up to %s", duration(source->out_of_order_ns, a));
     if (source->idle_after_ns > 0)
         fprintf(out, "; a silent producer is idle after %s\n", duration(source->idle_after_ns, a));
     else
         fprintf(out, "; a silent producer holds results back until it goes\n");
-    if (source->grid_granule_ns == RML_TIME_END)
+    if (source->grid_granule_ns == RML_TIME_END) {
         fprintf(out, "  grid         none: no window looks at the time\n");
-    else
+    } else {
+        char b[32];
         fprintf(out, "  grid         event times matter each %s, from %s on\n",
                 duration(source->grid_granule_ns, a), duration(source->grid_origin_ns, b));
+    }
 }
 
 static void show_source(const struct rml_plan *plan, const struct rml_plan_source *source,

@@ -54,14 +54,16 @@ static int lock_file(int fd, int command, struct flock *lock)
 }
 
 // The process that the lock file names; empty while it names none.
-static void read_holder(int fd, struct holder *holder)
+static struct holder read_holder(int fd)
 {
+    struct holder holder;
     char text[32];
     ssize_t got = pread(fd, text, sizeof text - 1, 0);
     text[got > 0 ? got : 0] = '\0';
     size_t length = strcspn(text, "\n");
-    snprintf(holder->pid, sizeof holder->pid, "%.*s", (int)length, text);
-    holder->restarting = text[length] == '\n' && strcmp(text + length + 1, RESTARTING) == 0;
+    snprintf(holder.pid, sizeof holder.pid, "%.*s", (int)length, text);
+    holder.restarting = text[length] == '\n' && strcmp(text + length + 1, RESTARTING) == 0;
+    return holder;
 }
 
 static bool is_alive(const struct holder *holder)
@@ -91,7 +93,7 @@ static int open_lock(struct rml_claim *claim, const char *pipeline, struct rml_e
         rc = lock_file(claim->lock_fd, F_OFD_SETLK, &lock);
         if (rc == 0)
             return 0;
-        read_holder(claim->lock_fd, &holder);
+        holder = read_holder(claim->lock_fd);
     } while (wait_while_it_dies(tries++, &holder));
     // not ours: leave everything as it is
     close(claim->lock_fd);
@@ -207,7 +209,7 @@ int rml_claim_look(const char *pipeline, enum rml_claim_state *ret_state, uint32
     struct flock lock;
     int tries = 0;
     do {
-        read_holder(fd, &holder);
+        holder = read_holder(fd);
         rc = lock_file(fd, F_OFD_GETLK, &lock);
     } while (rc == 0 && lock.l_type != F_UNLCK && wait_while_it_dies(tries++, &holder));
     if (rc == 0) {

@@ -486,12 +486,10 @@ int rml_lane_out_put(struct rml_lane_out *out, const void *record)
     uint32_t partition = rml_route(&out->geometry, out->route, record);
     void *cell;
     int32_t run = rml_lane_out_claim(out, partition, 1, &cell);
-    if (run < 0)
-        return run;
-    if (run == 0) {
+    if (run == 0)
         rml_lane_out_drop(out, 1);
-        return 0;
-    }
+    if (run <= 0)
+        return run;
     memcpy(cell, record, out->geometry.cell_bytes);
     rml_lane_out_commit(out, partition, 1);
     if (++out->put_count >= out->publish_every)

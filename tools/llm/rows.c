@@ -82,19 +82,22 @@ static void show(struct second *second)
     second->shown = true;
 }
 
+static struct second *oldest_waiting(struct watch *watch)
+{
+    struct second *oldest = NULL;
+    for (uint32_t i = 0; i < WINDOWS_KEPT; i++) {
+        struct second *second = &watch->seconds[i];
+        if (!second->shown && (oldest == NULL || second->start_ns < oldest->start_ns))
+            oldest = second;
+    }
+    return oldest;
+}
+
 /* Show what has come and is not shown yet, the oldest first. */
 static void show_all(struct watch *watch)
 {
-    while (watch->waiting > 0) {
-        struct second *oldest = NULL;
-        for (uint32_t i = 0; i < WINDOWS_KEPT; i++) {
-            struct second *second = &watch->seconds[i];
-            if (!second->shown && (oldest == NULL || second->start_ns < oldest->start_ns))
-                oldest = second;
-        }
+    for (struct second *oldest; (oldest = oldest_waiting(watch)) != NULL; watch->waiting--)
         show(oldest);
-        watch->waiting--;
-    }
 }
 
 /* Measuring */
