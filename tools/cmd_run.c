@@ -25,6 +25,7 @@
 
 static struct {
     bool quiet, alone, fresh;
+    uint64_t from;  // 0: from the newest checkpoint
     struct rml_keeper_options keeper;
 } options = {.keeper = {.restarts_most = 10, .within_ns = INT64_C(60000000000)}};
 
@@ -80,6 +81,7 @@ static int serve(struct rml_server *server, struct rml_plan *plan, struct rml_ke
         .clock = &rml_clock_system,
         .keeping = keeping,
         .fresh = options.fresh,
+        .from = options.from,
         .folder = strcmp(path, "-") == 0 ? NULL : dirname(path),
         .complain = complain,
         .complain_context = plan,
@@ -214,15 +216,50 @@ static bool take_within(const char *word)
     return false;
 }
 
+// One of them at most, and only where there is a state.
+static bool take_from(const char *word)
+{
+    int64_t epoch;
+    if (word == NULL)
+        return true;
+    if (rml_integer_parse(word, strlen(word), &epoch) < 0 || epoch < 1) {
+        fprintf(stderr,
+                "ringmill run: --from takes a checkpoint's number, as `ringctl checkpoint list` "
+                "shows them, got %s\n",
+                word);
+        return false;
+    }
+    if (options.fresh)
+        fprintf(stderr, "ringmill run: --fresh begins anew, --from goes back: give one of them\n");
+    options.from = (uint64_t)epoch;
+    return !options.fresh;
+}
+
+static bool has_state(const struct rml_plan *plan)
+{
+    if (options.from != 0 && plan->state == NULL)
+        fprintf(stderr, "ringmill run: --from: %s keeps no checkpoints: it has no runtime.state\n",
+                plan->path);
+    return options.from == 0 || plan->state != NULL;
+}
+
 int rml_cmd_run(int argc, char **argv)
 {
-    const char *restarts = NULL, *within = NULL;
-    uint32_t restarts_count = 0, within_count = 0;
+    const char *restarts = NULL, *within = NULL, *from = NULL;
+    uint32_t restarts_count = 0, within_count = 0, from_count = 0;
     const struct rml_option known[] = {
         {.name = "--quiet", .sentence = "Say only what goes wrong.", .ret_flag = &options.quiet},
         {.name = "--fresh",
          .sentence = "Begin anew, whatever checkpoints there are.",
          .ret_flag = &options.fresh},
+        {.name = "--from",
+         .value = "EPOCH",
+         .sentence =
+             "Go back to this checkpoint, one of those that `ringctl checkpoint list` shows: "
+             "those behind it are given up, and what is missing then is counted and said.",
+         .ret_values = &from,
+         .ret_count = &from_count,
+         .most = 1},
         {.name = "--restarts",
          .value = "N",
          .sentence =
@@ -244,7 +281,8 @@ int rml_cmd_run(int argc, char **argv)
     };
     const struct rml_args args = {
         .usage =
-            "ringmill run FILE [--quiet] [--fresh] [--restarts N] [--within DURATION] [--no-keeper]",
+            "ringmill run FILE [--quiet] [--fresh] [--from EPOCH] [--restarts N] [--within DURATION] "
+            "[--no-keeper]",
         .sentence =
             "Run a pipeline until SIGINT, SIGTERM, SIGHUP, `ringctl drain` or `ringctl stop`. The "
             "first signal drains: what producers published is taken, windows fire, files are "
@@ -262,12 +300,12 @@ int rml_cmd_run(int argc, char **argv)
     int code;
     if (!rml_args_read(&args, argc, argv, &file, &file_count, &code))
         return code;
-    if (!take_restarts(restarts) || !take_within(within))
+    if (!take_restarts(restarts) || !take_within(within) || !take_from(from))
         return RML_EXIT_USAGE;
     struct rml_plan *plan = rml_load_plan(file, &code);
     if (plan == NULL)
         return code;
-    code = run(plan);
+    code = has_state(plan) ? run(plan) : RML_EXIT_USAGE;
     rml_plan_close(plan);
     return code;
 }

@@ -25,6 +25,8 @@ struct rml_handover_message {
     uint32_t partition;  // whose snapshot this is the next part of
     uint64_t number;     // of the snapshot
     uint64_t is_last;    // it has no part behind this one
+    const uint64_t
+        *taken;  // by source: records before its moment; as long as the checkpoint is open
 };
 
 struct rml_handover {

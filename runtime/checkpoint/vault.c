@@ -418,6 +418,22 @@ const struct rml_manifest *rml_vault_kept(const struct rml_vault *vault, uint64_
     return NULL;
 }
 
+uint32_t rml_vault_kept_count(const struct rml_vault *vault)
+{
+    return vault->kept_count;
+}
+
+const struct rml_manifest *rml_vault_kept_at(const struct rml_vault *vault, uint32_t index)
+{
+    RML_CHECK(index < vault->kept_count);
+    return &vault->kept[index];
+}
+
+uint64_t rml_vault_newest_epoch(const struct rml_vault *vault)
+{
+    return rml_catalog_head(vault->catalog)->newest_epoch;
+}
+
 static int no_such_checkpoint(const struct rml_vault *vault, uint64_t epoch, struct rml_err *err)
 {
     return RML_FAIL(err, -ENOENT, "%.250s: checkpoint %llu is not kept, or cannot be read",

@@ -86,6 +86,12 @@ int rml_vault_newest(const struct rml_vault *vault, const struct rml_manifest **
 /* Any of those that are kept, by epoch; NULL: it is not, or its rows are damaged. */
 const struct rml_manifest *rml_vault_kept(const struct rml_vault *vault, uint64_t epoch);
 
+/* Those that are kept and whose rows can be read, by number from the oldest; and the newest epoch of all,
+ * readable or not, 0: there is none. */
+uint32_t rml_vault_kept_count(const struct rml_vault *vault);
+const struct rml_manifest *rml_vault_kept_at(const struct rml_vault *vault, uint32_t index);
+uint64_t rml_vault_newest_epoch(const struct rml_vault *vault);
+
 /*
  * Read a partition of a kept checkpoint: its extents in order, each checked before `each` sees it.
  * 0, what `each` returned, -ENOENT, or -EBADMSG with a sentence that names what is damaged.

@@ -11,6 +11,7 @@
 #include "runtime/base/check.h"
 #include "runtime/base/err.h"
 #include "runtime/checkpoint/vault.h"
+#include "runtime/control/going_back.h"
 #include "runtime/control/past.h"
 #include "runtime/ring/bell.h"
 #include "runtime/ring/queue.h"
@@ -43,7 +44,8 @@ struct rml_checkpointer {
     bool stopping, is_open, is_end;
     int rc;  // of the open one
     uint64_t number, epoch, bytes;
-    uint64_t last_bytes;  // of the last one that became durable
+    uint64_t taken[RML_SOURCES_MAX];  // what it covers
+    uint64_t last_bytes;              // of the last one that became durable
     uint32_t parts_left;
     int64_t began_ns, ended_ns, due_ns;
     bool told_due;
@@ -53,6 +55,12 @@ struct rml_checkpointer {
 static int64_t now_ns(const struct rml_checkpointer *c)
 {
     return c->options.clock->monotonic_ns(c->options.clock->context);
+}
+
+static struct rml_vault_options vault_options(const struct rml_checkpointer *c)
+{
+    return (struct rml_vault_options){.lock_wait_ns = LOCK_WAIT_NS,
+                                      .keep = c->options.plan->checkpoint_keep};
 }
 
 static int note_files(struct rml_checkpointer *c, struct rml_err *err)
@@ -106,6 +114,8 @@ static int commit_in_vault(struct rml_checkpointer *c, struct rml_err *err)
     for (uint32_t p = 0; rc == 0 && p < c->options.plan->partitions; p++)
         rc = rml_vault_describe(c->vault, p, &c->number, sizeof c->number, err);
     if (rc == 0)
+        rc = rml_go_back_note(c->options.plan, c->taken, c->vault, err);
+    if (rc == 0)
         rc = note_files(c, err);
     if (rc == 0 && c->is_end)
         rc = rml_vault_note(c->vault, RML_PAST_END_NOTE, "", 0, err);
@@ -115,7 +125,7 @@ static int commit_in_vault(struct rml_checkpointer *c, struct rml_err *err)
 // Nobody knows whether the last commit took place: what the vault says when opened anew is true.
 static int ask_again(struct rml_checkpointer *c, struct rml_err *err)
 {
-    const struct rml_vault_options options = {.lock_wait_ns = LOCK_WAIT_NS};
+    const struct rml_vault_options options = vault_options(c);
     rml_vault_close(c->vault);
     c->vault = NULL;
     int rc = rml_vault_open(&c->vault, c->options.folder, &options, err);
@@ -161,6 +171,7 @@ static void open_one(struct rml_checkpointer *c, bool is_end)
     c->number += c->rc == 0;  // one that failed is tried again
     c->rc = 0;
     c->bytes = 0;
+    memset(c->taken, 0, sizeof c->taken);
     c->parts_left = c->options.plan->partitions;
     c->began_ns = now_ns(c);
     c->told_due = c->wanted = false;
@@ -210,7 +221,11 @@ static void take_message(struct rml_checkpointer *c, const struct rml_handover_m
         if (rc < 0)
             failed(c, rc, &err);
     }
-    c->parts_left -= message->is_last != 0;
+    if (!message->is_last)
+        return;
+    c->parts_left--;
+    for (uint32_t s = 0; s < c->options.plan->source_count; s++)
+        c->taken[s] += message->taken[s];
 }
 
 /* The thread */
@@ -353,6 +368,11 @@ uint64_t rml_checkpointer_restored(const struct rml_checkpointer *c)
     return c->past.restored;
 }
 
+const struct rml_gone_back *rml_checkpointer_gone_back(const struct rml_checkpointer *c)
+{
+    return &c->past.gone_back;
+}
+
 struct rml_bell *rml_checkpointer_bell(struct rml_checkpointer *c)
 {
     return &c->bell;
@@ -380,13 +400,18 @@ static int set_up(struct rml_checkpointer *c, struct rml_err *err)
         rc = rml_handover_open(&c->handovers[w], BUFFERS, &c->bell, err);
     if (rc < 0)
         return rc;
-    const struct rml_vault_options options = {.lock_wait_ns = LOCK_WAIT_NS};
+    const struct rml_vault_options options = vault_options(c);
     rc = rml_vault_open(&c->vault, c->options.folder, &options, err);
+    if (rc == -EBADMSG && err != NULL) {
+        const struct rml_err what = *err;
+        return RML_FAIL(err, rc, "%s; move the folder away to begin anew without it", what.text);
+    }
     const struct rml_past_options past = {.plan = plan,
                                           .folder = c->folder,
                                           .clock = c->options.clock,
                                           .fresh = c->options.fresh,
-                                          .again = c->options.again};
+                                          .again = c->options.again,
+                                          .from = c->options.from};
     if (rc == 0)
         rc = rml_past_read(&c->past, c->vault, &past, err);
     c->number = c->past.restored;

@@ -33,8 +33,9 @@ struct rml_checkpointer_options {
     const struct rml_plan *plan;
     const char *folder;  // of the state
     const struct rml_clock *clock;
-    bool fresh;             // do not go on from what is there
-    bool again;             // what is there is of this very life: go on even from its end
+    bool fresh;     // do not go on from what is there
+    bool again;     // what is there is of this very life: go on even from its end
+    uint64_t from;  // go back to this epoch, where it is no life to go on with; 0: the newest
     struct rml_bell *bell;  // of the control thread, rung after all news
     /* A sentence about a checkpoint that failed, by the checkpointer's thread. May be NULL. */
     void (*complain)(void *context, const char *sentence);
@@ -56,6 +57,9 @@ void rml_checkpointer_forget_past(struct rml_checkpointer *checkpointer);
 
 /* The number of the checkpoint that was restored, 0 when there is none. */
 uint64_t rml_checkpointer_restored(const struct rml_checkpointer *checkpointer);
+
+/* What is missing because of options.from. */
+const struct rml_gone_back *rml_checkpointer_gone_back(const struct rml_checkpointer *checkpointer);
 
 struct rml_handover *rml_checkpointer_handover(struct rml_checkpointer *checkpointer,
                                                uint32_t worker);

@@ -12,6 +12,7 @@
 #include "runtime/base/check.h"
 #include "runtime/base/err.h"
 #include "runtime/control/checkpointer.h"
+#include "runtime/control/going_back.h"
 #include "runtime/control/kept.h"
 #include "runtime/control/rings.h"
 #include "runtime/io/writer.h"
@@ -838,6 +839,7 @@ static int open_checkpoints(struct rml_engine *engine, struct rml_err *err)
         .clock = engine->options.clock,
         .fresh = engine->options.fresh && !again,
         .again = again,
+        .from = engine->options.from,
         .bell = &engine->bell,
         .complain = engine->options.complain,
         .complain_context = engine->options.complain_context,
@@ -848,6 +850,9 @@ static int open_checkpoints(struct rml_engine *engine, struct rml_err *err)
     engine->begun = rc == 0 ? rml_checkpointer_restored(engine->checkpointer) : 0;
     if (rc == 0) {
         forget_counts(engine);
+        if (engine->options.complain != NULL)
+            rml_gone_back_say(rml_checkpointer_gone_back(engine->checkpointer), engine->plan,
+                              engine->options.complain, engine->options.complain_context);
         rml_board_state_folder(&engine->board, folder);
     }
     return rc;

@@ -182,12 +182,45 @@ static bool is_over(const struct rml_past *past, const struct rml_manifest *mani
     return says_so && (!past->options.again || manifest->part_count == 0);
 }
 
+static int go_back(struct rml_past *past, struct rml_err *err)
+{
+    uint64_t epoch = past->options.from;
+    int rc = rml_go_back_check(past->vault, epoch, err);
+    if (rc == 0)
+        rc = compare(past, rml_vault_kept(past->vault, epoch), err);
+    return rc == 0 ? rml_go_back(past->vault, past->options.plan, epoch, &past->gone_back, err)
+                   : rc;
+}
+
+// What is damaged was said; then what can be done.
+static int say_damaged(struct rml_past *past, struct rml_err *err)
+{
+    uint64_t newest = rml_vault_newest_epoch(past->vault), other = rml_go_back_where(past->vault);
+    const char *file = past->options.plan->path;
+    const struct rml_err what = *err;
+    if (other != 0)
+        return RML_FAIL(err, -EBADMSG,
+                        "checkpoint %" PRIu64 " is damaged: %s; `ringmill run --from %" PRIu64
+                        " %s` goes back to one that is sound, and tells what is missing then",
+                        newest, what.text, other, file);
+    return RML_FAIL(err, -EBADMSG,
+                    "checkpoint %" PRIu64
+                    " is damaged: %s; there is none to go back to; `ringmill run --fresh %s` "
+                    "begins anew",
+                    newest, what.text, file);
+}
+
 static int read_newest(struct rml_past *past, struct rml_err *err)
 {
     const struct rml_manifest *manifest;
-    int rc = past->options.fresh ? end_old_life(past, err) : 0;
-    if (rc == 0)
-        rc = rml_vault_newest(past->vault, &manifest, err);
+    int rc = 0;
+    if (past->options.fresh)
+        rc = end_old_life(past, err);
+    else if (past->options.from != 0 && !past->options.again)
+        rc = go_back(past, err);
+    if (rc < 0)
+        return rc;
+    rc = rml_vault_newest(past->vault, &manifest, err);
     if (rc == -ENOENT || (rc == 0 && is_over(past, manifest))) {
         past->is_new = true;
         // an engine that comes after this one shall not take it for the end of this life
@@ -214,6 +247,8 @@ int rml_past_read(struct rml_past *past, struct rml_vault *vault,
     if (past->parts == NULL || past->faces == NULL)
         return RML_FAIL(err, -ENOMEM, "no memory for checkpoints");
     int rc = read_newest(past, err);
+    if (rc == -EBADMSG && options->from == 0)
+        rc = say_damaged(past, err);
     past->vault = NULL;
     return rc;
 }

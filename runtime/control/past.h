@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "runtime/control/going_back.h"
 #include "runtime/io/writer.h"
 #include "runtime/partition/partition.h"
 #include "runtime/plan/plan.h"
@@ -22,8 +23,9 @@ struct rml_past_options {
     const struct rml_plan *plan;
     const char *folder;  // of the state, for sentences
     const struct rml_clock *clock;
-    bool fresh;  // do not go on from what is there
-    bool again;  // what is there is of this very life: go on even from its end
+    bool fresh;     // do not go on from what is there
+    bool again;     // what is there is of this very life: go on even from its end
+    uint64_t from;  // a life that begins goes back to this epoch; 0: to none
 };
 
 struct rml_past {
@@ -35,11 +37,13 @@ struct rml_past {
     void *note_memory[RML_SINKS_MAX];
     uint64_t restored;  // number of the checkpoint; 0: there is none
     bool is_new;        // what is in the vault is of a life that is over
+    struct rml_gone_back gone_back;
 };
 
 /*
  * Choose and read. 0; or a negative errno with a sentence: -EINVAL: the state is of another pipeline, or
- * of this one before it was changed, says the sentence, and what can be done; -EBADMSG: it is damaged.
+ * of this one before it was changed, says the sentence, and what can be done; -EBADMSG: it is damaged, and
+ * this is how to go back; -ENOENT: there is no options.from.
  * To be forgotten in either case. `vault` is used until rml_past_read returns.
  */
 int rml_past_read(struct rml_past *past, struct rml_vault *vault,

@@ -110,6 +110,14 @@ static struct target_note *new_note(const struct rml_writer *w, struct target *t
     return target->next != NULL && target->held != NULL ? target->note : NULL;
 }
 
+uint64_t rml_writer_note_rows(struct rml_writer_note note)
+{
+    struct target_note head = {0};
+    if (note.data != NULL && note.bytes >= sizeof head)
+        memcpy(&head, note.data, sizeof head);
+    return head.rows;
+}
+
 // Go on from a note, if there is one of such a sink. The counts become what they were.
 static bool take_note(struct rml_writer *w, struct target *target)
 {

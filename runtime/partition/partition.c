@@ -410,6 +410,13 @@ int64_t rml_partition_watermark(const struct rml_partition *p, uint32_t source)
     return source < p->plan->source_count ? p->sources[source].watermark : RML_TIME_NONE;
 }
 
+uint64_t rml_partition_taken(const struct rml_partition *p, uint32_t source)
+{
+    return source < p->plan->source_count
+               ? rml_count_read(&p->sources[source].tree.counts[RML_SOURCE_taken])
+               : 0;
+}
+
 /* Snapshots */
 
 /* How a snapshot's stream begins: then come the roots, then pages. */

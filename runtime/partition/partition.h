@@ -97,6 +97,9 @@ struct rml_partition_lane {
 
 struct rml_partition_lane rml_partition_lane(const struct rml_partition *partition, uint32_t index);
 
+/* How many records of a source it has taken in its life; 0 where there is none of this number. */
+uint64_t rml_partition_taken(const struct rml_partition *partition, uint32_t source);
+
 /* The watermark of a source in this partition; RML_TIME_NONE before the first record. */
 int64_t rml_partition_watermark(const struct rml_partition *partition, uint32_t source);
 

@@ -230,6 +230,7 @@ struct rml_plan {
     uint32_t lanes_max;         // default 256
     char *state;  // folder of checkpoints, relative to the file's; NULL: there are none
     int64_t checkpoint_every_ns, checkpoint_min_pause_ns;
+    uint32_t checkpoint_keep;
     uint32_t source_count, stage_count, sink_count, test_count;
     struct rml_plan_source *sources;
     struct rml_plan_stage *stages;  // a parent always stands before its children

@@ -81,6 +81,9 @@ static void read_checkpoint(struct rml_reader *reader, const struct rml_values *
                       &reader->plan->checkpoint_every_ns);
     rml_reader_number(reader, &values, RML_SET_CHECKPOINT_MIN_PAUSE,
                       &reader->plan->checkpoint_min_pause_ns);
+    int64_t keep = 0;
+    rml_reader_number(reader, &values, RML_SET_CHECKPOINT_KEEP, &keep);
+    reader->plan->checkpoint_keep = (uint32_t)keep;
 }
 
 void rml_read_runtime(struct rml_reader *reader, const struct rml_values *file)

@@ -16,6 +16,7 @@ static void give(struct rml_saving *s, bool is_last)
         .partition = s->own[s->at].index,
         .number = s->number,
         .is_last = is_last,
+        .taken = s->own[s->at].noted_taken,
     };
     rml_handover_give(s->handover, &message);
     s->buffer = NULL;
@@ -48,6 +49,8 @@ static void note_lanes(struct rml_saving *s)
         lane->parts[s->at].noted = rml_partition_lane(own->partition, lane->number).taken;
     }
     own->noted_steps = rml_partition_steps(own->partition);
+    for (uint32_t i = 0; i < RML_SOURCES_MAX; i++)
+        own->noted_taken[i] = rml_partition_taken(own->partition, i);
 }
 
 void rml_saving_begin(struct rml_saving *s, uint64_t number)

@@ -15,6 +15,7 @@
 #include "runtime/checkpoint/handover.h"
 #include "runtime/io/writer.h"
 #include "runtime/partition/partition.h"
+#include "runtime/plan/plan.h"
 #include "runtime/state/snapshot.h"
 #include "runtime/worker/lanes.h"
 #include "runtime/worker/schedule.h"
@@ -26,8 +27,9 @@ struct rml_own {
     struct rml_partition *partition;
     struct rml_schedule schedule;
     struct rml_undo undo;
-    uint64_t noted_steps;    // at the moment of the last snapshot
-    uint64_t durable_steps;  // at that of the last durable one
+    uint64_t noted_steps;                   // at the moment of the last snapshot
+    uint64_t durable_steps;                 // at that of the last durable one
+    uint64_t noted_taken[RML_SOURCES_MAX];  // records of each source, at that of the last
 };
 
 struct rml_saving {

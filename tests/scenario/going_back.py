@@ -1,0 +1,164 @@
+"""Going back to a checkpoint gives the results of that moment, and says what is missing then."""
+import random
+import re
+import shlex
+
+import checkpoints
+import exactly_once
+import harness
+import restarts
+import stream
+
+SEED = 20261121
+ASKED = ", state: ./state, checkpoint: {every: 1h, min_pause: 1h, keep: 6}"
+COUNT = 3000
+
+
+class GoingBack(exactly_once.Saving):
+    checkpoint = checkpoints.Checkpoints.checkpoint
+    flip = checkpoints.Checkpoints.flip
+
+    def start(self, *args):
+        super(restarts.Restarts, self).start(runtime=ASKED, args=(*restarts.OFTEN, *args))
+
+    def fed(self, seed, count=COUNT):
+        """Feed so many records, all of which are in the checkpoint whose epoch is returned."""
+        before = self.pipeline.look("status")["sources"][0]["taken"]
+        feeder = self.feeder(seed, count, "keys", 4)
+        self.attached(feeder)
+        self.ends(feeder)
+        self.until_taken(before + count)
+        return self.checkpoint("now", "p")["epoch"]
+
+    def stop(self):
+        self.ringctl("stop", "p")
+        _, err = self.pipeline.process.communicate(timeout=harness.PATIENCE)
+        self.assertEqual(self.pipeline.process.returncode, 0, err)
+
+    def kept(self):
+        return [c["epoch"] for c in self.checkpoint("list", "./state")["checkpoints"]]
+
+    def refused(self, *args, want=1):
+        """What is said of a run that does not come about, and changes nothing."""
+        kept = self.kept()
+        said = self.ringmill("run", "p.yaml", *args, want=want).stderr
+        self.assertEqual(self.kept(), kept)
+        return said
+
+    def check(self, *seeds):
+        came = self.records()
+        made = [r for s in seeds for r in stream.events(s, COUNT, 4)]
+        self.assertEqual(came, sorted(made, key=lambda r: r["id"]))
+        self.check_windows(came)
+
+    def test_results_are_those_of_the_checkpoint_and_of_what_came_after_going_back(self):
+        self.start()
+        epochs = [self.fed(seed) for seed in (1, 2, 3)]
+        self.stop()
+        self.check_windows([])  # none has fired
+        self.start("--from", epochs[0])
+        self.fed(4)
+        self.kill_engine()  # which does not go back again
+        self.until_back(1)
+        self.fed(5)
+        self.assertTrue(self.pipeline.look("balance")["adds_up"])
+        _, err = self.pipeline.end()
+        self.assertRegex(err, f"went back from checkpoint {epochs[2] + 1} to {epochs[0]} of 2")
+        self.assertIn(f"source events: {2 * COUNT} records are missing", err)
+        self.assertIn(f"sink records: {2 * COUNT} rows are cut off its file", err)
+        self.assertNotIn("sink windows", err)
+        self.assertEqual(err.count("went back"), 1)
+        self.check(1, 4, 5)
+
+    def test_one_that_is_not_kept_is_refused_with_a_list_of_those_that_are(self):
+        self.start()
+        epochs = [self.fed(seed) for seed in (1, 2)]
+        self.assertIn("is running already", self.ringmill("run", "p.yaml", "--from", epochs[0], want=1).stderr)
+        self.stop()
+        kept = self.kept()
+        self.assertIn(f"there is no checkpoint 77 that can be read; kept are {kept[0]}, {kept[1]} and {kept[2]}",
+                      self.refused("--from", "77"))
+        for words in (["--from", "x"], ["--from", "0"], ["--from", kept[0], "--fresh"], ["--from"]):
+            with self.subTest(words=words):
+                self.refused(*words, want=2)
+        self.write("q.yaml", (self.dir / "p.yaml").read_text().replace(ASKED, ""))
+        self.assertIn("runtime.state", self.ringmill("run", "q.yaml", "--from", "1", want=2).stderr)
+        self.start("--from", kept[-1])  # the newest: nothing is given up
+        _, err = self.pipeline.end()
+        self.assertNotIn("went back", err)
+        self.check(1, 2)
+
+    def test_a_drain_can_be_taken_back_but_not_what_a_later_run_has_written_over(self):
+        self.start()
+        before = self.fed(1)
+        self.pipeline.end()
+        end = self.kept()[-1]
+        self.assertIn(f"checkpoint {end} is the end of a run", self.refused("--from", end))
+        self.start("--from", before)
+        self.fed(2)
+        _, err = self.pipeline.end()
+        self.assertRegex(err, r"sink windows: \d+ rows are cut off")
+        self.check(1, 2)
+        self.start("--fresh")
+        self.stop()
+        self.assertRegex(self.refused("--from", self.kept()[0]), "an earlier run|is the end of a run")
+
+    def test_a_damaged_newest_checkpoint_is_named_with_the_command_that_goes_back(self):
+        rng = random.Random(SEED)
+        print("seed", SEED)
+        self.start()
+        epochs = [self.fed(seed) for seed in (1, 2)]
+        self.pipeline.process.kill()
+        self.pipeline.process.wait()
+        parts = self.checkpoint("show", "./state", epochs[1])["partitions"]
+        part, extent = rng.choice([(p["partition"], e) for p in parts for e in p["extents"]
+                                   if e["epoch"] == epochs[1]])
+        self.flip(extent["offset"] + rng.randrange(extent["bytes"]), rng.randrange(8))
+        said = self.refused()
+        self.assertIn(f"checkpoint {epochs[1]} is damaged", said)
+        self.assertIn(f"partition {part}", said)
+        self.assertIn("extents", said)
+        command = re.search("`(ringmill run --from .*?)`", said)[1]
+        program, *words = shlex.split(command)
+        self.assertEqual((program, words[2]), ("ringmill", str(epochs[0])))
+        self.assertEqual(words[3], "p.yaml")
+        self.start("--from", words[2])
+        _, err = self.pipeline.end()
+        self.assertIn(f"source events: {COUNT} records are missing", err)
+        self.assertIn(f"sink records: {COUNT} rows are cut off its file", err)
+        self.check(1)
+
+    def test_what_cannot_be_read_cannot_be_counted_and_that_is_said(self):
+        self.start()
+        epochs = [self.fed(seed) for seed in (1, 2)]
+        self.pipeline.process.kill()
+        self.pipeline.process.wait()
+        catalog = self.dir / "state" / "catalog.mdb"
+        key = epochs[1].to_bytes(8, "big") + b"ntaken events"
+        data = catalog.read_bytes()
+        self.assertIn(key, data)
+        for found in list(re.finditer(re.escape(key), data)):  # in pages that are free now, too
+            data = data[:found.end() + 1] + bytes([data[found.end() + 1] ^ 4]) + data[found.end() + 2:]
+        catalog.write_bytes(data)
+        self.assertIn(f"`ringmill run --from {epochs[0]} p.yaml`", self.refused())
+        self.start("--from", epochs[0])
+        _, err = self.pipeline.end()
+        self.assertIn("not all of it can be counted", err)
+        self.check(1)
+
+    def test_where_none_is_sound_beginning_anew_is_offered(self):
+        self.start()
+        self.fed(1)
+        self.pipeline.process.kill()
+        self.pipeline.process.wait()
+        for part in self.checkpoint("show", "./state")["partitions"]:
+            self.flip(part["extents"][0]["offset"], 1)
+        self.assertIn("`ringmill run --fresh p.yaml` begins anew", self.refused())
+        self.start("--fresh")
+        self.fed(2)
+        self.pipeline.end()
+        self.check(2)
+
+
+if __name__ == "__main__":
+    harness.main()
