@@ -55,7 +55,8 @@ static bool source_holds(const struct rml_balance_source *source)
     uint64_t taken = counts[RML_SOURCE_taken];
     return (source->may_leave ? source->published >= taken : source->published == taken)
            && counts[RML_SOURCE_taken]
-                  == counts[RML_SOURCE_delivered] + counts[RML_SOURCE_malformed];
+                  == counts[RML_SOURCE_delivered] + counts[RML_SOURCE_malformed]
+                         + counts[RML_SOURCE_ahead];
 }
 
 /* What came out of where the stage reads. */
@@ -103,6 +104,8 @@ static void print_source(const struct rml_balance *balance, uint32_t index, FILE
             source->counts[RML_SOURCE_taken], source->counts[RML_SOURCE_delivered]);
     if (source->counts[RML_SOURCE_malformed] > 0)
         fprintf(out, " + malformed %" PRIu64, source->counts[RML_SOURCE_malformed]);
+    if (source->counts[RML_SOURCE_ahead] > 0)
+        fprintf(out, " + ahead %" PRIu64, source->counts[RML_SOURCE_ahead]);
     if (source->may_leave && source->published > source->counts[RML_SOURCE_taken])
         fprintf(out, "; left in lanes %" PRIu64,
                 source->published - source->counts[RML_SOURCE_taken]);
@@ -154,6 +157,7 @@ static void json_source(const struct rml_balance_source *source, struct rml_json
     rml_json_unsigned(json, "taken", source->counts[RML_SOURCE_taken]);
     rml_json_unsigned(json, "delivered", source->counts[RML_SOURCE_delivered]);
     rml_json_unsigned(json, "malformed", source->counts[RML_SOURCE_malformed]);
+    rml_json_unsigned(json, "ahead", source->counts[RML_SOURCE_ahead]);
     rml_json_bool(json, "adds_up", source_holds(source));
     rml_json_close(json, '}');
 }

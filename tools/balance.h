@@ -1,7 +1,7 @@
 /*
  * balance - does every record that came leave by exactly one door?
  *
- *     source    published = taken + left in lanes,  taken = delivered + malformed
+ *     source    published = taken + left in lanes,  taken = delivered + malformed + ahead
  *     stage     in = what the stage or source before it let out,  in = sum of its doors
  *
  * The figures come from the counters of an engine, in this process or in another.

@@ -42,6 +42,7 @@ static void put_source(struct rml_json *json, const struct rml_plan *plan,
     rml_json_close(json, ']');
     rml_json_integer(json, "out_of_order_ns", source->out_of_order_ns);
     rml_json_integer(json, "idle_after_ns", source->idle_after_ns);
+    rml_json_integer(json, "max_ahead_ns", source->max_ahead_ns);
     rml_json_integer(json, "grid_origin_ns", source->grid_origin_ns);
     rml_json_integer(json, "grid_granule_ns", source->grid_granule_ns);
     rml_json_unsigned(json, "cells", source->cells);

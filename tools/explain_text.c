@@ -78,6 +78,9 @@ static void show_times(const struct rml_plan_source *source, FILE *out)
         fprintf(out, "; a silent producer is idle after %s\n", duration(source->idle_after_ns, a));
     else
         fprintf(out, "; a silent producer holds results back until it goes\n");
+    if (source->max_ahead_ns > 0)
+        fprintf(out, "               refused more than %s ahead of the wall clock\n",
+                duration(source->max_ahead_ns, a));
     if (source->grid_granule_ns == RML_TIME_END) {
         fprintf(out, "  grid         none: no window looks at the time\n");
     } else {

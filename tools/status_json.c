@@ -53,6 +53,7 @@ static void json_sources(struct rml_json *json, const struct rml_status *status)
         rml_json_unsigned(json, "dropped", status->look.totals.dropped[s]);
         json_counters(json, rml_source_counter_info, RML_SOURCE_watermark,
                       status->look.totals.source[s]);
+        rml_json_unsigned(json, "ahead", status->look.totals.source[s][RML_SOURCE_ahead]);
         if (rml_status_watermark(status, s, &watermark)) {
             rml_json_integer(json, "watermark", watermark);
             rml_json_integer(json, "lag_ns", rml_time_sub(status->wall_ns, watermark));

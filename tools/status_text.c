@@ -78,9 +78,9 @@ static int print_workers(const struct rml_status *status)
 static int print_sources(const struct rml_status *status)
 {
     const struct rml_board *board = status->board;
-    static const char *const columns[] = {"SOURCE",     ">LANES",    ">PUBLISHED",
-                                          ">TAKEN",     ">BACKLOG",  ">DROPPED",
-                                          ">MALFORMED", "WATERMARK", ">BEHIND NOW"};
+    static const char *const columns[] = {"SOURCE",    ">LANES",     ">PUBLISHED", ">TAKEN",
+                                          ">BACKLOG",  ">DROPPED",   ">MALFORMED", ">AHEAD",
+                                          "WATERMARK", ">BEHIND NOW"};
     struct rml_table table;
     rml_table_begin(&table, columns, sizeof columns / sizeof columns[0]);
     for (uint32_t s = 0; s < board->head->sources; s++) {
@@ -99,6 +99,7 @@ static int print_sources(const struct rml_status *status)
         rml_table_number(&table, rml_status_backlog(status, s));
         rml_table_number(&table, status->look.totals.dropped[s]);
         rml_table_number(&table, counts[RML_SOURCE_malformed]);
+        rml_table_number(&table, counts[RML_SOURCE_ahead]);
         rml_table_cell(&table, "%s", time);
         rml_table_cell(&table, "%s", lag);
     }

@@ -15,6 +15,9 @@
  *
  * A session's end moves with the records themselves. Stages of such windows are told the watermark
  * before each record and cut no runs.
+ *
+ * A step says up to which time its records, and what the lane vouches for, are believed. What lies
+ * behind it is as if it were not there, but for being counted: it moves no clock.
  */
 #include "runtime/partition/partition.h"
 
@@ -138,6 +141,7 @@ struct taking {
     struct lane *lane;
     uint32_t source_index;
     int64_t others;                // least watermark of the other lanes
+    int64_t latest;                // time behind which nothing is believed
     const unsigned char *records;  // of the present chunk
     uint32_t left;                 // rows of the step behind it
     const struct rml_mark *marks;
@@ -166,18 +170,26 @@ static void run(struct taking *t, uint32_t from, uint32_t to)
         .time = p->time + from,
         .clock = t->source->tree.wants_clock ? p->clock + from : NULL,
         .judge = t->source->tree.by_row ? p->judge + from : NULL,
+        .latest = t->latest,
     };
     rml_tree_take(&t->source->tree, &tree_run);
     if (t->source->tree.by_row)
         find_deadlines(t->source);  // new ones have come with the records
 }
 
-static int64_t greatest(const int64_t *values, uint32_t count)
+// The greatest of those that are believed; RML_TIME_NONE when none is.
+static int64_t greatest(const int64_t *values, uint32_t count, int64_t latest)
 {
-    int64_t most = values[0];
-    for (uint32_t i = 1; i < count; i++)
-        most = values[i] > most ? values[i] : most;
+    int64_t most = RML_TIME_NONE;
+    for (uint32_t i = 0; i < count; i++)
+        most = values[i] <= latest && values[i] > most ? values[i] : most;
     return most;
+}
+
+// What a clock shows once it has been told of a time.
+static int64_t told(int64_t clock, int64_t time, int64_t latest)
+{
+    return time > clock && time <= latest ? time : clock;
 }
 
 // A chunk in which the watermark may pass a deadline, or whose rows want their clocks: row by row.
@@ -188,8 +200,7 @@ static void take_watching(struct taking *t, uint32_t rows)
     uint32_t from = 0;
     for (uint32_t i = 0; i < rows; i++) {
         while (t->mark_next < t->mark_count && t->marks[t->mark_next].row == t->mark_base + i) {
-            int64_t time = t->marks[t->mark_next++].time;
-            clock = time > clock ? time : clock;
+            clock = told(clock, t->marks[t->mark_next++].time, t->latest);
             if (watermark_at(t, clock) >= t->source->cut) {
                 run(t, from, i);
                 from = i;
@@ -198,7 +209,7 @@ static void take_watching(struct taking *t, uint32_t rows)
         }
         int64_t judge = watermark_at(t, clock);
         p->judge[i] = judge > t->source->watermark ? judge : t->source->watermark;
-        clock = p->time[i] > clock ? p->time[i] : clock;
+        clock = told(clock, p->time[i], t->latest);
         p->clock[i] = clock;
         if (watermark_at(t, clock) >= t->source->cut) {
             run(t, from, i + 1);
@@ -220,10 +231,10 @@ static void take_chunk(struct taking *t, uint32_t rows)
         memcpy(&p->time[i], at + (size_t)i * schema->record_bytes, sizeof p->time[i]);
 
     uint32_t mark_end = t->mark_next;
-    int64_t clock = greatest(p->time, rows);
+    int64_t clock = greatest(p->time, rows, t->latest);
     clock = clock > t->lane->clock ? clock : t->lane->clock;
     while (mark_end < t->mark_count && t->marks[mark_end].row < t->mark_base + rows) {
-        clock = t->marks[mark_end].time > clock ? t->marks[mark_end].time : clock;
+        clock = told(clock, t->marks[mark_end].time, t->latest);
         mark_end++;
     }
     if (t->source->tree.wants_clock || t->source->tree.by_row
@@ -251,6 +262,7 @@ static int take_batch(struct rml_partition *p, const struct rml_step *step,
         .source = source,
         .lane = lane,
         .source_index = lane->source,
+        .latest = step->latest != 0 ? step->latest : RML_TIME_END,
     };
     lane->idle = false;  // from now on it holds the watermark back again
     lane->active = true;
@@ -269,8 +281,7 @@ static int take_batch(struct rml_partition *p, const struct rml_step *step,
         t.mark_base = done;
         t.records += (size_t)rows * record_bytes;
     }
-    if (step->time > lane->clock)
-        lane->clock = step->time;
+    lane->clock = told(lane->clock, step->time, t.latest);
     lane->taken += step->count;
     advance_from_lanes(p, lane->source);
     step_end(p, lane->source);

@@ -39,7 +39,13 @@ struct rml_step {
     int64_t
         time;  // BATCH: greatest event time that the lane vouches for, RML_TIME_NONE: nothing new
                // TICK: nanoseconds since the epoch
-    uint64_t serial;  // ATTACH: which of the lanes that ever had this number; 0 where nobody asks
+
+    union {
+        uint64_t
+            serial;  // ATTACH: which of the lanes that ever had this number; 0 where nobody asks
+        int64_t
+            latest;  // BATCH: no record is taken whose time lies behind it; 0: whatever its time
+    };
 };
 
 /* The records that a BATCH step names: lying one behind the other, as the source's schema says. */

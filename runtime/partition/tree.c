@@ -130,6 +130,24 @@ static void refuse_misrouted(struct rml_tree *tree, struct rml_batch *batch)
     batch->selected = kept;
 }
 
+// A time that the clock on the wall is far from would be believed by nobody who looked at it.
+static void refuse_far_ahead(struct rml_tree *tree, struct rml_batch *batch, const int64_t *time,
+                             int64_t latest)
+{
+    uint32_t kept = 0, far = 0;
+    for (uint32_t i = 0; i < batch->rows; i++)
+        far += time[i] > latest;
+    if (far == 0)
+        return;
+    for (uint32_t i = 0; i < batch->selected; i++) {
+        uint32_t row = batch->select != NULL ? batch->select[i] : i;
+        tree->select[kept] = (uint16_t)row;
+        kept += time[row] <= latest;
+    }
+    batch->select = tree->select;
+    batch->selected = kept;
+}
+
 static void pass(void *context, uint32_t from, bool late, const struct rml_batch *batch,
                  const struct rml_run *run)
 {
@@ -175,6 +193,9 @@ void rml_tree_take(struct rml_tree *tree, const struct rml_tree_run *tree_run)
         hash_keys(tree, tree_run);
     if (hashed && tree->checks_partition)
         refuse_misrouted(tree, &batch);
+    uint32_t routed = batch.selected;
+    if (tree_run->latest != RML_TIME_END)
+        refuse_far_ahead(tree, &batch, tree_run->time, tree_run->latest);
     const struct rml_run run = {
         .watermark = tree_run->watermark,
         .time = tree_run->time,
@@ -184,7 +205,8 @@ void rml_tree_take(struct rml_tree *tree, const struct rml_tree_run *tree_run)
     };
     rml_count(&tree->counts[RML_SOURCE_taken], batch.rows);
     rml_count(&tree->counts[RML_SOURCE_delivered], batch.selected);
-    rml_count(&tree->counts[RML_SOURCE_malformed], batch.rows - batch.selected);
+    rml_count(&tree->counts[RML_SOURCE_malformed], batch.rows - routed);
+    rml_count(&tree->counts[RML_SOURCE_ahead], routed - batch.selected);
     pass(tree, RML_NO_STAGE, false, &batch, &run);
 }
 

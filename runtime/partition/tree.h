@@ -36,6 +36,7 @@ struct rml_tree_run {
     const int64_t *time;   // of each record, read already
     const int64_t *clock;  // NULL unless wants_clock
     const int64_t *judge;  // NULL unless by_row
+    int64_t latest;        // records with a later time are refused
 };
 
 struct rml_tree {
@@ -51,7 +52,7 @@ struct rml_tree {
     struct rml_operator *operators[RML_STAGES_MAX];
     struct rml_expr_scratch *scratch;
     uint64_t key_hash[RML_BATCH_ROWS];
-    uint16_t select[RML_BATCH_ROWS];
+    uint16_t select[RML_BATCH_ROWS];  // of the rows that are not refused
     unsigned char key[RML_KEY_BYTES_MAX];
 };
 

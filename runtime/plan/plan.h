@@ -38,6 +38,7 @@ struct rml_plan_source {
         partition_fields[RML_KEY_FIELDS_MAX];  // partition_by: field indices, in the order hashed
     int64_t out_of_order_ns;
     int64_t idle_after_ns;  // 0: a lane is never idle
+    int64_t max_ahead_ns;   // of the wall clock; 0: times may lie as far ahead as they like
     uint32_t cells;         // of each partition's ring in a lane, a power of two
     enum rml_on_full on_full;
     struct rml_frame frame;  // the schema's fields first, then each map's columns in stage order

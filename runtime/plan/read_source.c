@@ -135,6 +135,7 @@ static void read_source(struct rml_reader *reader, const struct rml_yaml_node *n
     uint32_t on_full = 0;
     rml_reader_number(reader, values, RML_SET_SOURCE_OUT_OF_ORDER, &source->out_of_order_ns);
     rml_reader_number(reader, values, RML_SET_SOURCE_IDLE_AFTER, &source->idle_after_ns);
+    rml_reader_number(reader, values, RML_SET_SOURCE_MAX_AHEAD, &source->max_ahead_ns);
     rml_reader_number(reader, values, RML_SET_SOURCE_CELLS, &cells);
     rml_reader_choice(reader, values, RML_SET_SOURCE_ON_FULL, &on_full);
     source->cells = (uint32_t)cells;

@@ -302,6 +302,27 @@ static void lane_is_faulty(struct rml_worker *w, struct rml_worker_lane *lane)
     report(w, RML_WORKER_LANE_FAULTY, lane->source, lane->number);
 }
 
+// The greatest event time that is believed now, as a step says it.
+static int64_t latest_of(const struct rml_worker *w, uint32_t source)
+{
+    int64_t ahead = w->options.plan->sources[source].max_ahead_ns;
+    if (ahead == 0 || !w->options.ticks)
+        return 0;
+    int64_t latest = rml_time_add(w->options.clock->wall_ns(w->options.clock->context), ahead);
+    return latest != 0 ? latest : -1;  // 0 would be no bound
+}
+
+// Is there news in what a lane without records vouches for?
+static bool is_news(const struct rml_worker *w, const struct rml_worker_lane *lane, uint32_t i,
+                    int64_t vouches)
+{
+    if (vouches == RML_TIME_NONE
+        || !rml_partition_vouch_due(w->own[i].partition, (uint16_t)lane->number, vouches))
+        return false;
+    int64_t latest = latest_of(w, lane->source);
+    return latest == 0 || vouches <= latest;
+}
+
 // Take a run of records, which may be empty, of a lane into partition i.
 static void take_run(struct rml_worker *w, struct rml_worker_lane *lane, uint32_t i, uint32_t rows,
                      const struct rml_lane_run *run)
@@ -313,7 +334,8 @@ static void take_run(struct rml_worker *w, struct rml_worker_lane *lane, uint32_
     const struct rml_step step = {.kind = RML_STEP_BATCH,
                                   .lane = (uint16_t)lane->number,
                                   .count = rows,
-                                  .time = run->vouches};
+                                  .time = run->vouches,
+                                  .latest = latest_of(w, lane->source)};
     const struct rml_step_input input = {
         .records = run->records, .marks = w->marks, .mark_count = mark_count};
     take_step(w, own, &step, &input, rows > 0 ? lane->in : NULL);
@@ -349,9 +371,7 @@ static bool take_from(struct rml_worker *w, struct rml_worker_lane *lane, uint32
         }
         ends_here = left == (uint64_t)rows;
     }
-    if (rows > 0
-        || (run.vouches != RML_TIME_NONE
-            && rml_partition_vouch_due(own->partition, (uint16_t)lane->number, run.vouches))) {
+    if (rows > 0 || is_news(w, lane, i, run.vouches)) {
         take_run(w, lane, i, (uint32_t)rows, &run);
         if (!ends_here)
             return true;

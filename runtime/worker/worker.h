@@ -84,9 +84,9 @@ struct rml_worker_options {
     const struct rml_clock *clock;
     struct rml_writer *writer;  // of all workers
     uint32_t index;
-    int cpu;                 // -1: not pinned
-    uint32_t lanes_max;      // lanes' indices are below
-    bool ticks;              // tell partitions the wall clock, where idle_after or a trigger asks
+    int cpu;             // -1: not pinned
+    uint32_t lanes_max;  // lanes' indices are below
+    bool ticks;  // tell partitions the wall clock, where idle_after, max_ahead or a trigger asks
     bool announce_progress;  // for a writer that merges
     struct rml_worker_counts *counts;
     struct rml_stage_counts *stages;    // [partition][stage] of the whole plan

@@ -11,6 +11,7 @@ import signal
 import socket
 import struct
 import subprocess
+import time
 import unittest
 
 import feeding
@@ -211,10 +212,8 @@ class Lanes(Beside):
             lane.peer.close()
         self.finish()
 
-    def test_times_at_the_ends_of_time_are_taken(self):
-        self.begin()
+    def write_times(self, *times):
         lane = Lane(self)
-        times = [-(2**63), -(2**63) + 1, 2**63 - 1, 2**63 - 2, 0, -(2**62), 2**62]
         for i, ts in enumerate(times):
             struct.pack_into("<qQIi", lane.memory, 4096 + RECORD_BYTES * i, ts, (9 << 32) + i, 999, 1)
         lane.put(3, 1)
@@ -223,6 +222,18 @@ class Lanes(Beside):
         harness.until("the records to be taken", lambda: [
             seen for seen in self.pipeline.look("lanes")["lanes"] if seen["taken"] == len(times)])
         lane.peer.close()
+
+    def test_times_at_the_ends_of_time_are_taken(self):
+        self.begin(source=", max_ahead: 0s")
+        self.write_times(-(2**63), -(2**63) + 1, 2**63 - 1, 2**63 - 2, 0, -(2**62), 2**62)
+        self.finish()
+
+    def test_times_far_in_the_future_are_refused_and_counted(self):
+        self.begin()
+        far = time.time_ns() + 2 * 3600 * 10**9
+        self.write_times(0, far, 2**63 - 1, 2**62, -(2**63))
+        source, = self.pipeline.look("status")["sources"]
+        self.assertEqual(source["ahead"], 3)
         self.finish()
 
 

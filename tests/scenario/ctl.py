@@ -165,7 +165,7 @@ class Looking(Ctl):
         said = self.running.ctl("status").stdout
         for word in ("state       running", "WORKER", "SOURCE", "STAGE", "SINK", "counts.csv"):
             self.assertIn(word, said)
-        self.assertRegex(said, rf"(?m)^events +1 +{RECORDS} +{RECORDS} +0 +0 +0 1970-01-01T00:00:04")
+        self.assertRegex(said, rf"(?m)^events +1 +{RECORDS} +{RECORDS} +0 +0 +0 +0 1970-01-01T00:00:04")
         self.assertRegex(said, rf"(?m)^even +filter +events +{RECORDS} +{RECORDS // 2} ")
         self.assertRegex(self.running.ctl("lanes").stdout,
                          rf"(?m)^ +0 events +{self.feeder.pid} +\d+ feeder +{RECORDS} +{RECORDS} +0 ")

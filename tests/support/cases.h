@@ -228,6 +228,9 @@ static inline bool cases_simpler_lanes(struct cases_shrink *s)
     s->other = *s->best;
     s->other.stream.lanes -= s->other.stream.lanes > 1;
     any |= cases_try(s);
+    s->other = *s->best;
+    s->other.stream.latest_each = 0;
+    any |= cases_try(s);
     for (uint64_t cuts = RIG_ALONE; cuts <= RIG_TOGETHER && s->best->stream.cuts != RIG_ALONE;
          cuts += RIG_TOGETHER - RIG_ALONE) {
         s->other = *s->best;
@@ -267,6 +270,9 @@ static inline void cases_print(const struct cases_kind *kind, const struct cases
            c->stream.cuts == RIG_ALONE      ? "each record is a batch"
            : c->stream.cuts == RIG_TOGETHER ? "batches as large as can be"
                                             : "batches as drawn");
+    if (c->stream.latest_each > 0)
+        printf("believed up to %lld, and %lld more each %u records\n", (long long)c->stream.latest,
+               (long long)c->stream.latest_step, c->stream.latest_each);
     printf("lane,ts,key,n,x\n");
     for (uint32_t i = 0; i < c->stream.count; i++) {
         const struct rig_record *r = &c->stream.records[i];

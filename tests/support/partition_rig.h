@@ -47,6 +47,9 @@ struct rig_stream {
     uint64_t cuts;  // what batches, and crashes, are drawn from, or RIG_ALONE, RIG_TOGETHER
     uint32_t
         tick_each;  // the partitions are told the wall clock before each so many records; 0: never
+    /* Record i is refused when its time lies behind `latest` + i / latest_each * latest_step. */
+    uint32_t latest_each;  // 0: none is
+    int64_t latest, latest_step;
     struct rig_record records[RIG_RECORDS];
     uint8_t lane[RIG_RECORDS];  // modulo `lanes`
 };
@@ -87,6 +90,30 @@ static inline void rig_draw_records(struct rig_stream *stream, uint32_t count)
         };
     }
     stream->cuts = draw(UINT64_C(1) << 40) | 1;
+}
+
+/* Draw when records are refused because of their time. */
+static inline void rig_draw_latest(struct rig_stream *stream)
+{
+    if (draw(3) > 0)
+        return;
+    stream->latest_each = 1 + (uint32_t)draw(20);
+    stream->latest_step = (int64_t)draw(4 * stream->latest_each);
+    stream->latest = stream->records[0].ts + (int64_t)draw(100) - 20;
+}
+
+/* As a step says it: the latest time that is believed at that record; 0: every time. */
+static inline int64_t rig_latest(const struct rig_stream *stream, uint32_t record)
+{
+    if (stream->latest_each == 0)
+        return 0;
+    int64_t latest = stream->latest + record / stream->latest_each * stream->latest_step;
+    return latest != 0 ? latest : 1;
+}
+
+static inline bool rig_is_ahead(const struct rig_stream *stream, uint32_t record)
+{
+    return stream->latest_each > 0 && stream->records[record].ts > rig_latest(stream, record);
 }
 
 /* Is that the tag of a record with this n? */
@@ -294,7 +321,7 @@ struct rig_life {
 
     struct rig_step steps[RIG_STEPS];  // all that were taken
     struct rig_record records[RIG_RECORDS];
-    struct rml_mark marks[RIG_RECORDS];
+    struct rml_mark marks[2 * RIG_RECORDS];
     uint32_t step_count, record_count, mark_count;
 
     bool crashes;
@@ -309,6 +336,7 @@ struct rig_life {
     uint32_t lane, first_record,
         first_mark;      // of the batch that is gathered: the rest of what there is
     uint32_t batch_end;  // records that it is to have, if nothing comes between
+    int64_t latest;      // time that is believed in it
 };
 
 static inline void rig_open(struct rig_life *life)
@@ -376,13 +404,25 @@ static inline void rig_do(struct rig_life *life, struct rml_step step, uint32_t 
         rig_crash(life);
 }
 
+// A time that is not to be believed.
+static inline int64_t rig_lie(const struct rig_life *life)
+{
+    return life->latest + 1 + (int64_t)draw(1000);
+}
+
+static inline bool rig_lies(const struct rig_life *life)
+{
+    return life->latest != 0 && draw(6) == 0;
+}
+
 // Take the batch that was gathered, and begin another.
 static inline void rig_do_batch(struct rig_life *life)
 {
     const struct rml_step step = {.kind = RML_STEP_BATCH,
                                   .lane = (uint16_t)life->lane,
                                   .count = life->record_count - life->first_record,
-                                  .time = RML_TIME_NONE};
+                                  .time = rig_lies(life) ? rig_lie(life) : RML_TIME_NONE,
+                                  .latest = life->latest};
     if (step.count > 0)
         rig_do(life, step, life->mark_count - life->first_mark);
     life->first_record = life->record_count;
@@ -396,8 +436,10 @@ static inline void rig_do_batch(struct rig_life *life)
 static inline void rig_do_vouch(struct rig_life *life, uint32_t lane)
 {
     rig_do_batch(life);
-    const struct rml_step step = {
-        .kind = RML_STEP_BATCH, .lane = (uint16_t)lane, .time = life->clock[lane]};
+    const struct rml_step step = {.kind = RML_STEP_BATCH,
+                                  .lane = (uint16_t)lane,
+                                  .time = life->clock[lane],
+                                  .latest = life->latest};
     rig_do(life, step, 0);
     life->known[lane] = life->clock[lane];
 }
@@ -417,11 +459,15 @@ static inline void rig_take(struct rig_life *life, const struct rig_record *reco
     life->lane = lane;
     if (life->clock[lane] > life->known[lane])
         life->marks[life->mark_count++] = (struct rml_mark){row, life->clock[lane]};
+    if (rig_lies(life))
+        life->marks[life->mark_count++] = (struct rml_mark){row, rig_lie(life)};
     struct rig_record *taken = &life->records[life->record_count++];
     *taken = *record;
     memset(taken->tag, 0, sizeof taken->tag);
     snprintf(taken->tag, sizeof taken->tag, "n = %d", (int)record->n);
-    life->known[lane] = life->clock[lane] > record->ts ? life->clock[lane] : record->ts;
+    life->known[lane] = life->clock[lane];
+    if (record->ts > life->known[lane] && (life->latest == 0 || record->ts <= life->latest))
+        life->known[lane] = record->ts;
 }
 
 // The partition is told the wall clock, and before that how far the lanes are, as a worker does it.
@@ -457,9 +503,14 @@ static inline void rig_live(struct rig_life *life)
             break;
         const struct rig_record *record = &life->stream->records[i];
         uint32_t lane = rig_lane(life->stream, i);
+        if (rig_latest(life->stream, i) != life->latest) {
+            rig_do_batch(life);
+            life->latest = rig_latest(life->stream, i);
+        }
         if (rig_partition_of(record->key, life->plan->partitions) == index)
             rig_take(life, record, lane);
-        life->clock[lane] = record->ts > life->clock[lane] ? record->ts : life->clock[lane];
+        if (!rig_is_ahead(life->stream, i) && record->ts > life->clock[lane])
+            life->clock[lane] = record->ts;
     }
     rig_do_batch(life);
     rig_do(life, (struct rml_step){.kind = RML_STEP_END}, 0);
@@ -480,11 +531,12 @@ static inline uint64_t rig_door_sum(const struct rml_stage_counts *counts)
 static inline const char *rig_accounts(const struct rml_stage_counts *stage,
                                        const struct rml_source_counts *source, uint32_t records)
 {
-    if (rml_count_read(&source->value[RML_SOURCE_delivered]) != records)
-        return "not every record was delivered";
-    if (rml_count_read(&stage->value[RML_STAGE_in]) != records)
+    uint64_t delivered = rml_count_read(&source->value[RML_SOURCE_delivered]);
+    if (delivered + rml_count_read(&source->value[RML_SOURCE_ahead]) != records)
+        return "not every record was delivered or refused";
+    if (rml_count_read(&stage->value[RML_STAGE_in]) != delivered)
         return "not every record came to the stage";
-    if (rig_door_sum(stage) != records)
+    if (rig_door_sum(stage) != delivered)
         return "the doors do not add up to what came in";
     if (rml_count_read(&stage->value[RML_STAGE_keys]) != 0
         || rml_count_read(&stage->value[RML_STAGE_panes]) != 0

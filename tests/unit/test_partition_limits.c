@@ -151,9 +151,35 @@ static void a_record_in_the_wrong_partition_is_malformed(void **state)
     held_close(&h);
 }
 
+static void a_record_leaves_by_one_door_though_both_its_place_and_its_time_are_wrong(void **state)
+{
+    (void)state;
+    struct held h;
+    held_open(&h, FILE_WITH("partitions: 2"), 1);
+    struct event events[100];
+    uint64_t belong = 0, wrong = 0;
+    for (uint64_t i = 0; i < 100; i++) {
+        events[i] = (struct event){.ts = i % 3 == 0 ? SECOND + 1 : SECOND, .key = i};
+        bool is_here = rml_partition_of(rml_key_hash_bytes(&i, sizeof i), 2) == 1;
+        wrong += !is_here;
+        belong += is_here && i % 3 != 0;
+    }
+    const struct rml_step step = {
+        .kind = RML_STEP_BATCH, .count = 100, .time = RML_TIME_NONE, .latest = SECOND};
+    const struct rml_step_input input = {.records = events};
+    held_step(&h, step, &input);
+    assert_true(belong > 10 && 100 - wrong - belong > 5);
+    assert_int_equal(rml_count_read(&h.source.value[RML_SOURCE_malformed]), wrong);
+    assert_int_equal(rml_count_read(&h.source.value[RML_SOURCE_ahead]), 100 - wrong - belong);
+    assert_int_equal(rml_count_read(&h.source.value[RML_SOURCE_delivered]), belong);
+    assert_doors(&h, belong, 0);
+    held_close(&h);
+}
+
 TEST_MAIN(CLAIM(keys_beyond_max_keys_are_refused_until_others_are_gone),
           CLAIM(a_stage_may_allow_fewer_keys_than_the_pipeline),
           CLAIM(keys_that_are_evicted_without_end_leave_nothing_behind),
           CLAIM(records_beyond_state_limit_are_refused_until_windows_are_gone),
           CLAIM(a_time_too_far_from_the_others_is_refused),
-          CLAIM(a_record_in_the_wrong_partition_is_malformed))
+          CLAIM(a_record_in_the_wrong_partition_is_malformed),
+          CLAIM(a_record_leaves_by_one_door_though_both_its_place_and_its_time_are_wrong))

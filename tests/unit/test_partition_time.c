@@ -130,8 +130,75 @@ static void the_watermark_never_goes_back(void **state)
     held_close(&w);
 }
 
+static void take(struct held *w, int64_t time, const struct rml_mark *mark, int64_t vouches)
+{
+    const struct rml_step_input input = {
+        .records = &time, .marks = mark, .mark_count = mark != NULL ? 1 : 0};
+    const struct rml_step step = {
+        .kind = RML_STEP_BATCH, .count = 1, .time = vouches, .latest = 100 * SECOND};
+    held_step(w, step, &input);
+}
+
+static uint64_t source_count(const struct held *w, enum rml_source_counter counter)
+{
+    return rml_count_read(&w->source.value[counter]);
+}
+
+static void a_record_too_far_ahead_is_refused_and_moves_no_time(void **state)
+{
+    (void)state;
+    struct held w;
+    open_world(&w, "0s");
+    held_step(&w, (struct rml_step){.kind = RML_STEP_DETACH, .lane = 1}, NULL);
+    take(&w, 99 * SECOND, NULL, RML_TIME_NONE);
+    take(&w, 100 * SECOND + 1, NULL, RML_TIME_NONE);
+    take(&w, RML_TIME_END, NULL, RML_TIME_NONE);
+    assert_watermark(&w, 99 * SECOND);
+    take(&w, 100 * SECOND, NULL, RML_TIME_NONE);
+    assert_watermark(&w, 100 * SECOND);
+    assert_int_equal(source_count(&w, RML_SOURCE_ahead), 2);
+    assert_int_equal(source_count(&w, RML_SOURCE_taken), 4);
+    assert_int_equal(source_count(&w, RML_SOURCE_delivered), 2);
+    assert_int_equal(held_count(&w, RML_STAGE_in), 2);
+    held_close(&w);
+}
+
+static void what_a_lane_says_of_times_too_far_ahead_is_not_believed(void **state)
+{
+    (void)state;
+    struct held w;
+    open_world(&w, "0s");
+    held_step(&w, (struct rml_step){.kind = RML_STEP_DETACH, .lane = 1}, NULL);
+    const struct rml_mark far = {0, 100 * SECOND + 1}, near = {0, 50 * SECOND};
+    take(&w, 10 * SECOND, &far, RML_TIME_NONE);
+    assert_watermark(&w, 10 * SECOND);
+    take(&w, 10 * SECOND, NULL, RML_TIME_END);
+    assert_watermark(&w, 10 * SECOND);
+    take(&w, 10 * SECOND, &near, RML_TIME_NONE);
+    assert_watermark(&w, 50 * SECOND);
+    take(&w, 10 * SECOND, NULL, 100 * SECOND);
+    assert_watermark(&w, 100 * SECOND);
+    assert_int_equal(source_count(&w, RML_SOURCE_ahead), 0);
+    held_close(&w);
+}
+
+static void without_a_limit_every_time_is_taken(void **state)
+{
+    (void)state;
+    struct held w;
+    open_world(&w, "0s");
+    held_step(&w, (struct rml_step){.kind = RML_STEP_DETACH, .lane = 1}, NULL);
+    write_at(&w, 0, RML_TIME_END - 1);
+    assert_watermark(&w, RML_TIME_END - 1);
+    assert_int_equal(source_count(&w, RML_SOURCE_delivered), 1);
+    held_close(&w);
+}
+
 TEST_MAIN(CLAIM(the_slowest_lane_decides),
           CLAIM(a_lane_that_has_written_nothing_holds_the_watermark),
           CLAIM(a_lane_that_detaches_holds_nothing_back),
           CLAIM(an_idle_lane_is_left_out_until_it_writes),
-          CLAIM(when_all_are_idle_the_furthest_decides), CLAIM(the_watermark_never_goes_back))
+          CLAIM(when_all_are_idle_the_furthest_decides), CLAIM(the_watermark_never_goes_back),
+          CLAIM(a_record_too_far_ahead_is_refused_and_moves_no_time),
+          CLAIM(what_a_lane_says_of_times_too_far_ahead_is_not_believed),
+          CLAIM(without_a_limit_every_time_is_taken))

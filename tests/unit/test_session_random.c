@@ -58,7 +58,7 @@ static enum fault {
 
 /* What the draw must keep meeting. */
 static uint64_t seen_early, seen_retractions, seen_corrections, seen_late, seen_refused, seen_keys,
-    seen_evicted;
+    seen_evicted, seen_ahead;
 
 struct result {
     uint32_t made;  // in which order; of one key and start it has to be the same
@@ -532,6 +532,10 @@ static struct doors oracle(const struct cases_case *c, struct results *out)
             tick(&o);
         if (i == o.count)
             break;
+        bool ahead = rig_is_ahead(&c->stream, i);
+        seen_ahead += ahead;
+        if (ahead)
+            continue;
         take(&o, i, &doors);
         int64_t watermark = rig_clocks_see(&clocks, i);
         if (watermark > o.watermark)
@@ -624,6 +628,7 @@ static void draw_case(struct cases_case *c)
     knob[WINDOW_LIMIT] = draw(2) ? 1024 : 1 + (int64_t)draw(4);
     knob[EVICTS_SESSIONS] = draw(3) > 0;
     cases_draw_stream(&c->stream, &knob[PARTITIONS]);
+    rig_draw_latest(&c->stream);
 }
 
 static bool can_be(const int64_t *knob)

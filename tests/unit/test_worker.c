@@ -292,6 +292,54 @@ static void a_trigger_looks_at_the_wall_clock_at_its_multiples(void **state)
     close_worker(false);
 }
 
+static uint64_t ahead(void)
+{
+    return rml_count_read(&f.sources[0].value[RML_SOURCE_ahead])
+           + rml_count_read(&f.sources[1].value[RML_SOURCE_ahead]);
+}
+
+static void records_too_far_ahead_of_the_wall_clock_are_refused_as_it_stands_then(void **state)
+{
+    (void)state;
+    static const char text[] =
+        "version: 1\n"
+        "pipeline: test\n"
+        "schema: {event: {ts: time_ns, key: u32, value: u32}}\n"
+        "runtime: {workers: 1, partitions: 2}\n"
+        "sources: {events: {schema: event, event_time: ts, max_ahead: 1ms, cells: 1024}}\n"
+        "stages:\n"
+        "  sums: {from: events, key: key, window: {type: tumbling, size: 1us},\n"
+        "         aggregate: {n: count(), total: sum(value)}}\n"
+        "sinks:\n"
+        "  live: {from: sums, type: ring, rows: 4096}\n";
+    static const struct rml_clock clock = {.wall_ns = held_wall, .monotonic_ns = held_monotonic};
+    held_now = 0;
+    int64_t latest = held_wall(NULL) + 1000000;
+    open_worker_of(text, &clock);
+    attach(0);
+    put(0, latest, 0, 1);
+    put(0, latest + 1, 0, 1);
+    // what the lane vouches for now is too far ahead for the other partition, too
+    put(0, latest + 5000000, 1, 1);
+    rml_lane_out_publish(f.out[0]);
+    while (rml_worker_round(f.worker))
+        ;
+    assert_int_equal(taken(), 3);
+    assert_int_equal(ahead(), 2);
+    assert_int_equal(read_results(NULL), 0);
+    for (int p = 0; p < 2; p++)
+        assert_true((int64_t)rml_count_read(&f.sources[p].value[RML_SOURCE_watermark]) <= latest);
+    held_now = 1;
+    put(0, latest + 1, 0, 1);
+    put(0, latest + 2, 0, 1);
+    rml_lane_out_publish(f.out[0]);
+    while (rml_worker_round(f.worker))
+        ;
+    assert_int_equal(taken(), 5);
+    assert_int_equal(ahead(), 3);
+    close_worker(false);
+}
+
 static void a_lane_that_ends_is_taken_to_what_it_had_published_and_no_further(void **state)
 {
     (void)state;
@@ -530,6 +578,7 @@ static void an_idle_worker_uses_less_than_a_hundredth_of_a_core(void **state)
 
 TEST_MAIN(CLAIM(records_become_rows_in_the_ring),
           CLAIM(a_trigger_looks_at_the_wall_clock_at_its_multiples),
+          CLAIM(records_too_far_ahead_of_the_wall_clock_are_refused_as_it_stands_then),
           CLAIM(a_lane_that_ends_is_taken_to_what_it_had_published_and_no_further),
           CLAIM(a_lane_that_lies_is_reported_and_spares_the_others),
           CLAIM(a_sleeping_listener_is_woken_once_for_each_sleep),
