@@ -7,6 +7,7 @@
 #ifndef RML_PLAN_PLAN_H
 #define RML_PLAN_PLAN_H
 
+#include "runtime/plan/allow.h"
 #include "runtime/plan/functions.h"
 #include "runtime/plugin/library.h"
 #include "runtime/record/expr.h"
@@ -41,6 +42,7 @@ struct rml_plan_source {
     int64_t max_ahead_ns;   // of the wall clock; 0: times may lie as far ahead as they like
     uint32_t cells;         // of each partition's ring in a lane, a power of two
     enum rml_on_full on_full;
+    struct rml_allow allow;  // who may write into it
     struct rml_frame frame;  // the schema's fields first, then each map's columns in stage order
     /*
      * The coarsest grid of watermarks on which no stage below can tell two watermarks apart: every
@@ -172,9 +174,10 @@ struct rml_plan_output {
 struct rml_plan_sink {
     char name[RML_NAME_MAX + 1];
     enum rml_sink_kind kind;
-    char *path;     // files: relative to the pipeline file's folder; "-": standard output
-    bool rfc3339;   // times: rfc3339 | ns (default)
-    uint32_t rows;  // RING: rows kept for slow readers, a power of two (default 65536)
+    char *path;              // files: relative to the pipeline file's folder; "-": standard output
+    bool rfc3339;            // times: rfc3339 | ns (default)
+    uint32_t rows;           // RING: rows kept for slow readers, a power of two (default 65536)
+    struct rml_allow allow;  // RING: who may read it
     uint32_t from_count;
     struct rml_plan_output from[RML_STAGES_MAX];
 };
@@ -218,6 +221,15 @@ struct rml_plan_default {
     const char *key, *standard;
 };
 
+/* What those who attach may take at most. */
+struct rml_plan_limits {
+    uint32_t connections;     // of one user that is neither the engine's own nor root
+    uint64_t lane_bytes;      // of all lanes; 0: half of the machine's memory
+    int64_t hello_ns;         // until a connection has said what it is for
+    uint32_t attaches_per_s;  // connections that one user begins
+    uint32_t requests_per_s;  // of one user's control connections
+};
+
 struct rml_plan {
     char name[RML_NAME_MAX + 1];
     char *path;  // of the file
@@ -229,6 +241,8 @@ struct rml_plan {
     uint64_t state_bytes_max;   // of one partition's state; default 4 GiB (virtual until touched)
     uint32_t keys_max;          // of stages that say nothing else; default 10 million
     uint32_t lanes_max;         // default 256
+    struct rml_allow view, control;  // who may look; and who may also steer
+    struct rml_plan_limits limits;
     char *state;  // folder of checkpoints, relative to the file's; NULL: there are none
     int64_t checkpoint_every_ns, checkpoint_min_pause_ns;
     uint32_t checkpoint_keep;

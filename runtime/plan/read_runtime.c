@@ -86,6 +86,28 @@ static void read_checkpoint(struct rml_reader *reader, const struct rml_values *
     reader->plan->checkpoint_keep = (uint32_t)keep;
 }
 
+static void read_limits(struct rml_reader *reader, const struct rml_values *runtime,
+                        struct rml_place place)
+{
+    static const struct rml_yaml_node nothing = {.kind = RML_YAML_MAPPING};
+    const struct rml_yaml_node *node = runtime->at[RML_SET_RUNTIME_LIMITS];
+    struct rml_plan_limits *limits = &reader->plan->limits;
+    struct rml_values values;
+    if (!rml_reader_section(reader, RML_SECTION_LIMITS, node != NULL ? node : &nothing,
+                            node != NULL ? node->key->place : place, NULL, &values))
+        return;
+    int64_t connections = 0, bytes = 0, attaches = 0, requests = 0;
+    rml_reader_number(reader, &values, RML_SET_LIMITS_CONNECTIONS, &connections);
+    rml_reader_number(reader, &values, RML_SET_LIMITS_LANE_BYTES, &bytes);
+    rml_reader_number(reader, &values, RML_SET_LIMITS_HELLO, &limits->hello_ns);
+    rml_reader_number(reader, &values, RML_SET_LIMITS_ATTACHES, &attaches);
+    rml_reader_number(reader, &values, RML_SET_LIMITS_REQUESTS, &requests);
+    limits->connections = (uint32_t)connections;
+    limits->lane_bytes = (uint64_t)bytes;
+    limits->attaches_per_s = (uint32_t)attaches;
+    limits->requests_per_s = (uint32_t)requests;
+}
+
 void rml_read_runtime(struct rml_reader *reader, const struct rml_values *file)
 {
     static const struct rml_yaml_node nothing = {.kind = RML_YAML_MAPPING};
@@ -106,4 +128,8 @@ void rml_read_runtime(struct rml_reader *reader, const struct rml_values *file)
     reader->plan->lanes_max = (uint32_t)lanes;
     read_state(reader, &values);
     read_checkpoint(reader, &values, place);
+    read_limits(reader, &values, place);
+    rml_read_allow(reader, &values, RML_SET_RUNTIME_VIEW, "runtime.view", &reader->plan->view);
+    rml_read_allow(reader, &values, RML_SET_RUNTIME_CONTROL, "runtime.control",
+                   &reader->plan->control);
 }

@@ -167,6 +167,7 @@ static void read_sink(struct rml_reader *reader, const struct rml_yaml_node *nod
         int64_t rows = 0;
         rml_reader_number(reader, &values, RML_SET_SINK_ROWS, &rows);
         sink->rows = (uint32_t)rows;
+        rml_read_allow(reader, &values, RML_SET_SINK_ALLOW, values.what, &sink->allow);
         refuse(reader, &values, RML_SET_SINK_PATH, "ring");
         refuse(reader, &values, RML_SET_SINK_TIMES, "ring");
         return;
@@ -175,6 +176,7 @@ static void read_sink(struct rml_reader *reader, const struct rml_yaml_node *nod
     rml_reader_choice(reader, &values, RML_SET_SINK_TIMES, &times);
     sink->rfc3339 = times == 1;
     refuse(reader, &values, RML_SET_SINK_ROWS, "file");
+    refuse(reader, &values, RML_SET_SINK_ALLOW, "file");
 }
 
 void rml_read_sinks(struct rml_reader *reader, const struct rml_values *file)

@@ -138,6 +138,7 @@ static void read_source(struct rml_reader *reader, const struct rml_yaml_node *n
     rml_reader_number(reader, values, RML_SET_SOURCE_MAX_AHEAD, &source->max_ahead_ns);
     rml_reader_number(reader, values, RML_SET_SOURCE_CELLS, &cells);
     rml_reader_choice(reader, values, RML_SET_SOURCE_ON_FULL, &on_full);
+    rml_read_allow(reader, values, RML_SET_SOURCE_ALLOW, values->what, &source->allow);
     source->cells = (uint32_t)cells;
     source->on_full = on_full == 0 ? RML_ON_FULL_BLOCK : RML_ON_FULL_DROP_NEWEST;
 }

@@ -153,6 +153,9 @@ void rml_read_plugins(struct rml_reader *reader, const struct rml_values *file);
 void rml_read_sources(struct rml_reader *reader, const struct rml_values *file);
 void rml_read_stages(struct rml_reader *reader, const struct rml_values *file);
 void rml_read_sinks(struct rml_reader *reader, const struct rml_values *file);
+/* The users and groups behind a key; `whose` list it is, for messages. */
+void rml_read_allow(struct rml_reader *reader, const struct rml_values *values,
+                    enum rml_setting setting, const char *whose, struct rml_allow *allow);
 void rml_read_tests(struct rml_reader *reader, const struct rml_values *file);
 
 /* A key of a section that what is written besides leaves without meaning has no default either. */

@@ -17,6 +17,8 @@ enum rml_section {
     RML_SECTION_FILE,
     RML_SECTION_RUNTIME,
     RML_SECTION_CHECKPOINT,
+    RML_SECTION_LIMITS,
+    RML_SECTION_ALLOW,
     RML_SECTION_SOURCE,
     RML_SECTION_STAGE,
     RML_SECTION_WINDOW,
@@ -35,6 +37,7 @@ enum rml_setting_kind {
     RML_SETTING_NAME,
     RML_SETTING_NAMES,  // one, or a list
     RML_SETTING_INTEGERS,
+    RML_SETTING_ACCOUNTS,  // users or groups: one, or a list
     RML_SETTING_TEXT,
     RML_SETTING_TEXTS,  // one, or a list
     RML_SETTING_EXPRESSION,
