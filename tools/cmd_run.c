@@ -11,6 +11,7 @@
 #include "runtime/control/claim.h"
 #include "runtime/control/engine.h"
 #include "runtime/control/leave.h"
+#include "runtime/control/reach.h"
 #include "runtime/control/server.h"
 #include "runtime/keeper/keeper.h"
 #include "runtime/keeper/keeping.h"
@@ -167,6 +168,17 @@ static void raise_descriptor_limit(void)
     }
 }
 
+static int let_others_through(struct rml_plan *plan, const struct rml_claim *claim,
+                              struct rml_err *err)
+{
+    char note[512];
+    const struct rml_reach reach = rml_reach_of(plan);
+    int rc = rml_reach_open(&reach, claim, note, sizeof note, err);
+    if (rc == 0 && note[0] != '\0')
+        complain(plan, note);
+    return rc;
+}
+
 static int run(struct rml_plan *plan)
 {
     struct rml_err err = {0};
@@ -177,6 +189,8 @@ static int run(struct rml_plan *plan)
     int rc = rml_claim_open(&claim, plan->name, &err);
     if (rc == 0)
         rc = rml_claim_listen(&claim, &err);
+    if (rc == 0)
+        rc = let_others_through(plan, &claim, &err);
     if (rc == 0 && !options.alone) {
         rc = run_kept(plan, &claim, &code, &err);
     } else {

@@ -16,7 +16,9 @@ static const char *variant_of(const struct rml_board_lane *lane)
 
 static const char *state_of(const struct rml_board_lane *lane)
 {
-    return lane->state == RML_BOARD_LANE_ATTACHED ? "attached" : "ending";
+    return lane->state == RML_BOARD_LANE_ATTACHED ? "attached"
+           : lane->state == RML_BOARD_LANE_CLOSED ? "closed"
+                                                  : "ending";
 }
 
 static uint64_t backlog_of(const struct rml_board_lane *lane)
@@ -68,6 +70,15 @@ static void json_one(struct rml_json *json, const struct rml_board *board, uint3
     rml_json_close(json, '}');
 }
 
+// One that is attached, or ends, or was the last of its number and was closed.
+static bool read_lane(const struct rml_board *board, uint32_t index, struct rml_board_lane *lane)
+{
+    if (rml_board_lane_closed(board, index, lane))
+        return true;
+    rml_board_lane_read(board, index, lane);
+    return lane->state != RML_BOARD_LANE_FREE;
+}
+
 static void print_json(const struct rml_view *view)
 {
     struct rml_json json = {.out = stdout};
@@ -77,8 +88,7 @@ static void print_json(const struct rml_view *view)
     rml_json_open(&json, "lanes", '[');
     for (uint32_t i = 0; i < view->board.head->lanes_max; i++) {
         struct rml_board_lane lane;
-        rml_board_lane_read(&view->board, i, &lane);
-        if (lane.state != RML_BOARD_LANE_FREE)
+        if (read_lane(&view->board, i, &lane))
             json_one(&json, &view->board, i, &lane);
     }
     rml_json_close(&json, ']');
@@ -96,11 +106,10 @@ static int print_text(const struct rml_view *view)
     uint32_t count = 0;
     for (uint32_t i = 0; i < view->board.head->lanes_max; i++) {
         struct rml_board_lane lane;
-        rml_board_lane_read(&view->board, i, &lane);
-        if (lane.state == RML_BOARD_LANE_FREE)
+        if (!read_lane(&view->board, i, &lane))
             continue;
         row(&table, &view->board, i, &lane);
-        count++;
+        count += lane.state != RML_BOARD_LANE_CLOSED;
     }
     int rc = rml_table_end(&table, stdout);
     if (count == 0)
@@ -123,7 +132,8 @@ int rml_ctl_cmd_lanes(int argc, char **argv)
         .sentence =
             "Show each attached producer: what it published, how much of that is taken, what\n"
             "waits in its lane (backlog), what it dropped because the lane was full, how its\n"
-            "ring carries cells, and for a lane that ends why.",
+            "ring carries cells, and for a lane that ends, or was closed, why. A closed one is\n"
+            "shown until its number is used again.",
     };
     struct rml_ctl ctl = {0};
     return rml_ctl_run(&ctl, &args, argc, argv, show);

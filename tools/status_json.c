@@ -13,6 +13,14 @@ static void json_counters(struct rml_json *json, const struct rml_counter_info *
         rml_json_unsigned(json, info[c].name, values[c]);
 }
 
+static void json_gate(struct rml_json *json, const struct rml_gate_counts *counts)
+{
+    rml_json_open(json, "gate", '{');
+    for (uint32_t c = 0; c < RML_GATE_COUNTERS; c++)
+        rml_json_unsigned(json, rml_gate_counter_info[c].name, rml_count_read(&counts->value[c]));
+    rml_json_close(json, '}');
+}
+
 static void json_workers(struct rml_json *json, const struct rml_status *status)
 {
     const struct rml_board *board = status->board;
@@ -163,6 +171,7 @@ void rml_status_json(const struct rml_status *status)
     rml_json_unsigned(&json, "partitions", head->partitions);
     rml_json_unsigned(&json, "lanes", rml_ctl_lanes(status->board));
     rml_json_unsigned(&json, "lanes_max", head->lanes_max);
+    json_gate(&json, &head->gate);
     json_workers(&json, status);
     json_sources(&json, status);
     json_stages(&json, status);

@@ -23,6 +23,22 @@ static void print_restarts(const struct rml_board *board)
     printf("            (windows that were open then are lost, with all that was in them)\n");
 }
 
+// Who was let in says nothing; who was not is worth a line.
+static void print_gate(const struct rml_gate_counts *counts)
+{
+    bool any = false;
+    for (uint32_t c = RML_GATE_let_in + 1; c < RML_GATE_COUNTERS; c++) {
+        uint64_t count = rml_count_read(&counts->value[c]);
+        if (count == 0)
+            continue;
+        printf("%s%" PRIu64 " %s", any ? ", " : "turned away ", count,
+               rml_gate_counter_info[c].name);
+        any = true;
+    }
+    if (any)
+        printf("\n");
+}
+
 static void print_head(const struct rml_status *status)
 {
     const struct rml_board_head *head = status->board->head;
@@ -46,6 +62,7 @@ static void print_head(const struct rml_status *status)
     printf("partitions  %" PRIu32 "\n", head->partitions);
     printf("lanes       %" PRIu32 " of %" PRIu32 "\n", rml_ctl_lanes(status->board),
            head->lanes_max);
+    print_gate(&head->gate);
 }
 
 static int print_workers(const struct rml_status *status)

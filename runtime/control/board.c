@@ -258,9 +258,20 @@ void rml_board_lane_read(const struct rml_board *board, uint32_t index,
     RML_CHECK(index < board->head->lanes_max);
     const struct rml_board_lane_slot *slot = &board->lanes[index];
     if (!read_row(&slot->stamp, slot->words, ret_lane, LANE_WORDS)
-        || ret_lane->state == RML_BOARD_LANE_GONE)
+        || ret_lane->state == RML_BOARD_LANE_GONE || ret_lane->state == RML_BOARD_LANE_CLOSED)
         *ret_lane = (struct rml_board_lane){.state = RML_BOARD_LANE_FREE};
     ret_lane->program[RML_BOARD_NAME - 1] = ret_lane->reason[RML_BOARD_NAME - 1] = '\0';
+}
+
+bool rml_board_lane_closed(const struct rml_board *board, uint32_t index,
+                           struct rml_board_lane *ret_lane)
+{
+    RML_CHECK(index < board->head->lanes_max);
+    const struct rml_board_lane_slot *slot = &board->lanes[index];
+    bool closed = read_row(&slot->stamp, slot->words, ret_lane, LANE_WORDS)
+                  && ret_lane->state == RML_BOARD_LANE_CLOSED;
+    ret_lane->program[RML_BOARD_NAME - 1] = ret_lane->reason[RML_BOARD_NAME - 1] = '\0';
+    return closed;
 }
 
 // Set, not added: doing it again changes nothing.
@@ -355,6 +366,7 @@ int rml_board_open(struct rml_board *board, const struct rml_plan *plan,
         .source_counters = RML_SOURCE_COUNTERS,
         .worker_counters = RML_WORKER_COUNTERS,
         .sink_counters = RML_SINK_COUNTERS,
+        .gate_counters = RML_GATE_COUNTERS,
         .pid = (uint32_t)rml_keeping_process(keeping),
         .uid = (uint32_t)geteuid(),
         .start_ns = start_ns,
@@ -407,8 +419,8 @@ static int check_head(const struct rml_board_head *head, uint64_t bytes, struct 
         return RML_FAIL(err, -EPROTO, "what the pipeline shows is no board");
     if (head->version != RML_BOARD_VERSION || head->stage_counters != RML_STAGE_COUNTERS
         || head->source_counters != RML_SOURCE_COUNTERS
-        || head->worker_counters != RML_WORKER_COUNTERS
-        || head->sink_counters != RML_SINK_COUNTERS) {
+        || head->worker_counters != RML_WORKER_COUNTERS || head->sink_counters != RML_SINK_COUNTERS
+        || head->gate_counters != RML_GATE_COUNTERS) {
         return RML_FAIL(err, -EPROTONOSUPPORT,
                         "the pipeline runs with another version of ringmill (board %u, ours %d)",
                         head->version, RML_BOARD_VERSION);

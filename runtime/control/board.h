@@ -24,7 +24,7 @@ struct rml_keeping;
 struct rml_memory;
 
 #define RML_BOARD_MAGIC   0x72a9b0a7u
-#define RML_BOARD_VERSION 4
+#define RML_BOARD_VERSION 5
 #define RML_BOARD_NAME    (RML_NAME_MAX + 1)
 #define RML_BOARD_PATH    256
 #define RML_BOARD_WHY     328
@@ -57,6 +57,8 @@ struct rml_board_head {
     char allocator[16];
     _Atomic uint64_t memory_allocated,
         memory_resident;  // struct rml_memory, as of the last refresh
+    uint32_t gate_counters;
+    struct rml_gate_counts gate;  // of all who came to attach
 };
 
 struct rml_board_source {
@@ -115,6 +117,7 @@ enum rml_board_lane_state {
     RML_BOARD_LANE_ATTACHED,
     RML_BOARD_LANE_ENDING,  // what it published is being taken
     RML_BOARD_LANE_GONE,    // being counted among the lanes that are gone; shown as FREE
+    RML_BOARD_LANE_CLOSED,  // free, and the last one of this number was closed; shown as FREE
 };
 
 /* What one lane's row says. The counts are as of the last time the control thread looked. */
@@ -208,6 +211,9 @@ int rml_board_cpu(const struct rml_board *board, uint32_t worker);
 enum rml_board_state rml_board_state(const struct rml_board *board);
 void rml_board_lane_read(const struct rml_board *board, uint32_t index,
                          struct rml_board_lane *ret_lane);
+/* The last lane of a free number, where it was closed for a reason; or false. */
+bool rml_board_lane_closed(const struct rml_board *board, uint32_t index,
+                           struct rml_board_lane *ret_lane);
 void rml_board_death_read(const struct rml_board *board, struct rml_board_death *ret_death);
 uint32_t rml_board_restarts(const struct rml_board *board);
 uint32_t rml_board_engine_pid(const struct rml_board *board);

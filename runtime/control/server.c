@@ -20,16 +20,16 @@
 #include "runtime/base/endings.h"
 #include "runtime/base/err.h"
 #include "runtime/control/claim.h"
+#include "runtime/control/gate.h"
 #include "runtime/control/kept.h"
 #include "runtime/control/leave.h"
 #include "runtime/control/subscribers.h"
 #include "runtime/keeper/keeping.h"
 #include "runtime/lane/wire.h"
 
-#define HELLO_NS       (INT64_C(2) * 1000000000)  // how long a peer may say nothing
-#define CONNS_SPARE    64u                        // beyond producers: people who look
+#define CONNS_SPARE    64u  // beyond producers: people who look
 #define EVENTS_AT_ONCE 64
-#define REPLY_TEXT     96
+#define REPLY_TEXT     240
 
 // What an epoll event is about: a connection's number and which of its descriptors.
 enum about { ABOUT_LISTENER, ABOUT_SIGNALS, ABOUT_ENGINE, ABOUT_SOCKET, ABOUT_PROCESS };
@@ -60,6 +60,7 @@ struct conn {
 struct rml_server {
     struct rml_server_options options;
     struct rml_engine *engine;
+    struct rml_gate *gate;
     struct rml_subscribers subscribers;
     int epoll, signals;
     int spare_fd;  // kept for the day when there is no other
@@ -163,35 +164,40 @@ static void refuse(struct rml_server *s, struct conn *conn, int rc, const char *
     close_conn(s, conn);
 }
 
-static bool may_come(const struct ucred *peer)
+static uint32_t open_of(const struct rml_server *s, uint32_t uid)
 {
-    return peer->uid == geteuid() || peer->uid == 0;
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < s->conn_max; i++)
+        count += s->conns[i].socket >= 0 && s->conns[i].uid == uid;
+    return count;
 }
 
 static void accept_one(struct rml_server *s, int socket)
 {
-    struct ucred peer = {0};
-    socklen_t bytes = sizeof peer;
+    struct rml_gate_peer peer;
+    struct rml_err err = {0};
     struct conn *conn = s->conns;
     while (conn < s->conns + s->conn_max && conn->socket >= 0)
         conn++;
     if (conn == s->conns + s->conn_max) {
         rml_wire_send_refused(socket, EMFILE, "%u connections are open, as many as there can be",
                               s->conn_max);
+        rml_gate_count(s->gate, RML_GATE_too_many);
         close(socket);
         return;
     }
-    if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &bytes) < 0 || !may_come(&peer)) {
-        rml_wire_send_refused(socket, EACCES,
-                              "pipeline %s runs as user %u: attach as that user or as root",
-                              s->options.plan->name, (unsigned)geteuid());
+    int rc = rml_gate_ask(s->gate, socket, &peer);
+    if (rc == 0)
+        rc = rml_gate_enter(s->gate, &peer, open_of(s, peer.uid), &err);
+    if (rc < 0) {
+        rml_wire_send_refused(socket, -rc, "%s", err.text);
         close(socket);
         return;
     }
     *conn = (struct conn){.socket = socket,
                           .pidfd = -1,
-                          .deadline = now(s) + HELLO_NS,
-                          .pid = (uint32_t)peer.pid,
+                          .deadline = now(s) + s->options.plan->limits.hello_ns,
+                          .pid = peer.pid,
                           .uid = peer.uid};
     if (watch(s, socket, ABOUT_SOCKET, (uint32_t)(conn - s->conns)) < 0)
         close_conn(s, conn);
@@ -231,13 +237,20 @@ static void accept_all(struct rml_server *s)
 
 /* Producers and subscribers */
 
-static int check_producer(const struct rml_server *s, const struct rml_wire_hello_produce *hello,
-                          uint32_t *ret_source, struct rml_err *err)
+static int check_producer(const struct rml_server *s, const struct conn *conn,
+                          const struct rml_wire_hello_produce *hello, uint32_t *ret_source,
+                          struct rml_err *err)
 {
+    struct rml_gate_peer peer;
     const struct rml_plan *plan = s->options.plan;
     uint32_t source = rml_plan_source_find(plan, hello->source);
     if (source == UINT32_MAX)
         return RML_FAIL(err, -ENOENT, "pipeline %s has no source %s", plan->name, hello->source);
+    int rc = rml_gate_ask(s->gate, conn->socket, &peer);
+    if (rc == 0)
+        rc = rml_gate_may_write(s->gate, &peer, source, err);
+    if (rc < 0)
+        return rc;
     const struct rml_schema *schema = &plan->sources[source].schema;
     if (hello->record_bytes != schema->record_bytes || hello->schema_hash != schema->hash)
         return RML_FAIL(err, -EINVAL,
@@ -279,10 +292,12 @@ static void attach_producer(struct rml_server *s, struct conn *conn,
     name_conn(conn, hello->program);
     const struct rml_engine_producer producer = {
         .pid = conn->pid, .uid = conn->uid, .cells = hello->cells, .program = conn->program};
-    int rc = check_producer(s, hello, &source, &err);
+    int rc = check_producer(s, conn, hello, &source, &err);
     if (rc == 0)
         rc = rml_engine_attach(s->engine, source, &producer, &lane, &err);
     if (rc < 0) {
+        if (rc != -EACCES)
+            rml_gate_count(s->gate, RML_GATE_no_lane);
         refuse(s, conn, rc, err.text);
         return;
     }
@@ -314,7 +329,12 @@ static void attach_subscriber(struct rml_server *s, struct conn *conn,
 {
     struct rml_err err = {0};
     name_conn(conn, hello->program);
-    int rc = rml_subscribers_add(&s->subscribers, conn->socket, hello->stage, &conn->number, &err);
+    struct rml_gate_peer peer;
+    int rc = rml_gate_ask(s->gate, conn->socket, &peer);
+    if (rc == 0)
+        rc = rml_gate_may_read(s->gate, &peer, hello->stage, &err);
+    if (rc == 0)
+        rc = rml_subscribers_add(&s->subscribers, conn->socket, hello->stage, &conn->number, &err);
     if (rc < 0) {
         refuse(s, conn, rc, err.text);
         return;
@@ -396,7 +416,6 @@ static void tell_saved(void *context, const struct rml_engine_saved *saved)
 
 static void answer(struct rml_server *s, struct conn *conn, const char *request)
 {
-    conn->role = ROLE_CONTROL;
     if (strcmp(request, "board") == 0) {
         const struct rml_segment *board = &rml_engine_board(s->engine)->segment;
         char bytes[24];
@@ -421,9 +440,32 @@ static void answer(struct rml_server *s, struct conn *conn, const char *request)
     }
 }
 
+static int may_ask(struct rml_server *s, const struct conn *conn, const char *request,
+                   struct rml_err *err)
+{
+    bool only_looks = strcmp(request, "board") == 0 || strcmp(request, "refresh") == 0;
+    struct rml_gate_peer peer;
+    int rc = rml_gate_ask(s->gate, conn->socket, &peer);
+    if (rc < 0)
+        return rc;
+    return only_looks ? rml_gate_may_view(s->gate, &peer, err)
+                      : rml_gate_may_control(s->gate, &peer, err);
+}
+
 static void serve_control(struct rml_server *s, struct conn *conn, const char *request)
 {
-    answer(s, conn, request);
+    struct rml_err err = {0};
+    int rc = rml_gate_request(s->gate, conn->uid, &err);
+    if (rc < 0) {
+        refuse(s, conn, rc, err.text);
+        return;
+    }
+    conn->role = ROLE_CONTROL;
+    rc = may_ask(s, conn, request, &err);
+    if (rc < 0)
+        reply(conn, -rc, err.text, NULL, 0);
+    else
+        answer(s, conn, request);
     keep_control(s, conn);
 }
 
@@ -437,17 +479,22 @@ static void read_conn(struct rml_server *s, struct conn *conn)
     if (type == -EAGAIN)
         return;
     const struct rml_wire_hello_control *control = (const void *)s->message;
-    if (type < 0 && conn->role == ROLE_UNKNOWN)
+    bool ends = type == 0 || type == RML_WIRE_BYE || type == -ECONNRESET;
+    if (type < 0 && conn->role == ROLE_UNKNOWN) {
+        rml_gate_count(s->gate, RML_GATE_nonsense);
         refuse(s, conn, type, err.text);
-    else if (type == RML_WIRE_HELLO_PRODUCE && conn->role == ROLE_UNKNOWN)
+    } else if (type == RML_WIRE_HELLO_PRODUCE && conn->role == ROLE_UNKNOWN)
         attach_producer(s, conn, (const void *)s->message);
     else if (type == RML_WIRE_HELLO_SUBSCRIBE && conn->role == ROLE_UNKNOWN)
         attach_subscriber(s, conn, (const void *)s->message);
     else if (type == RML_WIRE_HELLO_CONTROL
              && (conn->role == ROLE_UNKNOWN || conn->role == ROLE_CONTROL) && conn->turn == 0)
         serve_control(s, conn, control->text);
-    else
+    else {
+        if (!ends)
+            rml_gate_count(s->gate, RML_GATE_nonsense);
         close_conn(s, conn);
+    }
 }
 
 /* The loop */
@@ -475,8 +522,10 @@ static void drop_silent(struct rml_server *s)
     int64_t present = now(s);
     for (uint32_t i = 0; i < s->conn_max; i++) {
         struct conn *conn = &s->conns[i];
-        if (conn->socket >= 0 && conn->role == ROLE_UNKNOWN && present >= conn->deadline)
+        if (conn->socket >= 0 && conn->role == ROLE_UNKNOWN && present >= conn->deadline) {
+            rml_gate_count(s->gate, RML_GATE_silent);
             close_conn(s, conn);
+        }
     }
 }
 
@@ -666,6 +715,10 @@ int rml_server_open(struct rml_server **ret_server, const struct rml_server_opti
     int rc = s->conns == NULL ? RML_FAIL(err, -ENOMEM, "no memory for connections") : 0;
     for (uint32_t i = 0; rc == 0 && i < s->conn_max; i++)
         s->conns[i] = (struct conn){.socket = -1, .pidfd = -1};
+    const struct rml_gate_options gate = {
+        .plan = options->plan, .clock = options->clock, .own_uid = geteuid()};
+    if (rc == 0)
+        rc = rml_gate_open(&s->gate, &gate, err);
     if (rc == 0)
         rc = watch_signals(s, err);
     if (rc < 0) {
@@ -691,6 +744,7 @@ int rml_server_run(struct rml_server *s, struct rml_engine *engine, bool *ret_dr
     s->engine = engine;
     s->subscribers.engine = engine;
     s->subscribers.plan = s->options.plan;
+    rml_gate_count_in(s->gate, &rml_engine_board(engine)->head->gate);
     int rc = rml_engine_start(engine, err);
     if (rc < 0)
         return rc;
@@ -735,6 +789,7 @@ void rml_server_close(struct rml_server *s)
         close(s->epoll);
     if (s->spare_fd >= 0)
         close(s->spare_fd);
+    rml_gate_close(s->gate);
     free(s->conns);
     free(s);
 }

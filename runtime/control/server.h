@@ -3,7 +3,8 @@
  *
  * The control thread sits here. A producer is known to be gone when its process is (its pidfd) or
  * when it closed the connection; either way what it published is taken before its lane is freed. A
- * peer that says nothing is dropped after a moment, so that it cannot hold a place.
+ * peer that says nothing is dropped after a moment, so that it cannot hold a place. Who may do what,
+ * and how often, is the gate's to say (runtime/control/gate.h).
  *
  * A control connection takes requests, a text each, and answers each with a REPLY (its last part has a
  * code, 0 or a positive errno):

@@ -24,3 +24,9 @@ const struct rml_counter_info rml_sink_counter_info[RML_SINK_COUNTERS] = {
 #include "runtime/observe/counters.def"
 };
 #undef RML_SINK_COUNTER
+
+#define RML_GATE_COUNTER(name, unit, sentence) {#name, #unit, sentence, 0},
+const struct rml_counter_info rml_gate_counter_info[RML_GATE_COUNTERS] = {
+#include "runtime/observe/counters.def"
+};
+#undef RML_GATE_COUNTER

@@ -1,9 +1,10 @@
 /*
  * counters - plain 64-bit words in shared memory, each written by one thread, read by anyone.
  *
- * A block counts for one stage or source in one partition, for one worker, or for one file. Only the
- * worker that owns the partition, or the writer of files, writes it, with relaxed stores; a reader adds
- * up the blocks and may see one counter a little ahead of another. What counts what: counters.def.
+ * A block counts for one stage or source in one partition, for one worker, for one file, or for all who
+ * attach. Only the worker that owns the partition, the writer of files, or the control thread writes it,
+ * with relaxed stores; a reader adds up the blocks and may see one counter a little ahead of another.
+ * What counts what: counters.def.
  */
 #ifndef RML_OBSERVE_COUNTERS_H
 #define RML_OBSERVE_COUNTERS_H
@@ -43,6 +44,14 @@ enum rml_sink_counter {
     RML_SINK_COUNTERS
 };
 
+enum rml_gate_counter {
+
+#define RML_GATE_COUNTER(name, unit, sentence) RML_GATE_##name,
+#include "runtime/observe/counters.def"
+#undef RML_GATE_COUNTER
+    RML_GATE_COUNTERS
+};
+
 struct rml_counter_info {
     const char *name;
     const char *unit;
@@ -55,6 +64,7 @@ extern const struct rml_counter_info rml_source_counter_info[RML_SOURCE_COUNTERS
 extern const struct rml_counter_info rml_worker_counter_info[RML_WORKER_COUNTERS];
 
 extern const struct rml_counter_info rml_sink_counter_info[RML_SINK_COUNTERS];
+extern const struct rml_counter_info rml_gate_counter_info[RML_GATE_COUNTERS];
 
 struct rml_stage_counts {
     _Alignas(64) _Atomic uint64_t value[RML_STAGE_COUNTERS];
@@ -70,6 +80,10 @@ struct rml_worker_counts {
 
 struct rml_sink_counts {
     _Alignas(64) _Atomic uint64_t value[RML_SINK_COUNTERS];
+};
+
+struct rml_gate_counts {
+    _Alignas(64) _Atomic uint64_t value[RML_GATE_COUNTERS];
 };
 
 /* Owner only: a load and a store, not a read-modify-write, since nobody else writes this word. */

@@ -52,6 +52,7 @@ LIMITS = {
     "RML_EXPR_LENGTH_MAX": "bytes of an expression",
     "RML_EXPR_NESTING_MAX": "parentheses, calls, `not` and `-` inside one another",
     "RML_EXPR_CALL_ARGS_MAX": "arguments of a call",
+    "RML_ALLOW_MAX": "users of one list, and groups",
     "RML_PLAN_ERRORS_MAX": "errors that are shown; further ones are counted",
     "RML_DEFAULTS_MAX": None,
     "RML_LOST_MAX": None,

@@ -136,7 +136,7 @@ class Connections(Beside):
             os.chmod(path, mode)
         done = as_nobody()
         self.assertEqual(done.returncode, 1)
-        self.assertIn("pipeline p runs as user 0: attach as that user or as root", done.stderr)
+        self.assertIn("pipeline p runs as user 0 and does not know you, user 65534", done.stderr)
         self.finish()
 
 

@@ -1,4 +1,6 @@
 """What a peer cannot do to a running pipeline, one way in at a time; bad_things.py throws noise at them."""
+import ctypes
+import errno
 import mmap
 import os
 import re
@@ -15,13 +17,13 @@ schema: {{event: {stream.SCHEMA}}}
 runtime: {{partitions: 1, workers: 1, lanes_max: 2}}
 sources: {{events: {{schema: event, event_time: ts, cells: 64, idle_after: 50ms}}}}
 stages: {{all: {{from: events, key: key, window: {{type: tumbling, size: 1s}}, aggregate: {{n: count()}}}}}}
-sinks: {{file: {{from: all, type: csv, path: all.csv}}}}
+sinks: {{file: {{from: all, type: csv, path: all.csv}}, live: {{from: all, type: ring}}}}
 """
 RECORD_BYTES = 24
 
 MAGIC, VERSION = 0x4C4D524D, 1
 PRODUCE, SUBSCRIBE, CONTROL = 1, 2, 3
-LANE, REPLY, REFUSED = 16, 18, 19
+LANE, RESULTS, REPLY, REFUSED = 16, 17, 18, 19
 
 # struct rml_lane_record_line and struct rml_lane_return_head
 PUBLISHED, PUBLISHES = 0, 24
@@ -115,6 +117,46 @@ class Strangers(harness.Scenario):
                 mmap.mmap(descriptor, length, prot=mmap.PROT_READ | mmap.PROT_WRITE)
         peer.close()
         self.end_with_all_of(10)
+
+    def cannot_write(self, descriptor):
+        """By no way in to a segment that the engine writes."""
+        length = os.fstat(descriptor).st_size
+        again = os.open(f"/proc/self/fd/{descriptor}", os.O_RDWR)
+        self.addCleanup(os.close, again)
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.mmap.restype = ctypes.c_void_p
+        libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+        libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+        libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+        for way_in in (descriptor, again):
+            with self.assertRaises(PermissionError):
+                mmap.mmap(way_in, length, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+            with self.assertRaises(PermissionError):
+                os.pwrite(way_in, b"x", 0)
+            with self.assertRaises(PermissionError):
+                os.ftruncate(way_in, 0)
+            keep_size_and_punch_hole = 3
+            self.assertEqual(libc.fallocate(way_in, keep_size_and_punch_hole, ctypes.c_long(0), ctypes.c_long(4096)), -1)
+            self.assertEqual(ctypes.get_errno(), errno.EPERM)
+            # what was mapped to be read does not become writable later
+            at = libc.mmap(None, length, mmap.PROT_READ, mmap.MAP_SHARED, way_in, 0)
+            self.assertNotEqual(at, ctypes.c_void_p(-1).value)
+            self.assertEqual(libc.mprotect(at, length, mmap.PROT_READ | mmap.PROT_WRITE), -1)
+            self.assertEqual(ctypes.get_errno(), errno.EACCES)
+            libc.munmap(at, length)
+
+    def test_what_the_engine_writes_can_be_mapped_writable_by_nobody_and_by_no_way_in(self):
+        _, (_, returns, *_) = self.attach()
+        self.cannot_write(returns)
+        for hello in (control(b"board"), message(SUBSCRIBE, struct.pack("<48s48s", b"all", b"stranger"))):
+            peer = self.connect()
+            peer.send(hello)
+            said, descriptors, _, _ = socket.recv_fds(peer, 65536, 16)
+            for descriptor in descriptors:
+                self.addCleanup(os.close, descriptor)
+            self.assertIn(struct.unpack_from("<H", said, 6)[0], (REPLY, RESULTS))
+            self.cannot_write(descriptors[0])  # the second of a subscriber's is its own
+        self.pipeline.ctl("balance")
 
     def test_positions_that_cannot_be_true_end_the_lane_that_shows_them(self):
         for place, value in ((PUBLISHED, 65), (PUBLISHED, 1 << 63)):
