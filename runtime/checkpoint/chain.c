@@ -5,8 +5,11 @@
 #include <string.h>
 
 #include "runtime/base/err.h"
+#include "runtime/checkpoint/ahead.h"
 #include "runtime/checkpoint/crc32c.h"
 #include "runtime/checkpoint/disk.h"
+
+#define AHEAD_FROM 8u  // extents; for fewer starting threads is not worth while
 
 int rml_chain_read_extent(const struct rml_chain_reader *reader, uint32_t partition,
                           const struct rml_extent *extent, void *memory, struct rml_err *err)
@@ -36,18 +39,82 @@ int rml_chain_read_extent(const struct rml_chain_reader *reader, uint32_t partit
     return 0;
 }
 
+// The numbers of a part's extents in the order in which they are read.
+static void put_in_order(const struct rml_manifest_part *part, bool newest_first, uint32_t *order)
+{
+    uint32_t put = 0;
+    for (uint32_t end = part->extent_count; end > 0;) {
+        uint32_t from = newest_first ? end - 1 : 0;
+        while (from > 0 && part->extents[from - 1].epoch == part->extents[end - 1].epoch)
+            from--;
+        for (uint32_t i = from; i < end; i++)
+            order[put++] = i;
+        end = from;
+    }
+}
+
+struct reading {
+    const struct rml_chain_reader *reader;
+    const struct rml_manifest_part *part;
+    uint32_t *order;
+};
+
+static int read_one(void *context, uint32_t index, void *memory, struct rml_err *err)
+{
+    const struct reading *r = context;
+    return rml_chain_read_extent(r->reader, r->part->partition, &r->part->extents[r->order[index]],
+                                 memory, err);
+}
+
+static int give(const struct reading *r, uint32_t index, const void *bytes)
+{
+    return r->reader->each != NULL
+               ? r->reader->each(r->reader->context, &r->part->extents[r->order[index]], bytes)
+               : 0;
+}
+
+static int read_alone(struct reading *r, struct rml_err *err)
+{
+    void *memory = aligned_alloc(RML_DISK_BLOCK_BYTES, RML_EXTENT_BYTES_MAX);
+    int rc = memory != NULL ? 0 : RML_FAIL(err, -ENOMEM, "no memory to read extents");
+    for (uint32_t i = 0; i < r->part->extent_count && rc == 0; i++) {
+        rc = read_one(r, i, memory, err);
+        if (rc == 0)
+            rc = give(r, i, memory);
+    }
+    free(memory);
+    return rc;
+}
+
+static int read_ahead(struct reading *r, struct rml_err *err)
+{
+    const struct rml_ahead_options options = {.count = r->part->extent_count,
+                                              .bytes = RML_EXTENT_BYTES_MAX,
+                                              .read = read_one,
+                                              .context = r};
+    struct rml_ahead *ahead;
+    int rc = rml_ahead_open(&ahead, &options, err);
+    if (rc < 0)
+        return rc;
+    for (uint32_t i = 0; i < r->part->extent_count && rc == 0; i++) {
+        void *memory;
+        rc = rml_ahead_next(ahead, &memory, err);
+        if (rc == 0)
+            rc = give(r, i, memory);
+    }
+    rml_ahead_close(ahead);
+    return rc;
+}
+
 int rml_chain_read(const struct rml_chain_reader *reader, const struct rml_manifest_part *part,
                    struct rml_err *err)
 {
-    void *memory = aligned_alloc(RML_DISK_BLOCK_BYTES, RML_EXTENT_BYTES_MAX);
-    if (memory == NULL)
+    struct reading r = {.reader = reader, .part = part};
+    r.order = malloc((part->extent_count + 1) * sizeof *r.order);
+    if (r.order == NULL)
         return RML_FAIL(err, -ENOMEM, "no memory to read extents");
-    int rc = 0;
-    for (uint32_t i = 0; i < part->extent_count && rc == 0; i++) {
-        rc = rml_chain_read_extent(reader, part->partition, &part->extents[i], memory, err);
-        if (rc == 0 && reader->each != NULL)
-            rc = reader->each(reader->context, &part->extents[i], memory);
-    }
-    free(memory);
+    put_in_order(part, reader->newest_first, r.order);
+    int rc = part->extent_count < AHEAD_FROM ? read_alone(&r, err) : read_ahead(&r, err);
+    free(r.order);
     return rc;
 }

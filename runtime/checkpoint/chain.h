@@ -14,9 +14,10 @@ struct rml_err;
 #define RML_EXTENT_BYTES_MAX (1u << 20)  // so much is read before its check sum is known
 
 struct rml_chain_reader {
-    int fd;            // of the extent file
-    const char *path;  // and its name, for sentences
-    bool believes;     // takes extents for what they say; for tests of the tests
+    int fd;             // of the extent file
+    const char *path;   // and its name, for sentences
+    bool believes;      // takes extents for what they say; for tests of the tests
+    bool newest_first;  // what the last checkpoint wrote comes first; else what was written first
     /* Given each extent's bytes, which last until it returns; anything but 0 ends the reading and is
      * returned. May be NULL. */
     int (*each)(void *context, const struct rml_extent *extent, const void *bytes);
@@ -24,7 +25,7 @@ struct rml_chain_reader {
 };
 
 /*
- * All extents of a part. 0; -EBADMSG with a sentence that names file, offset and partition; -ENOMEM,
+ * All extents of a part; those that one checkpoint wrote always in order. 0; -EBADMSG with a sentence that names file, offset and partition; -ENOMEM,
  * or the errno of a read that failed, which names them too.
  */
 int rml_chain_read(const struct rml_chain_reader *reader, const struct rml_manifest_part *part,

@@ -449,9 +449,8 @@ static struct rml_chain_reader chain_reader(const struct rml_vault *vault)
     };
 }
 
-int rml_vault_load(struct rml_vault *vault, uint64_t epoch, uint32_t partition,
-                   int (*each)(void *context, const struct rml_extent *extent, const void *bytes),
-                   void *context, struct rml_err *err)
+static int load(struct rml_vault *vault, uint64_t epoch, uint32_t partition,
+                const struct rml_chain_reader *reader, struct rml_err *err)
 {
     const struct rml_manifest *manifest = rml_vault_kept(vault, epoch);
     if (manifest == NULL)
@@ -460,10 +459,29 @@ int rml_vault_load(struct rml_vault *vault, uint64_t epoch, uint32_t partition,
     if (part == NULL)
         return RML_FAIL(err, -ENOENT, "%.250s: checkpoint %llu has no partition %u", vault->folder,
                         (unsigned long long)epoch, partition);
+    return rml_chain_read(reader, part, err);
+}
+
+int rml_vault_load(struct rml_vault *vault, uint64_t epoch, uint32_t partition,
+                   int (*each)(void *context, const struct rml_extent *extent, const void *bytes),
+                   void *context, struct rml_err *err)
+{
     struct rml_chain_reader reader = chain_reader(vault);
     reader.each = each;
     reader.context = context;
-    return rml_chain_read(&reader, part, err);
+    return load(vault, epoch, partition, &reader, err);
+}
+
+int rml_vault_load_newest(struct rml_vault *vault, uint64_t epoch, uint32_t partition,
+                          int (*each)(void *context, const struct rml_extent *extent,
+                                      const void *bytes),
+                          void *context, struct rml_err *err)
+{
+    struct rml_chain_reader reader = chain_reader(vault);
+    reader.each = each;
+    reader.context = context;
+    reader.newest_first = true;
+    return load(vault, epoch, partition, &reader, err);
 }
 
 int rml_vault_verify(struct rml_vault *vault, uint64_t epoch, struct rml_err *err)
