@@ -476,11 +476,11 @@ static int measure(void)
     take_all(&plain, key_count);
     take_all(&saved, key_count);
     checkpoint(&saved);
-    int rc = measure_dirty(key_count / 100, RML_SNAPSHOT_ROUND + 1);
+    int rc = measure_dirty(key_count / 100, RML_SNAPSHOT_ROUND_MAX + 1);
     if (rc == 0)
         rc = measure_restore("few", run_count);
     if (rc == 0)
-        rc = measure_dirty(key_count / 10, RML_SNAPSHOT_ROUND + 1);
+        rc = measure_dirty(key_count / 10, RML_SNAPSHOT_ROUND_MAX + 1);
     if (rc == 0)
         rc = measure_restore("tenth", run_count);
     if (rc == 0)

@@ -23,6 +23,8 @@ struct rml_handover_message {
     void *buffer;
     uint32_t bytes;      // that are in it, may be 0
     uint32_t partition;  // whose snapshot this is the next part of
+    uint32_t is_first;   // part of it
+    uint32_t needs;      // the snapshot needs so many before it
     uint64_t number;     // of the snapshot
     uint64_t is_last;    // it has no part behind this one
     const uint64_t

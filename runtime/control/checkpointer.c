@@ -78,34 +78,34 @@ static int note_files(struct rml_checkpointer *c, struct rml_err *err)
 
 /* One checkpoint */
 
-// Of the newest checkpoint what the next one still needs: the last of a partition's snapshots.
-static int keep_chain(struct rml_checkpointer *c, const struct rml_manifest_part *part,
+static int begin_in_vault(struct rml_checkpointer *c, struct rml_err *err)
+{
+    const struct rml_clock *clock = c->options.clock;
+    return rml_vault_begin(c->vault, clock->wall_ns(clock->context), c->last_bytes, &c->epoch, err);
+}
+
+// Of the newest checkpoint what the one under way still needs: the last `needs` of a partition's snapshots.
+static int keep_chain(struct rml_checkpointer *c, uint32_t partition, uint32_t needs,
                       struct rml_err *err)
 {
+    if (needs == 0)
+        return 0;
+    const struct rml_manifest *newest;
+    int rc = rml_vault_newest(c->vault, &newest, err);
+    if (rc < 0)
+        return rc;
+    const struct rml_manifest_part *part = rml_manifest_find(newest, partition);
+    RML_CHECK(!c->past.is_new && part != NULL);
     uint32_t from = part->extent_count, epochs = 0;
     while (from > 0) {
         bool is_other = from == part->extent_count
                         || part->extents[from - 1].epoch != part->extents[from].epoch;
-        if (is_other && ++epochs == RML_SNAPSHOT_ROUND)
+        if (is_other && ++epochs > needs)
             break;
         from--;
     }
-    return rml_vault_keep(c->vault, part->partition, part->extents + from,
-                          part->extent_count - from, err);
-}
-
-static int begin_in_vault(struct rml_checkpointer *c, struct rml_err *err)
-{
-    const struct rml_clock *clock = c->options.clock;
-    const struct rml_manifest *newest = NULL;
-    int rc = rml_vault_newest(c->vault, &newest, err);
-    if (rc < 0 && rc != -ENOENT)
-        return rc;
-    rc = rml_vault_begin(c->vault, clock->wall_ns(clock->context), c->last_bytes, &c->epoch, err);
-    for (uint32_t i = 0; rc == 0 && !c->past.is_new && newest != NULL && i < newest->part_count;
-         i++)
-        rc = keep_chain(c, &newest->parts[i], err);
-    return rc;
+    return rml_vault_keep(c->vault, partition, part->extents + from, part->extent_count - from,
+                          err);
 }
 
 static int commit_in_vault(struct rml_checkpointer *c, struct rml_err *err)
@@ -215,12 +215,13 @@ static void take_message(struct rml_checkpointer *c, const struct rml_handover_m
     struct rml_err err = {0};
     RML_CHECK(c->is_open && message->number == c->number);
     c->bytes += message->bytes;
-    if (c->rc == 0 && message->bytes > 0) {
-        int rc =
-            rml_vault_append(c->vault, message->partition, message->buffer, message->bytes, &err);
-        if (rc < 0)
-            failed(c, rc, &err);
-    }
+    int rc = 0;
+    if (c->rc == 0 && message->is_first != 0)
+        rc = keep_chain(c, message->partition, message->needs, &err);
+    if (c->rc == 0 && rc == 0 && message->bytes > 0)
+        rc = rml_vault_append(c->vault, message->partition, message->buffer, message->bytes, &err);
+    if (rc < 0)
+        failed(c, rc, &err);
     if (!message->is_last)
         return;
     c->parts_left--;
@@ -353,9 +354,9 @@ bool rml_checkpointer_hear(struct rml_checkpointer *c, struct rml_checkpointer_n
     return true;
 }
 
-const struct rml_partition_past *rml_checkpointer_past(const struct rml_checkpointer *c)
+struct rml_restored *rml_checkpointer_past(struct rml_checkpointer *c)
 {
-    return c->past.faces;
+    return c->past.parts;
 }
 
 void rml_checkpointer_forget_past(struct rml_checkpointer *c)

@@ -11,8 +11,8 @@
  * fails is said and counted, and tried again after a while; meanwhile nothing is released, so producers
  * may come to wait, and nothing is lost.
  *
- * The snapshots of checkpoints are numbered without gaps; a partition is restored from those of the last
- * RML_SNAPSHOT_ROUND (runtime/state/snapshot.h).
+ * The snapshots of checkpoints are numbered without gaps; each says how many of those before it a
+ * partition is restored from with it (runtime/state/snapshot.h).
  */
 #ifndef RML_CONTROL_CHECKPOINTER_H
 #define RML_CONTROL_CHECKPOINTER_H
@@ -51,8 +51,8 @@ int rml_checkpointer_open(struct rml_checkpointer **ret_checkpointer,
                           const struct rml_checkpointer_options *options, struct rml_err *err);
 void rml_checkpointer_close(struct rml_checkpointer *checkpointer);  // accepts NULL
 
-/* What each partition is restored from, until rml_checkpointer_forget_past. */
-const struct rml_partition_past *rml_checkpointer_past(const struct rml_checkpointer *checkpointer);
+/* What each partition is restored from, by its index, until rml_checkpointer_forget_past. */
+struct rml_restored *rml_checkpointer_past(struct rml_checkpointer *checkpointer);
 void rml_checkpointer_forget_past(struct rml_checkpointer *checkpointer);
 
 /* The number of the checkpoint that was restored, 0 when there is none. */

@@ -9,15 +9,6 @@
 #include "runtime/base/err.h"
 #include "runtime/checkpoint/vault.h"
 #include "runtime/plan/identity.h"
-#include "runtime/state/snapshot.h"
-
-/* What a partition is restored from, in memory of ours. */
-struct rml_past_part {
-    unsigned char *bytes;
-    size_t used;
-    struct rml_partition_stream streams[RML_SNAPSHOT_ROUND];
-    uint64_t epochs[RML_SNAPSHOT_ROUND];
-};
 
 /* Whose state it is */
 
@@ -71,49 +62,40 @@ int rml_past_note_identity(const struct rml_plan *plan, struct rml_vault *vault,
 
 /* Reading what is there */
 
+/* A partition that is being put together. */
+struct reading {
+    struct rml_restored *part;
+    uint64_t epoch;  // of the last extent; 0: there was none
+    struct rml_err err;
+};
+
+// Extents of one checkpoint are one stream.
 static int read_extent(void *context, const struct rml_extent *extent, const void *bytes)
 {
-    struct rml_past_part *part = context;
-    memcpy(part->bytes + part->used, bytes, extent->bytes);
-    part->used += extent->bytes;
-    return 0;
+    struct reading *reading = context;
+    int rc = 0;
+    if (reading->epoch != extent->epoch)
+        rc = rml_restored_stream(reading->part, &reading->err);
+    reading->epoch = extent->epoch;
+    return rc == 0 ? rml_restored_bytes(reading->part, bytes, extent->bytes, &reading->err) : rc;
 }
 
 static int read_part(struct rml_past *past, uint64_t epoch, const struct rml_manifest_part *from,
                      struct rml_err *err)
 {
-    if (from->partition >= past->options.plan->partitions)
+    const struct rml_plan *plan = past->options.plan;
+    if (from->partition >= plan->partitions)
         return RML_FAIL(err, -EBADMSG, "checkpoint %" PRIu64 " has a partition %u", epoch,
                         from->partition);
-    struct rml_past_part *part = &past->parts[from->partition];
-    size_t bytes = 0;
-    for (uint32_t i = 0; i < from->extent_count; i++)
-        bytes += from->extents[i].bytes;
-    part->bytes = malloc(bytes > 0 ? bytes : 1);
-    if (part->bytes == NULL)
-        return RML_FAIL(err, -ENOMEM, "no memory to read %zu bytes of state", bytes);
-    int rc = rml_vault_load(past->vault, epoch, from->partition, read_extent, part, err);
+    struct reading reading = {.part = &past->parts[from->partition]};
+    int rc = rml_restored_open(reading.part, plan->state_bytes_max, err);
     if (rc < 0)
         return rc;
-    // extents of one checkpoint are one stream
-    struct rml_partition_past *face = &past->faces[from->partition];
-    face->streams = part->streams;
-    const unsigned char *at = part->bytes;
-    for (uint32_t i = 0; i < from->extent_count; i++) {
-        const struct rml_extent *extent = &from->extents[i];
-        bool is_next =
-            face->stream_count == 0 || part->epochs[face->stream_count - 1] != extent->epoch;
-        if (is_next && face->stream_count == RML_SNAPSHOT_ROUND)
-            return RML_FAIL(err, -EBADMSG, "partition %u has more snapshots than can be",
-                            from->partition);
-        if (is_next) {
-            part->streams[face->stream_count] = (struct rml_partition_stream){.bytes = at};
-            part->epochs[face->stream_count++] = extent->epoch;
-        }
-        part->streams[face->stream_count - 1].count += extent->bytes;
-        at += extent->bytes;
-    }
-    return 0;
+    rc = rml_vault_load_newest(past->vault, epoch, from->partition, read_extent, &reading, err);
+    if (rc < 0 && reading.err.code < 0)
+        return RML_FAIL(err, rc, "checkpoint %" PRIu64 ": partition %u: %s", epoch, from->partition,
+                        reading.err.text);
+    return rc == 0 ? rml_restored_end(reading.part, err) : rc;
 }
 
 static int read_number(struct rml_past *past, const struct rml_manifest *manifest,
@@ -243,8 +225,7 @@ int rml_past_read(struct rml_past *past, struct rml_vault *vault,
     const struct rml_plan *plan = options->plan;
     *past = (struct rml_past){.options = *options, .vault = vault};
     past->parts = calloc(plan->partitions, sizeof *past->parts);
-    past->faces = calloc(plan->partitions, sizeof *past->faces);
-    if (past->parts == NULL || past->faces == NULL)
+    if (past->parts == NULL)
         return RML_FAIL(err, -ENOMEM, "no memory for checkpoints");
     int rc = read_newest(past, err);
     if (rc == -EBADMSG && options->from == 0)
@@ -256,11 +237,9 @@ int rml_past_read(struct rml_past *past, struct rml_vault *vault,
 void rml_past_forget(struct rml_past *past)
 {
     for (uint32_t p = 0; past->parts != NULL && p < past->options.plan->partitions; p++)
-        free(past->parts[p].bytes);
+        rml_restored_close(&past->parts[p]);
     free(past->parts);
-    free(past->faces);
     past->parts = NULL;
-    past->faces = NULL;
     for (uint32_t s = 0; s < RML_SINKS_MAX; s++) {
         free(past->note_memory[s]);
         past->note_memory[s] = NULL;

@@ -13,10 +13,10 @@
 #include "runtime/io/writer.h"
 #include "runtime/partition/partition.h"
 #include "runtime/plan/plan.h"
+#include "runtime/state/restored.h"
 #include "runtime/time/clock.h"
 
 struct rml_err;
-struct rml_past_part;
 struct rml_vault;
 
 struct rml_past_options {
@@ -31,8 +31,7 @@ struct rml_past_options {
 struct rml_past {
     struct rml_past_options options;
     struct rml_vault *vault;
-    struct rml_past_part *parts;  // by partition; NULL: forgotten
-    struct rml_partition_past *faces;
+    struct rml_restored *parts;  // by partition; NULL: forgotten
     struct rml_writer_note notes[RML_SINKS_MAX];
     void *note_memory[RML_SINKS_MAX];
     uint64_t restored;  // number of the checkpoint; 0: there is none

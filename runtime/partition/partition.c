@@ -31,6 +31,7 @@
 #include "runtime/partition/operator.h"
 #include "runtime/partition/tree.h"
 #include "runtime/state/pages.h"
+#include "runtime/state/restored.h"
 #include "runtime/state/roots.h"
 #include "runtime/state/snapshot.h"
 #include "runtime/time/time.h"
@@ -430,14 +431,6 @@ uint64_t rml_partition_taken(const struct rml_partition *p, uint32_t source)
 
 /* Snapshots */
 
-/* How a snapshot's stream begins: then come the roots, then pages. */
-struct stream_head {
-    uint64_t magic;
-    uint64_t root_bytes;
-};
-
-#define STREAM_MAGIC UINT64_C(0x31736c6d72736c6d)  // says also which version it is
-
 static void walk_roots(struct rml_partition *p, struct rml_roots *roots)
 {
     rml_pages_roots(&p->pages, roots);
@@ -455,15 +448,18 @@ static void walk_roots(struct rml_partition *p, struct rml_roots *roots)
 }
 
 void rml_partition_snapshot(struct rml_partition *p, uint64_t number,
-                            const struct rml_snapshot_sink *sink)
+                            const struct rml_snapshot_sink *sink, uint32_t *ret_needs)
 {
     struct rml_roots counting = {0}, writing = {.sink = sink};
     walk_roots(p, &counting);
-    const struct stream_head head = {.magic = STREAM_MAGIC, .root_bytes = counting.bytes};
+    *ret_needs = rml_snapshot_begin(&p->pages, number, sink);
+    const struct rml_snapshot_head head = {.magic = RML_SNAPSHOT_MAGIC,
+                                           .number = number,
+                                           .root_bytes = counting.bytes,
+                                           .needs = *ret_needs};
     sink->put(sink->context, &head, sizeof head);
     walk_roots(p, &writing);
     RML_CHECK(writing.bytes == counting.bytes);
-    rml_snapshot_begin(&p->pages, number, sink);
 }
 
 bool rml_partition_copy(struct rml_partition *p, uint32_t granules)
@@ -485,27 +481,22 @@ static int read_roots(struct rml_partition *p, const unsigned char *bytes, size_
     return roots.rc == 0 && roots.left > 0 ? -EBADMSG : roots.rc;
 }
 
-int rml_partition_restore(struct rml_partition *p, const struct rml_partition_stream *streams,
-                          uint32_t count, struct rml_err *err)
+int rml_partition_restore(struct rml_partition *p, struct rml_restored *restored,
+                          struct rml_err *err)
 {
     bool tracks = p->pages.changed != NULL;
-    rml_snapshot_untrack(&p->pages);
-    for (uint32_t i = 0; i < count; i++) {
-        const unsigned char *bytes = streams[i].bytes;
-        struct stream_head head = {0};
-        if (streams[i].count >= sizeof head)
-            memcpy(&head, bytes, sizeof head);
-        if (head.magic != STREAM_MAGIC || head.root_bytes > streams[i].count - sizeof head)
-            return RML_FAIL(err, -EBADMSG, "this is no snapshot of a partition");
-        bytes += sizeof head + head.root_bytes;
-        size_t left = streams[i].count - sizeof head - head.root_bytes;
-        if (rml_snapshot_apply(&p->pages, bytes, left) != (int64_t)left)
-            return RML_FAIL(err, -EBADMSG, "a snapshot has a piece that cannot be");
-        if (i + 1 == count && read_roots(p, bytes - head.root_bytes, head.root_bytes) < 0)
-            return RML_FAIL(err, -EBADMSG,
-                            "the snapshot is of another pipeline, or of another version");
-    }
-    return tracks ? rml_snapshot_track(&p->pages, err) : 0;
+    RML_CHECK(restored->pages.limit == p->pages.limit);
+    rml_pages_close(&p->pages);
+    p->pages = restored->pages;
+    restored->pages = (struct rml_pages){0};
+    const struct rml_snapshot_head *head = &restored->head;
+    if (read_roots(p, restored->roots, head->root_bytes) < 0)
+        return RML_FAIL(err, -EBADMSG,
+                        "the snapshot is of another pipeline, or of another version");
+    int rc = tracks ? rml_snapshot_track(&p->pages, err) : 0;
+    if (rc == 0 && tracks)
+        rml_snapshot_go_on(&p->pages, head->number, (uint32_t)head->needs, restored->have);
+    return rc;
 }
 
 int rml_partition_open(struct rml_partition **ret_partition, const struct rml_plan *plan,

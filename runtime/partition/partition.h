@@ -21,6 +21,7 @@ struct rml_err;
 struct rml_operators;
 struct rml_partition;
 struct rml_plan;
+struct rml_restored;
 struct rml_snapshot_sink;
 
 enum rml_step_kind {
@@ -112,11 +113,12 @@ int64_t rml_partition_watermark(const struct rml_partition *partition, uint32_t 
 /*
  * SNAPSHOTS. A snapshot is the whole state of a moment between two steps, as what changed since the one
  * before it: words outside of pages at once, pages little by little while the partition goes on
- * (runtime/state/snapshot.h; numbers and the sink are as there). A partition that is restored from the
- * last RML_SNAPSHOT_ROUND streams and takes the same steps gives the same rows under the same numbers.
+ * (runtime/state/snapshot.h; numbers and the sink are as there). Tells, before it puts anything, how many
+ * of those before it are needed with it: a partition that is restored from them and takes the same steps
+ * gives the same rows under the same numbers.
  */
 void rml_partition_snapshot(struct rml_partition *partition, uint64_t number,
-                            const struct rml_snapshot_sink *sink);
+                            const struct rml_snapshot_sink *sink, uint32_t *ret_needs);
 
 /* Copy some more granules of it. Returns whether something is left. */
 bool rml_partition_copy(struct rml_partition *partition, uint32_t granules);
@@ -124,25 +126,12 @@ bool rml_partition_copy(struct rml_partition *partition, uint32_t granules);
 /* It did not become durable: the next one has what was in it. */
 void rml_partition_abandon(struct rml_partition *partition);
 
-/* The bytes that one snapshot put. */
-struct rml_partition_stream {
-    const void *bytes;
-    size_t count;
-};
-
-/* What a partition is restored from; stream_count 0: it is new. */
-struct rml_partition_past {
-    const struct rml_partition_stream *streams;
-    uint32_t stream_count;
-};
-
 /*
- * Bring a partition that has just been opened to the state of the last of these snapshots, which are in
- * the order of their numbers. 0, or -EBADMSG and a sentence: they are not of such a partition; it is
- * to be closed then.
+ * Bring a partition that has just been opened to the state of a snapshot (runtime/state/restored.h), whose
+ * pages it takes over; they were opened for as many bytes as the plan gives a partition. 0, or -EBADMSG
+ * and a sentence: it is not of such a partition; that is to be closed then.
  */
-int rml_partition_restore(struct rml_partition *partition,
-                          const struct rml_partition_stream *streams, uint32_t count,
+int rml_partition_restore(struct rml_partition *partition, struct rml_restored *restored,
                           struct rml_err *err);
 
 #endif

@@ -11,11 +11,15 @@
 /* A bit for each granule, a word for each page. */
 struct rml_snapshot {
     struct rml_snapshot_sink sink;
+    uint64_t *used;   // not zeros since ever: written at some time before the last snapshot
     uint64_t *left;   // still to be copied
     uint64_t *taken;  // in the last snapshot, for the case that it is abandoned
     uint32_t end;     // pages of the last snapshot are below
     uint32_t next;    // before this page nothing is left
     bool is_open;
+    bool is_numbered;  // there was a snapshot
+    // The last snapshot that has whole the pages of this remainder, modulo the longest round.
+    uint64_t whole[RML_SNAPSHOT_ROUND_MAX];
 };
 
 _Static_assert(RML_PAGE_GRANULES == 64, "a bit for each granule of a page");
@@ -44,6 +48,7 @@ void rml_snapshot_untrack(struct rml_pages *pages)
     pages->changed = NULL;
     if (pages->snapshot == NULL)
         return;
+    close_map(pages, pages->snapshot->used);
     close_map(pages, pages->snapshot->left);
     close_map(pages, pages->snapshot->taken);
     free(pages->snapshot);
@@ -56,10 +61,12 @@ int rml_snapshot_track(struct rml_pages *pages, struct rml_err *err)
     pages->snapshot = calloc(1, sizeof *pages->snapshot);
     if (pages->snapshot == NULL)
         return RML_FAIL(err, -ENOMEM, "no memory to note what changes");
-    pages->snapshot->left = open_map(pages);
-    pages->snapshot->taken = open_map(pages);
+    struct rml_snapshot *s = pages->snapshot;
+    s->used = open_map(pages);
+    s->left = open_map(pages);
+    s->taken = open_map(pages);
     uint64_t *changed = open_map(pages);
-    if (changed == NULL || pages->snapshot->left == NULL || pages->snapshot->taken == NULL) {
+    if (changed == NULL || s->used == NULL || s->left == NULL || s->taken == NULL) {
         close_map(pages, changed);
         rml_snapshot_untrack(pages);
         return RML_FAIL(err, -ENOMEM, "no memory to note what changes");
@@ -98,8 +105,38 @@ void rml_pages_note(struct rml_pages *pages, uint32_t page, uint64_t granules)
     pages->changed[page] |= granules;
 }
 
-void rml_snapshot_begin(struct rml_pages *pages, uint64_t number,
-                        const struct rml_snapshot_sink *sink)
+// Add what changed to what is used.
+static uint32_t choose_round(const struct rml_pages *pages, uint32_t end)
+{
+    uint64_t *used = pages->snapshot->used;
+    uint64_t used_count = 0, changed_count = 0;
+    for (uint32_t page = 1; page < end; page++) {
+        used[page] |= pages->changed[page];
+        used_count += (uint64_t)__builtin_popcountll(used[page]);
+        changed_count += (uint64_t)__builtin_popcountll(pages->changed[page]);
+    }
+    uint32_t round = RML_SNAPSHOT_ROUND_MAX;
+    while (round > 1 && round * changed_count > 2 * (used_count - changed_count))
+        round /= 2;
+    return round;
+}
+
+// Which snapshots there must be to have all pages.
+static uint32_t note_whole(struct rml_snapshot *s, uint64_t number, uint32_t round)
+{
+    uint64_t oldest = number;
+    for (uint32_t i = 0; i < RML_SNAPSHOT_ROUND_MAX; i++) {
+        if (!s->is_numbered || i % round == number % round)
+            s->whole[i] = number;
+        oldest = s->whole[i] < oldest ? s->whole[i] : oldest;
+    }
+    s->is_numbered = true;
+    RML_CHECK(number - oldest < RML_SNAPSHOT_ROUND_MAX);
+    return (uint32_t)(number - oldest);
+}
+
+uint32_t rml_snapshot_begin(struct rml_pages *pages, uint64_t number,
+                            const struct rml_snapshot_sink *sink)
 {
     struct rml_snapshot *s = pages->snapshot;
     RML_CHECK(s != NULL && !s->is_open);
@@ -107,14 +144,29 @@ void rml_snapshot_begin(struct rml_pages *pages, uint64_t number,
     s->end = pages->fresh;
     s->next = 1;
     s->is_open = true;
-    for (uint32_t page = (uint32_t)(number % RML_SNAPSHOT_ROUND); page < s->end;
-         page += RML_SNAPSHOT_ROUND)
-        pages->changed[page] = UINT64_MAX;
+    uint32_t round = choose_round(pages, s->end);
+    for (uint32_t page = (uint32_t)(number % round); page < s->end; page += round)
+        pages->changed[page] = s->used[page];
     size_t bytes = s->end * sizeof(uint64_t);
     memcpy(s->left, pages->changed, bytes);
     memcpy(s->taken, pages->changed, bytes);
     memset(pages->changed, 0, bytes);
     s->left[0] = 0;  // full of zeros for ever
+    return note_whole(s, number, round);
+}
+
+void rml_snapshot_go_on(struct rml_pages *pages, uint64_t number, uint32_t needs,
+                        const uint64_t *used)
+{
+    struct rml_snapshot *s = pages->snapshot;
+    memcpy(s->used, used, pages->fresh * sizeof *used);
+    RML_CHECK(needs <= number && needs < RML_SNAPSHOT_ROUND_MAX);
+    for (uint32_t i = 0; i < RML_SNAPSHOT_ROUND_MAX; i++)
+        s->whole[i] = number - needs;
+    // Whatever its round was, each snapshot since then had these whole.
+    for (uint64_t n = number - needs; n <= number; n++)
+        s->whole[n % RML_SNAPSHOT_ROUND_MAX] = n;
+    s->is_numbered = true;
 }
 
 bool rml_snapshot_copy(struct rml_pages *pages, uint32_t granules)
@@ -148,39 +200,4 @@ void rml_snapshot_abandon(struct rml_pages *pages)
         s->taken[page] = 0;
     }
     s->is_open = false;
-}
-
-// The size of the piece that begins there, or 0 when it is not whole, or -EBADMSG.
-static int64_t piece_size(const struct rml_pages *pages, const unsigned char *at, size_t count,
-                          struct rml_snapshot_piece *ret_piece)
-{
-    if (count < sizeof *ret_piece)
-        return 0;
-    memcpy(ret_piece, at, sizeof *ret_piece);
-    if (ret_piece->page == RML_NO_PAGE || ret_piece->page >= pages->limit
-        || ret_piece->granules == 0
-        || ret_piece->granule_count != (uint32_t)__builtin_popcountll(ret_piece->granules))
-        return -EBADMSG;
-    size_t size = sizeof *ret_piece + (size_t)ret_piece->granule_count * RML_PAGE_GRANULE_BYTES;
-    return size <= count ? (int64_t)size : 0;
-}
-
-int64_t rml_snapshot_apply(struct rml_pages *pages, const void *bytes, size_t count)
-{
-    RML_CHECK(pages->changed == NULL);
-    const unsigned char *at = bytes;
-    size_t used = 0;
-    struct rml_snapshot_piece piece;
-    int64_t size;
-    while ((size = piece_size(pages, at + used, count - used, &piece)) > 0) {
-        const unsigned char *from = at + used + sizeof piece;
-        unsigned char *page = pages->base + (size_t)piece.page * RML_PAGE_BYTES;
-        for (uint64_t left = piece.granules; left != 0; left &= left - 1) {
-            memcpy(page + (size_t)__builtin_ctzll(left) * RML_PAGE_GRANULE_BYTES, from,
-                   RML_PAGE_GRANULE_BYTES);
-            from += RML_PAGE_GRANULE_BYTES;
-        }
-        used += (size_t)size;
-    }
-    return size < 0 ? size : (int64_t)used;
 }

@@ -7,11 +7,17 @@
  * Online Games", VLDB 2009, compares the ways to do this). No pause grows with the size of the state.
  *
  * Snapshots are numbered one after the other. Number n has the granules that changed since number
- * n - 1, and whole the pages whose number is n modulo RML_SNAPSHOT_ROUND; so the state is what the
- * last RML_SNAPSHOT_ROUND snapshots give, applied in order to pages of zeros.
+ * n - 1, and of the pages whose number is n modulo the *round* all that were ever changed. So the state is what the snapshots of a
+ * round give, applied in order to pages of zeros, and never more than RML_SNAPSHOT_ROUND_MAX of them.
  *
- * The stream of a snapshot is a row of pieces, each a struct rml_snapshot_piece and its granules. A page
- * can have several; no granule comes twice.
+ * A long round has whoever reads it read much that was changed again later, a short one writes much that
+ * has not changed. The round is the longest power of two in which snapshots like this one change no more
+ * than twice what one leaves as it is. Then the snapshots of a round are no more than three times the
+ * state, and one is no more than twice what changed, or that and a RML_SNAPSHOT_ROUND_MAXth of all.
+ *
+ * The stream of a snapshot begins with a struct rml_snapshot_head and what the partition knows outside
+ * of its pages; then comes a row of pieces, each a struct rml_snapshot_piece and its granules. A page can
+ * have several; no granule comes twice. runtime/state/restored.h puts pages together again.
  *
  * Everything here is called by the thread that runs the partition.
  */
@@ -22,7 +28,16 @@
 
 #include "runtime/state/pages.h"
 
-#define RML_SNAPSHOT_ROUND 32u
+#define RML_SNAPSHOT_ROUND_MAX 32u  // a power of two
+
+#define RML_SNAPSHOT_MAGIC UINT64_C(0x32736c6d72736c6d)  // says also which version it is
+
+struct rml_snapshot_head {
+    uint64_t magic;
+    uint64_t number;
+    uint64_t root_bytes;  // that follow, before the first piece
+    uint64_t needs;       // so many snapshots before this one
+};
 
 struct rml_snapshot_piece {
     uint32_t page;
@@ -36,16 +51,18 @@ struct rml_snapshot_sink {
     void *context;
 };
 
-/* From now on it is known what changes; all pages are zero yet, or as rml_snapshot_apply left them. 0
- * or -ENOMEM. */
+/* From now on it is known what changes; all pages are zero yet, or as they were restored. 0 or -ENOMEM. */
 int rml_snapshot_track(struct rml_pages *pages, struct rml_err *err);
 
 /* It is not known any more; snapshots end. For rml_pages_close. */
 void rml_snapshot_untrack(struct rml_pages *pages);
 
-/* Begin snapshot `number`; none is being copied. `sink` is used until it is copied. */
-void rml_snapshot_begin(struct rml_pages *pages, uint64_t number,
-                        const struct rml_snapshot_sink *sink);
+/*
+ * Begin snapshot `number`, the next one or that which was abandoned; none is being copied. `sink` is used
+ * until it is copied. Returns how many snapshots before it are needed to have the state of this moment.
+ */
+uint32_t rml_snapshot_begin(struct rml_pages *pages, uint64_t number,
+                            const struct rml_snapshot_sink *sink);
 
 /* Copy up to `granules` of it, or what is left. Returns whether something is left still. */
 bool rml_snapshot_copy(struct rml_pages *pages, uint32_t granules);
@@ -57,11 +74,9 @@ bool rml_snapshot_is_open(const struct rml_pages *pages);
  * is not copied any more. */
 void rml_snapshot_abandon(struct rml_pages *pages);
 
-/*
- * Put the pieces of a stream back, up to `count` bytes of them, of which only the last may be cut off.
- * Returns how many bytes were used (0: the first piece is not whole), or -EBADMSG for pieces that
- * cannot be. Pages are not tracked yet.
- */
-int64_t rml_snapshot_apply(struct rml_pages *pages, const void *bytes, size_t count);
+/* The pages are those of snapshot `number`, which needs `needs` before it; all of them together have
+ * the granules of `used`, by page. Just after rml_snapshot_track. */
+void rml_snapshot_go_on(struct rml_pages *pages, uint64_t number, uint32_t needs,
+                        const uint64_t *used);
 
 #endif

@@ -14,6 +14,8 @@ static void give(struct rml_saving *s, bool is_last)
         .buffer = s->buffer,
         .bytes = s->used,
         .partition = s->own[s->at].index,
+        .is_first = s->is_first,
+        .needs = s->needs,
         .number = s->number,
         .is_last = is_last,
         .taken = s->own[s->at].noted_taken,
@@ -21,6 +23,7 @@ static void give(struct rml_saving *s, bool is_last)
     rml_handover_give(s->handover, &message);
     s->buffer = NULL;
     s->used = 0;
+    s->is_first = false;
 }
 
 static void put(void *context, const void *bytes, size_t count)
@@ -83,7 +86,8 @@ bool rml_saving_round(struct rml_saving *s)
         note_lanes(s);
         rml_writer_mark(s->writer, s->worker, s->own[s->at].index);
         const struct rml_snapshot_sink sink = {.put = put, .context = s};
-        rml_partition_snapshot(partition, s->number, &sink);
+        s->is_first = true;
+        rml_partition_snapshot(partition, s->number, &sink, &s->needs);
         s->begun = true;
     } else if (!rml_partition_copy(partition, ROUND_GRANULES)) {
         if (s->buffer == NULL)

@@ -43,6 +43,8 @@ struct rml_saving {
     bool wanted;          // soon, because room is getting short; until it begins
     uint64_t number;
     uint32_t at;
+    uint32_t needs;         // the snapshot, of those before it
+    bool is_first;          // nothing of it was given away yet
     unsigned char *buffer;  // being filled
     uint32_t used;
 };

@@ -15,6 +15,7 @@
 #include "runtime/ring/bell.h"
 #include "runtime/ring/queue.h"
 #include "runtime/ring/stream.h"
+#include "runtime/state/restored.h"
 #include "runtime/time/time.h"
 #include "runtime/worker/again.h"
 #include "runtime/worker/door.h"
@@ -135,10 +136,9 @@ static int open_own(struct rml_worker *w, struct rml_own *own, struct rml_err *e
     int rc = rml_partition_open(&own->partition, plan, options->operators, &partition, err);
     if (rc < 0)
         return rc;
-    const struct rml_partition_past *past =
-        options->past != NULL ? &options->past[own->index] : NULL;
-    if (past != NULL && past->stream_count > 0) {
-        rc = rml_partition_restore(own->partition, past->streams, past->stream_count, err);
+    struct rml_restored *past = options->past != NULL ? &options->past[own->index] : NULL;
+    if (past != NULL && past->roots != NULL) {
+        rc = rml_partition_restore(own->partition, past, err);
         if (rc < 0)
             return rc;
         number_rings(w, own);

@@ -30,7 +30,7 @@
 struct rml_err;
 struct rml_handover;
 struct rml_operators;
-struct rml_partition_past;
+struct rml_restored;
 struct rml_worker;
 
 enum rml_worker_message_kind {
@@ -101,8 +101,8 @@ struct rml_worker_options {
     struct rml_handover *handover;
     void *const *schedules;
     uint32_t schedule_steps;
-    const struct rml_partition_past *past;  // NULL: they are new
-    unsigned char *undo;  // [partition] of the whole plan (runtime/worker/undo.h); NULL: none
+    struct rml_restored *past;  // whose pages it takes; NULL, or with no roots: they are new
+    unsigned char *undo;        // [partition] of the whole plan (runtime/worker/undo.h); NULL: none
 };
 
 /* A lane of an engine before this one, under its number; `in` NULL: there is none. */

@@ -18,6 +18,7 @@
 #include "runtime/base/hash.h"
 #include "runtime/partition/partition.h"
 #include "runtime/plan/plan.h"
+#include "runtime/state/restored.h"
 #include "runtime/state/snapshot.h"
 #include "runtime/time/time.h"
 #include "tests/support/mix.h"
@@ -327,6 +328,8 @@ struct rig_life {
     bool crashes;
     struct rig_bytes snapshots[RIG_SNAPSHOTS];
     uint32_t begun, complete;  // snapshots
+    uint32_t needs,
+        needs_then;  // those that the last complete one needs, and the one that is copied
     bool copying;
     uint32_t from,
         from_then;  // steps behind the last complete one, and the one that is being copied
@@ -360,7 +363,7 @@ static inline void rig_snapshot(struct rig_life *life)
 {
     if (!life->copying && life->begun < RIG_SNAPSHOTS && draw(8) == 0) {
         const struct rml_snapshot_sink sink = {rig_put, &life->snapshots[life->begun]};
-        rml_partition_snapshot(life->partition, life->begun++, &sink);
+        rml_partition_snapshot(life->partition, life->begun++, &sink, &life->needs_then);
         life->from_then = life->step_count;
         life->copying = true;
     }
@@ -368,6 +371,7 @@ static inline void rig_snapshot(struct rig_life *life)
         return;
     life->from = life->from_then;
     life->complete = life->begun;
+    life->needs = life->needs_then;
     life->copying = false;
 }
 
@@ -375,11 +379,15 @@ static inline void rig_snapshot(struct rig_life *life)
 static inline void rig_crash(struct rig_life *life)
 {
     struct rml_err err = {0};
-    struct rml_partition_stream streams[RML_SNAPSHOT_ROUND];
-    uint32_t count = life->complete < RML_SNAPSHOT_ROUND ? life->complete : RML_SNAPSHOT_ROUND;
-    for (uint32_t i = 0; i < count; i++) {
-        const struct rig_bytes *s = &life->snapshots[life->complete - count + i];
-        streams[i] = (struct rml_partition_stream){s->bytes, s->count};
+    struct rml_restored restored;
+    RML_CHECK(rml_restored_open(&restored, life->plan->state_bytes_max, &err) == 0);
+    for (uint32_t i = life->complete; i > 0 && life->complete - i <= life->needs; i--) {
+        const struct rig_bytes *s = &life->snapshots[i - 1];
+        RML_CHECK(rml_restored_stream(&restored, &err) == 0);
+        for (size_t at = 0, part; at < s->count; at += part) {
+            part = 1 + draw(s->count - at);
+            RML_CHECK(rml_restored_bytes(&restored, s->bytes + at, part, &err) == 0);
+        }
     }
     for (uint32_t i = life->complete; i < life->begun; i++)
         life->snapshots[i].count = 0;
@@ -387,7 +395,11 @@ static inline void rig_crash(struct rig_life *life)
     life->copying = false;
     rml_partition_close(life->partition);
     rig_open(life);
-    RML_CHECK(rml_partition_restore(life->partition, streams, count, &err) == 0);
+    if (life->complete > 0) {
+        RML_CHECK(rml_restored_end(&restored, &err) == 0);
+        RML_CHECK(rml_partition_restore(life->partition, &restored, &err) == 0);
+    }
+    rml_restored_close(&restored);
     for (uint32_t i = life->from; i < life->step_count; i++)
         rig_take_step(life, &life->steps[i]);
 }

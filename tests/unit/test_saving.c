@@ -9,7 +9,7 @@
 #include "runtime/checkpoint/handover.h"
 #include "runtime/lane/lane_out.h"
 #include "runtime/partition/partition.h"
-#include "runtime/state/snapshot.h"
+#include "runtime/state/restored.h"
 #include "runtime/worker/schedule.h"
 #include "runtime/worker/worker.h"
 #include "tests/support/random.h"
@@ -72,6 +72,8 @@ static struct fixture {
     // What lies on the disk.
     struct stream streams[PARTITIONS][STREAMS];
     uint64_t durable;  // checkpoints
+    uint32_t needs[PARTITIONS],
+        needs_then[PARTITIONS];  // of the last durable one, of the one to come
     // The engine's.
     struct rml_broadcast_out rings[PARTITIONS];
     struct rml_worker_counts counts[1];
@@ -128,19 +130,29 @@ static void open_all(void)
 
 /* The engine */
 
+static void read_streams(uint32_t partition, struct rml_restored *past)
+{
+    if (f.durable == 0)
+        return;
+    struct rml_err err = {0};
+    int rc = rml_restored_open(past, f.plan->state_bytes_max, &err);
+    for (uint32_t i = 0; rc == 0 && i <= f.needs[partition]; i++) {
+        const struct stream *s = &f.streams[partition][f.durable - 1 - i];
+        rc = rml_restored_stream(past, &err);
+        if (rc == 0)
+            rc = rml_restored_bytes(past, s->bytes, s->count, &err);
+    }
+    if (rc < 0 || rml_restored_end(past, &err) < 0)
+        fail_msg("%s", err.text);
+}
+
 static void open_engine(void)
 {
     struct rml_err err = {0};
-    struct rml_partition_past past[PARTITIONS];
-    struct rml_partition_stream streams[PARTITIONS][RML_SNAPSHOT_ROUND];
-    uint32_t count = (uint32_t)(f.durable < RML_SNAPSHOT_ROUND ? f.durable : RML_SNAPSHOT_ROUND);
+    struct rml_restored past[PARTITIONS] = {0};
     for (uint32_t p = 0; p < PARTITIONS; p++) {
         rml_broadcast_resume_out(&f.rings[p], f.ring_memory[p], shape());
-        for (uint32_t i = 0; i < count; i++) {
-            const struct stream *s = &f.streams[p][f.durable - count + i];
-            streams[p][i] = (struct rml_partition_stream){s->bytes, s->count};
-        }
-        past[p] = (struct rml_partition_past){streams[p], count};
+        read_streams(p, &past[p]);
         memset(&f.stages[p], 0, sizeof f.stages[p]);
         memset(&f.sources[p], 0, sizeof f.sources[p]);
     }
@@ -175,6 +187,8 @@ static void open_engine(void)
     };
     if (rml_worker_open(&f.worker, &options, &err) < 0)
         fail_msg("%s", err.text);
+    for (uint32_t p = 0; p < PARTITIONS; p++)
+        rml_restored_close(&past[p]);
 }
 
 // As a kill does: nothing is told to anybody, and nothing goes on.
@@ -274,6 +288,8 @@ static void store(const struct rml_handover_message *message)
 {
     struct stream *s = &f.streams[message->partition][f.durable];
     assert_int_equal(message->number, f.durable);
+    assert_int_equal(message->is_first, s->count == 0);
+    f.needs_then[message->partition] = message->needs;
     if (s->count + message->bytes > s->room) {
         s->room = 2 * (s->count + message->bytes);
         s->bytes = realloc(s->bytes, s->room);
@@ -291,6 +307,8 @@ static void end_saving(bool is_durable)
     assert_true(rml_worker_tell(f.worker, &message));
     for (uint32_t p = 0; p < PARTITIONS && !is_durable; p++)
         f.streams[p][f.durable].count = 0;
+    if (is_durable)
+        memcpy(f.needs, f.needs_then, sizeof f.needs);
     f.durable += is_durable;
     f.is_saving = false;
 }
