@@ -870,6 +870,32 @@ int rml_catalog_row(struct rml_catalog_view *view, const char *table, const void
     return take_row(view, rc, &at, &value, ret_row, err);
 }
 
+int rml_catalog_row_before(struct rml_catalog_view *view, const char *table, const void *key,
+                           uint32_t key_bytes, struct rml_table_row *ret_row, struct rml_err *err)
+{
+    unsigned char behind_all[RML_TABLE_KEY_BYTES];  // no row has such a key
+    struct row_key start;
+    uint32_t table_bytes = (uint32_t)strlen(table);
+    RML_CHECK(table_bytes < RML_TABLE_NAME_BYTES && key_bytes <= RML_TABLE_KEY_BYTES);
+    memset(behind_all, 0xff, sizeof behind_all);
+    MDB_val value, at = make_row_key(&start, table, table_bytes, key != NULL ? key : behind_all,
+                                     key != NULL ? key_bytes : RML_TABLE_KEY_BYTES);
+    int rc = mdb_cursor_get(view->cursor, &at, &value, MDB_SET_RANGE);
+    rc = mdb_cursor_get(view->cursor, &at, &value, rc == 0 ? MDB_PREV : MDB_LAST);
+    if (rc == 0
+        && (at.mv_size <= table_bytes + 1 || memcmp(at.mv_data, start.bytes, table_bytes + 1) != 0))
+        return -ENOENT;
+    return take_row(view, rc, &at, &value, ret_row, err);
+}
+
+int rml_catalog_previous_row(struct rml_catalog_view *view, struct rml_table_row *ret_row,
+                             struct rml_err *err)
+{
+    MDB_val key, value;
+    int rc = mdb_cursor_get(view->cursor, &key, &value, MDB_PREV);
+    return take_row(view, rc, &key, &value, ret_row, err);
+}
+
 int rml_catalog_next_row(struct rml_catalog_view *view, struct rml_table_row *ret_row,
                          struct rml_err *err)
 {

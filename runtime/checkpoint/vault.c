@@ -780,6 +780,11 @@ int rml_vault_row(struct rml_vault *vault, const char *table, const void *key, u
     return 0;
 }
 
+int rml_vault_look(struct rml_vault *vault, struct rml_catalog_view **ret_view, struct rml_err *err)
+{
+    return rml_catalog_look(vault->catalog, ret_view, err);
+}
+
 static void forget_made(struct rml_vault *vault)
 {
     rml_manifest_fini(&vault->made);

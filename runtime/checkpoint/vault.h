@@ -145,6 +145,10 @@ int rml_vault_note(struct rml_vault *vault, const char *name, const void *data, 
 int rml_vault_row(struct rml_vault *vault, const char *table, const void *key, uint32_t key_bytes,
                   const void *value, uint32_t value_bytes, struct rml_err *err);
 
+/* See rml_catalog_look: rows as the last checkpoint left them. To be closed before the commit. */
+int rml_vault_look(struct rml_vault *vault, struct rml_catalog_view **ret_view,
+                   struct rml_err *err);
+
 /*
  * 0: the checkpoint exists, and would after a loss of power. Else it does not exist, was abandoned, and
  * the one before it is as it was; -EIO with rml_vault_has_failed: nobody knows, and only opening the
