@@ -11,8 +11,10 @@ const char *const rml_explain_window_kinds[] = {
 };
 const char *const rml_explain_when_full[] = {
     [RML_WHEN_FULL_REFUSE] = "refuse", [RML_WHEN_FULL_EVICT_OLDEST] = "evict_oldest"};
-const char *const rml_explain_sink_kinds[] = {
-    [RML_SINK_JSONL] = "jsonl", [RML_SINK_CSV] = "csv", [RML_SINK_RING] = "ring"};
+const char *const rml_explain_sink_kinds[] = {[RML_SINK_JSONL] = "jsonl",
+                                              [RML_SINK_CSV] = "csv",
+                                              [RML_SINK_RING] = "ring",
+                                              [RML_SINK_TABLE] = "lmdb"};
 
 uint64_t rml_explain_lane_bytes(const struct rml_plan *plan, const struct rml_plan_source *source)
 {

@@ -156,6 +156,9 @@ static void put_sink(struct rml_json *json, const struct rml_plan *plan,
     rml_json_close(json, ']');
     if (sink->kind == RML_SINK_RING) {
         rml_json_unsigned(json, "rows", sink->rows);
+    } else if (sink->kind == RML_SINK_TABLE) {
+        rml_json_integer(json, "keep_ns", sink->keep_ns);
+        rml_json_unsigned(json, "max_rows", sink->rows_max);
     } else {
         rml_json_text(json, "path", sink->path);
         rml_json_text(json, "times", sink->rfc3339 ? "rfc3339" : "ns");

@@ -244,6 +244,18 @@ static void show_tree(const struct rml_plan *plan, uint32_t source, uint32_t par
     }
 }
 
+static void show_table(const struct rml_plan_sink *sink, FILE *out)
+{
+    char keep[32];
+    rml_duration_print(sink->keep_ns, keep);
+    fprintf(out, " to %s in the state folder", sink->from_count > 1 ? "a table each" : "a table");
+    if (sink->keep_ns > 0)
+        fprintf(out, ", rows of the last %s", keep);
+    if (sink->rows_max > 0)
+        fprintf(out, ", at most %" PRIu64 " rows", sink->rows_max);
+    fprintf(out, sink->keep_ns == 0 && sink->rows_max == 0 ? ", all rows\n" : "\n");
+}
+
 static void show_sinks(const struct rml_plan *plan, FILE *out)
 {
     char text[32], output[RML_NAME_MAX + 8];
@@ -259,6 +271,8 @@ static void show_sinks(const struct rml_plan *plan, FILE *out)
                 out, " to a ring of %u rows, %s\n", sink->rows,
                 about((uint64_t)sink->rows * plan->stages[sink->from[0].stage].output.record_bytes,
                       text));
+        } else if (sink->kind == RML_SINK_TABLE) {
+            show_table(sink, out);
         } else {
             fprintf(out, " to %s as %s, times %s\n",
                     strcmp(sink->path, "-") == 0 ? "standard output" : sink->path,

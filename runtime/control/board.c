@@ -469,6 +469,7 @@ static bool is_sink_kind(uint32_t kind)
     case RML_SINK_JSONL:
     case RML_SINK_CSV:
     case RML_SINK_RING:
+    case RML_SINK_TABLE:
         return true;
     }
     return false;

@@ -28,6 +28,9 @@ struct rml_err;
 #define RML_PLUGIN_STATES_MAX 8192  // bytes of their states in one stage, for one key and pane
 #define RML_NO_STAGE          UINT32_MAX
 
+/* Rows of a table whose file says nothing of how many, nor of how long they are kept. */
+#define RML_TABLE_ROWS_STANDARD 1000000
+
 enum rml_on_full { RML_ON_FULL_BLOCK, RML_ON_FULL_DROP_NEWEST };
 
 struct rml_plan_source {
@@ -164,7 +167,7 @@ struct rml_plan_stage {
     uint32_t output_columns[RML_FIELDS_MAX];  // FILTER, MAP: the frame column behind each field
 };
 
-enum rml_sink_kind { RML_SINK_JSONL, RML_SINK_CSV, RML_SINK_RING };
+enum rml_sink_kind { RML_SINK_JSONL, RML_SINK_CSV, RML_SINK_RING, RML_SINK_TABLE };
 
 struct rml_plan_output {
     uint32_t stage;
@@ -178,6 +181,9 @@ struct rml_plan_sink {
     bool rfc3339;            // times: rfc3339 | ns (default)
     uint32_t rows;           // RING: rows kept for slow readers, a power of two (default 65536)
     struct rml_allow allow;  // RING: who may read it
+    /* TABLE: what each of its tables keeps. */
+    int64_t keep_ns;    // of event time; 0: however old
+    uint64_t rows_max;  // 0: no limit
     uint32_t from_count;
     struct rml_plan_output from[RML_STAGES_MAX];
 };

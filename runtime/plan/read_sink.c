@@ -144,6 +144,43 @@ static void refuse(struct rml_reader *reader, const struct rml_values *values,
                        values->what, kind, node->key->text);
 }
 
+// A table has the name of its stage, so there is one of each.
+static bool has_table(const struct rml_plan_sink *sink, struct rml_plan_output output)
+{
+    for (uint32_t i = 0; sink->kind == RML_SINK_TABLE && i < sink->from_count; i++)
+        if (sink->from[i].stage == output.stage && sink->from[i].late == output.late)
+            return true;
+    return false;
+}
+
+static void read_table(struct rml_reader *reader, const struct rml_values *values,
+                       struct rml_plan_sink *sink)
+{
+    struct rml_plan *plan = reader->plan;
+    const struct rml_yaml_node *type = values->at[RML_SET_SINK_TYPE];
+    if (plan->state == NULL)
+        rml_report_add(reader->report, type->place, "such as  runtime: {state: ./state}",
+                       "%s: a table is kept with checkpoints, and the file has no runtime.state",
+                       values->what);
+    for (const struct rml_plan_sink *other = plan->sinks; other < sink; other++) {
+        for (uint32_t i = 0; i < sink->from_count; i++) {
+            if (!has_table(other, sink->from[i]))
+                continue;
+            rml_report_add(reader->report, values->at[RML_SET_SINK_FROM]->key->place,
+                           "a stage has one table", "%s: sink %s keeps a table of %s%s already",
+                           values->what, other->name, plan->stages[sink->from[i].stage].name,
+                           sink->from[i].late ? ".late" : "");
+            return;
+        }
+    }
+    int64_t rows_max = values->at[RML_SET_SINK_KEEP] != NULL ? 0 : RML_TABLE_ROWS_STANDARD;
+    if (values->at[RML_SET_SINK_KEEP] != NULL)
+        rml_reader_number(reader, values, RML_SET_SINK_KEEP, &sink->keep_ns);
+    if (values->at[RML_SET_SINK_MAX_ROWS] != NULL)
+        rml_reader_number(reader, values, RML_SET_SINK_MAX_ROWS, &rows_max);
+    sink->rows_max = (uint64_t)rows_max;
+}
+
 static void read_sink(struct rml_reader *reader, const struct rml_yaml_node *node)
 {
     struct rml_plan_sink *sink = &reader->plan->sinks[reader->plan->sink_count++];
@@ -163,25 +200,41 @@ static void read_sink(struct rml_reader *reader, const struct rml_yaml_node *nod
         return;
     sink->kind = (enum rml_sink_kind)kind;
     check_outputs(reader, &values, sink);
+    const char *name = sink->kind == RML_SINK_RING    ? "ring"
+                       : sink->kind == RML_SINK_TABLE ? "table"
+                                                      : "file";
+    if (sink->kind != RML_SINK_TABLE) {
+        refuse(reader, &values, RML_SET_SINK_KEEP, name);
+        refuse(reader, &values, RML_SET_SINK_MAX_ROWS, name);
+    }
+    if (sink->kind != RML_SINK_RING) {
+        refuse(reader, &values, RML_SET_SINK_ROWS, name);
+        refuse(reader, &values, RML_SET_SINK_ALLOW, name);
+    }
+    if (sink->kind == RML_SINK_RING || sink->kind == RML_SINK_TABLE) {
+        refuse(reader, &values, RML_SET_SINK_PATH, name);
+        refuse(reader, &values, RML_SET_SINK_TIMES, name);
+    }
+    if (sink->kind == RML_SINK_TABLE) {
+        read_table(reader, &values, sink);
+        return;
+    }
     if (sink->kind == RML_SINK_RING) {
         int64_t rows = 0;
         rml_reader_number(reader, &values, RML_SET_SINK_ROWS, &rows);
         sink->rows = (uint32_t)rows;
         rml_read_allow(reader, &values, RML_SET_SINK_ALLOW, values.what, &sink->allow);
-        refuse(reader, &values, RML_SET_SINK_PATH, "ring");
-        refuse(reader, &values, RML_SET_SINK_TIMES, "ring");
         return;
     }
     read_path(reader, &values, sink);
     rml_reader_choice(reader, &values, RML_SET_SINK_TIMES, &times);
     sink->rfc3339 = times == 1;
-    refuse(reader, &values, RML_SET_SINK_ROWS, "file");
-    refuse(reader, &values, RML_SET_SINK_ALLOW, "file");
 }
 
 void rml_read_sinks(struct rml_reader *reader, const struct rml_values *file)
 {
-    _Static_assert(RML_SINK_JSONL == 0 && RML_SINK_CSV == 1 && RML_SINK_RING == 2,
+    _Static_assert(RML_SINK_JSONL == 0 && RML_SINK_CSV == 1 && RML_SINK_RING == 2
+                       && RML_SINK_TABLE == 3,
                    "in the order of the table's choices");
     const struct rml_yaml_node *sinks =
         rml_reader_mapping(reader, file, RML_SET_FILE_SINKS, RML_SINKS_MAX);

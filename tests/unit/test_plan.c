@@ -86,6 +86,35 @@ static void units_become_nanoseconds_bytes_and_indices(void **state)
     rml_plan_close(plan);
 }
 
+static void a_table_has_bounds_unless_it_is_told_otherwise(void **state)
+{
+    (void)state;
+
+    static const struct {
+        const char *options;
+        int64_t keep_ns;
+        uint64_t rows_max;
+    } cases[] = {
+        {"", 0, 1000000},        {", keep: 24h", 24 * 3600 * S, 0},
+        {", max_rows: 5", 0, 5}, {", keep: 1s, max_rows: 7", 1 * S, 7},
+        {", max_rows: 0", 0, 0},
+    };
+
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char text[600];
+        snprintf(text, sizeof text,
+                 PLAN_HEAD "runtime: {partitions: 1, state: ./state}\n"
+                           "stages: {all: {from: calls, filter: true}}\n"
+                           "sinks: {t: {from: all, type: lmdb%s}}\n",
+                 cases[i].options);
+        struct rml_plan *plan = plan_of(text);
+        assert_int_equal(plan->sinks[0].kind, RML_SINK_TABLE);
+        assert_int_equal(plan->sinks[0].keep_ns, cases[i].keep_ns);
+        assert_int_equal(plan->sinks[0].rows_max, cases[i].rows_max);
+        rml_plan_close(plan);
+    }
+}
+
 static void a_parent_stands_before_its_children(void **state)
 {
     (void)state;
@@ -403,6 +432,7 @@ static void a_file_beyond_the_limit_is_not_read(void **state)
 }
 
 TEST_MAIN(CLAIM(units_become_nanoseconds_bytes_and_indices),
+          CLAIM(a_table_has_bounds_unless_it_is_told_otherwise),
           CLAIM(a_parent_stands_before_its_children),
           CLAIM(a_map_adds_a_column_that_only_its_children_see),
           CLAIM(aggregates_use_a_plain_column_as_it_is_and_share_equal_expressions),
