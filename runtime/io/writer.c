@@ -10,6 +10,7 @@
 #include "runtime/base/check.h"
 #include "runtime/base/err.h"
 #include "runtime/io/gather.h"
+#include "runtime/io/pile.h"
 #include "runtime/io/text_file.h"
 #include "runtime/record/text.h"
 #include "runtime/ring/bell.h"
@@ -58,6 +59,8 @@ struct rml_writer {
     uint32_t output_count;
     struct rml_output outputs[RML_OUTPUTS_MAX];
     bool wanted[RML_OUTPUTS_MAX];
+    bool tabled[RML_OUTPUTS_MAX];  // its rows go into the pile
+    struct rml_pile pile;
     uint32_t target_count;
     struct target targets[RML_SINKS_MAX];
     int64_t *progress;  // [source][partition]
@@ -196,6 +199,15 @@ static int target_open(struct rml_writer *w, struct target *target, uint32_t sin
     return target_open_file(w, target, err);
 }
 
+// Where there are no checkpoints nobody would take rows out of the pile.
+static void table_open(struct rml_writer *w, const struct rml_plan_sink *sink)
+{
+    for (uint32_t i = 0; i < sink->from_count && w->options.notes != NULL; i++) {
+        uint32_t output = output_index(w, sink->from[i]);
+        w->tabled[output] = w->wanted[output] = true;
+    }
+}
+
 static int channel_open(struct channel *channel, uint32_t blocks, struct rml_err *err)
 {
     channel->bell = RML_BELL_CLOSED;
@@ -249,7 +261,9 @@ static int writer_set_up(struct rml_writer *w, struct rml_err *err)
     for (uint32_t i = 0; i < w->options.workers && rc == 0; i++)
         rc = channel_open(&w->channels[i], w->options.blocks, err);
     for (uint32_t s = 0; s < plan->sink_count && rc == 0; s++) {
-        if (plan->sinks[s].kind == RML_SINK_RING)
+        if (plan->sinks[s].kind == RML_SINK_TABLE)
+            table_open(w, &plan->sinks[s]);
+        if (plan->sinks[s].kind == RML_SINK_RING || plan->sinks[s].kind == RML_SINK_TABLE)
             continue;
         struct target *target = &w->targets[w->target_count++];
         target->file = RML_TEXT_FILE_CLOSED;
@@ -339,6 +353,16 @@ struct rml_writer_note rml_writer_note(const struct rml_writer *w, uint32_t sink
             return (struct rml_writer_note){w->targets[t].note, w->targets[t].note_bytes};
     }
     return (struct rml_writer_note){0};
+}
+
+struct rml_pile *rml_writer_pile(struct rml_writer *w)
+{
+    return &w->pile;
+}
+
+bool rml_writer_is_full(const struct rml_writer *w)
+{
+    return rml_pile_bytes(&w->pile) > RML_PILE_BYTES;
 }
 
 void rml_writer_put_back(struct rml_writer *w, uint32_t worker, struct rml_result_block *block)
@@ -537,6 +561,7 @@ static void take_mark(struct rml_writer *w, uint32_t partition)
     w->marks_left = w->options.plan->partitions;
     for (uint32_t t = 0; t < w->target_count; t++)
         note_target(w, &w->targets[t]);
+    rml_pile_turn(&w->pile);
     memset(w->marked, 0, sizeof w->marked);
     put_held(w);
     // relaxed: this thread is the only writer
@@ -546,12 +571,22 @@ static void take_mark(struct rml_writer *w, uint32_t partition)
     rml_bell_ring(w->options.marked);
 }
 
+static void pile_up(struct rml_writer *w, struct rml_result_block *block)
+{
+    bool was_low = rml_pile_bytes(&w->pile) <= RML_PILE_BYTES / 2;
+    rml_pile_add(&w->pile, block, w->marked[block->partition]);
+    if (was_low && rml_pile_bytes(&w->pile) > RML_PILE_BYTES / 2)
+        rml_bell_ring(w->options.marked);
+}
+
 static void handle_block(struct rml_writer *w, struct rml_result_block *block)
 {
     if (block->is_mark) {
         take_mark(w, block->partition);
         return;
     }
+    if (block->rows > 0 && w->tabled[block->output])
+        pile_up(w, block);
     for (uint32_t t = 0; t < w->target_count && block->rows > 0; t++) {
         struct target *target = &w->targets[t];
         for (uint32_t f = 0; f < target->from_count; f++) {
@@ -660,6 +695,7 @@ void rml_writer_close(struct rml_writer *w)
     }
     for (uint32_t i = 0; w->channels != NULL && i < w->options.workers; i++)
         channel_close(&w->channels[i]);
+    rml_pile_fini(&w->pile);
     rml_bell_close(&w->bell);
     free(w->channels);
     free(w->progress);

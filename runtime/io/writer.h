@@ -14,6 +14,8 @@
  * which rows are in it. From such a note a later writer goes on: the file is cut to that length, and of the
  * rows that are made again those that are in it are left out. So every row is in the file once.
  *
+ * Rows for tables are piled up (runtime/io/pile.h), for the checkpoint whose marks come behind them.
+ *
  * A file that fails is said once; its rows are counted as lost, and everything else goes on.
  */
 #ifndef RML_IO_WRITER_H
@@ -28,6 +30,7 @@
 
 struct rml_bell;
 struct rml_err;
+struct rml_pile;
 struct rml_writer;
 
 /* What is known of one sink's file at a mark, to be kept and given to a later writer. */
@@ -40,16 +43,16 @@ struct rml_writer_note {
 uint64_t rml_writer_note_rows(struct rml_writer_note note);
 
 struct rml_writer_options {
-    const struct rml_plan
-        *plan;           // its sinks of kind JSONL and CSV; ring sinks are the workers' business
-    const char *folder;  // relative paths start here; NULL: the present working directory
+    const struct rml_plan *plan;  // its sinks but rings, which are the workers' business
+    const char *folder;           // relative paths start here; NULL: the present working directory
     bool merge;
     bool
         again;  // go on with the files of a writer that died, as far as the counts say they are written
     /* Marks are given; then `again` is not looked at, and files begin anew but for those with a note. By
      * sink of the plan, data NULL: there is none. NULL: no marks. */
     const struct rml_writer_note *notes;
-    struct rml_bell *marked;  // rung when a round of marks is complete
+    struct rml_bell
+        *marked;  // rung when a round of marks is complete, and when the pile is half full
     uint32_t workers;
     uint32_t blocks;                 // of each worker; more than the outputs that one step can fill
     struct rml_sink_counts *counts;  // plan->sink_count blocks; zero, but for `again`
@@ -97,5 +100,11 @@ uint64_t rml_writer_rounds(const struct rml_writer *writer);
 
 /* The note of a sink as of the last complete round; data NULL: it is no file. */
 struct rml_writer_note rml_writer_note(const struct rml_writer *writer, uint32_t sink);
+
+/* Rows for tables; the ready ones are the checkpointer's from a complete round on, until it settles them. */
+struct rml_pile *rml_writer_pile(struct rml_writer *writer);
+
+/* Anyone: are so many piled up that no records should be taken until a checkpoint has come? */
+bool rml_writer_is_full(const struct rml_writer *writer);
 
 #endif

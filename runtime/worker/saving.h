@@ -64,12 +64,14 @@ void rml_saving_abandon(struct rml_saving *saving);
 void rml_saving_took(struct rml_saving *saving, struct rml_worker_lane *lane, uint32_t own,
                      uint32_t rows);
 
-/* Is there room in the schedule for a step that can wait? Some is left for those that cannot. */
+/* Is there room in the schedule, and for rows of tables, for a step that can wait? Some is left for those
+ * that cannot. */
 static inline bool rml_saving_has_room(const struct rml_saving *saving, const struct rml_own *own)
 {
     const struct rml_schedule *schedule = &own->schedule;
     return saving->handover == NULL
-           || schedule->position - own->durable_steps < schedule->capacity - schedule->capacity / 8;
+           || (schedule->position - own->durable_steps < schedule->capacity - schedule->capacity / 8
+               && !rml_writer_is_full(saving->writer));
 }
 
 #endif
