@@ -13,13 +13,16 @@
 #include "runtime/checkpoint/vault.h"
 #include "runtime/control/going_back.h"
 #include "runtime/control/past.h"
+#include "runtime/io/pile.h"
 #include "runtime/ring/bell.h"
 #include "runtime/ring/queue.h"
 #include "runtime/state/snapshot.h"
+#include "runtime/table/tables.h"
 
 #define BUFFERS      64u  // of each worker
 #define QUEUE_LENGTH 64u
-#define LOCK_WAIT_NS INT64_C(10000000000)       // for the last writes of an engine that was killed
+#define LOCK_WAIT_NS INT64_C(10000000000)  // for the last writes of an engine that was killed
+#define ROWS_BYTES   ((uint64_t)1 << 40)   // of tables: one step may make as many as there are keys
 #define RETRY_NS     (INT64_C(1) * 1000000000)  // after one that failed
 
 enum command { WANT, BEGIN, BEGIN_LAST, STOP };
@@ -28,6 +31,7 @@ struct rml_checkpointer {
     struct rml_checkpointer_options options;
     char folder[4096];
     struct rml_vault *vault;
+    struct rml_tables *tables;
     struct rml_handover handovers[RML_WORKERS_MAX];
     struct rml_bell bell;
     struct rml_queue commands, news;
@@ -39,7 +43,7 @@ struct rml_checkpointer {
     uint64_t next_number;
 
     // The thread's own.
-    const struct rml_writer *writer;
+    struct rml_writer *writer;
     uint64_t rounds;  // of marks that were begun
     bool stopping, is_open, is_end;
     int rc;  // of the open one
@@ -60,7 +64,8 @@ static int64_t now_ns(const struct rml_checkpointer *c)
 static struct rml_vault_options vault_options(const struct rml_checkpointer *c)
 {
     return (struct rml_vault_options){.lock_wait_ns = LOCK_WAIT_NS,
-                                      .keep = c->options.plan->checkpoint_keep};
+                                      .keep = c->options.plan->checkpoint_keep,
+                                      .rows_bytes_max = ROWS_BYTES};
 }
 
 static int note_files(struct rml_checkpointer *c, struct rml_err *err)
@@ -117,6 +122,8 @@ static int commit_in_vault(struct rml_checkpointer *c, struct rml_err *err)
         rc = rml_go_back_note(c->options.plan, c->taken, c->vault, err);
     if (rc == 0)
         rc = note_files(c, err);
+    if (rc == 0)
+        rc = rml_tables_put(c->tables, c->vault, rml_writer_pile(c->writer), err);
     if (rc == 0 && c->is_end)
         rc = rml_vault_note(c->vault, RML_PAST_END_NOTE, "", 0, err);
     return rc == 0 ? rml_vault_commit(c->vault, err) : rc;
@@ -195,6 +202,9 @@ static void close_one(struct rml_checkpointer *c)
     if (c->rc == 0) {
         c->past.is_new = false;
         c->last_bytes = c->bytes;
+        rml_tables_committed(c->tables);
+        rml_tables_count(c->tables, c->options.sinks);
+        rml_pile_settle(rml_writer_pile(c->writer));
     }
     c->is_open = false;
     c->ended_ns = now_ns(c);
@@ -269,6 +279,12 @@ static bool take_messages(struct rml_checkpointer *c)
     }
     if (c->is_open && c->parts_left == 0 && rml_writer_rounds(c->writer) == c->rounds)
         close_one(c);
+    // between two of them, lest one that settles rows makes room be wanted once more
+    if (!c->is_open && !c->wanted
+        && rml_pile_bytes(rml_writer_pile(c->writer)) > RML_PILE_BYTES / 2) {
+        want(c);
+        any = true;
+    }
     return any;
 }
 
@@ -309,7 +325,7 @@ static void *work(void *context)
     return NULL;
 }
 
-int rml_checkpointer_start(struct rml_checkpointer *c, const struct rml_writer *writer,
+int rml_checkpointer_start(struct rml_checkpointer *c, struct rml_writer *writer,
                            struct rml_err *err)
 {
     c->writer = writer;
@@ -415,6 +431,12 @@ static int set_up(struct rml_checkpointer *c, struct rml_err *err)
                                           .from = c->options.from};
     if (rc == 0)
         rc = rml_past_read(&c->past, c->vault, &past, err);
+    if (rc == 0)
+        rc = rml_tables_open(&c->tables, plan, c->vault, err);
+    if (rc == 0 && c->past.is_new)
+        rml_tables_begin_anew(c->tables);
+    if (rc == 0)
+        rml_tables_count(c->tables, c->options.sinks);
     c->number = c->past.restored;
     c->next_number = c->past.restored + 1;
     return rc;
@@ -452,6 +474,7 @@ void rml_checkpointer_close(struct rml_checkpointer *c)
     rml_checkpointer_forget_past(c);
     for (uint32_t w = 0; w < c->options.plan->workers; w++)
         rml_handover_close(&c->handovers[w]);
+    rml_tables_close(c->tables);
     rml_vault_close(c->vault);
     rml_queue_close(&c->commands);
     rml_queue_close(&c->news);

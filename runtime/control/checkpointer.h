@@ -31,7 +31,8 @@ struct rml_err;
 
 struct rml_checkpointer_options {
     const struct rml_plan *plan;
-    const char *folder;  // of the state
+    const char *folder;             // of the state
+    struct rml_sink_counts *sinks;  // by sink of the plan; those of tables are ours
     const struct rml_clock *clock;
     bool fresh;     // do not go on from what is there
     bool again;     // what is there is of this very life: go on even from its end
@@ -68,7 +69,7 @@ struct rml_handover *rml_checkpointer_handover(struct rml_checkpointer *checkpoi
 struct rml_bell *rml_checkpointer_bell(struct rml_checkpointer *checkpointer);
 const struct rml_writer_note *rml_checkpointer_notes(const struct rml_checkpointer *checkpointer);
 
-int rml_checkpointer_start(struct rml_checkpointer *checkpointer, const struct rml_writer *writer,
+int rml_checkpointer_start(struct rml_checkpointer *checkpointer, struct rml_writer *writer,
                            struct rml_err *err);
 
 /* A checkpoint is wanted as soon as min_pause allows. */

@@ -873,6 +873,7 @@ static int open_checkpoints(struct rml_engine *engine, struct rml_err *err)
     const struct rml_checkpointer_options options = {
         .plan = engine->plan,
         .folder = folder,
+        .sinks = engine->board.sink_counts,
         .clock = engine->options.clock,
         .fresh = engine->options.fresh && !again,
         .again = again,

@@ -9,6 +9,7 @@
 #include "runtime/base/err.h"
 #include "runtime/checkpoint/vault.h"
 #include "runtime/plan/identity.h"
+#include "runtime/table/tables.h"
 
 /* Whose state it is */
 
@@ -139,7 +140,7 @@ static int read_notes(struct rml_past *past, const struct rml_manifest *manifest
 }
 
 // From here on what is there is of a life that is over, whatever becomes of this one.
-static int end_old_life(struct rml_past *past, struct rml_err *err)
+static int end_old_life(struct rml_past *past, bool is_fresh, struct rml_err *err)
 {
     const struct rml_clock *clock = past->options.clock;
     const struct rml_manifest *newest;
@@ -153,6 +154,8 @@ static int end_old_life(struct rml_past *past, struct rml_err *err)
     rc = rml_vault_begin(past->vault, clock->wall_ns(clock->context), 0, &epoch, err);
     if (rc == 0)
         rc = rml_vault_note(past->vault, RML_PAST_END_NOTE, "", 0, err);
+    if (rc == 0 && is_fresh)
+        rc = rml_tables_remove_all(past->vault, err);
     return rc == 0 ? rml_vault_commit(past->vault, err) : rc;
 }
 
@@ -197,7 +200,7 @@ static int read_newest(struct rml_past *past, struct rml_err *err)
     const struct rml_manifest *manifest;
     int rc = 0;
     if (past->options.fresh)
-        rc = end_old_life(past, err);
+        rc = end_old_life(past, true, err);
     else if (past->options.from != 0 && !past->options.again)
         rc = go_back(past, err);
     if (rc < 0)
@@ -206,7 +209,7 @@ static int read_newest(struct rml_past *past, struct rml_err *err)
     if (rc == -ENOENT || (rc == 0 && is_over(past, manifest))) {
         past->is_new = true;
         // an engine that comes after this one shall not take it for the end of this life
-        return rc == 0 && manifest->part_count > 0 ? end_old_life(past, err) : 0;
+        return rc == 0 && manifest->part_count > 0 ? end_old_life(past, false, err) : 0;
     }
     if (rc == 0)
         rc = compare(past, manifest, err);
