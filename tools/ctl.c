@@ -12,7 +12,6 @@
 #include "tools/pipelines.h"
 
 #define OPTIONS_MAX 16
-#define WORDS_MAX   3
 #define LIST_BYTES  300
 
 bool rml_ctl_duration(const char *option, const char *text, int64_t least_ns, int64_t *ret_ns)
@@ -57,16 +56,16 @@ bool rml_ctl_read(struct rml_ctl *ctl, const struct rml_args *args, int argc, ch
          .ret_count = &timeout_count,
          .most = 1},
     };
-    RML_CHECK(args->option_count + 2 <= OPTIONS_MAX && args->words_most <= WORDS_MAX);
+    RML_CHECK(args->option_count + 2 <= OPTIONS_MAX && args->words_most <= RML_CTL_WORDS_MAX);
     for (uint32_t i = 0; i < args->option_count; i++)
         options[2 + i] = args->options[i];
     struct rml_args all = *args;
     all.options = options;
     all.option_count = args->option_count + 2;
-    const char *words[WORDS_MAX];
-    uint32_t word_count;
-    if (!rml_args_read(&all, argc, argv, words, &word_count, ret_exit))
+    const char **words = ctl->words;
+    if (!rml_args_read(&all, argc, argv, words, &ctl->word_count, ret_exit))
         return false;
+    uint32_t word_count = ctl->wants_words ? 0 : ctl->word_count;
     ctl->stage = ctl->wants_stage ? words[--word_count] : NULL;
     uint32_t first = ctl->wants_verb;
     ctl->verb = ctl->wants_verb ? words[0] : NULL;

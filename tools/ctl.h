@@ -10,17 +10,22 @@
 #include "tools/args.h"
 #include "tools/view.h"
 
+#define RML_CTL_WORDS_MAX 10  // a pipeline, a stage, and a value for each column of a key
+
 struct rml_ctl {
     /* To be set before reading. */
     const char *timeout_sentence;  // what --timeout does; NULL: it limits the wait for an answer
     bool wants_stage;              // behind the pipeline stands a stage
     bool wants_verb;               // before it stands what is to be done, behind it may be an epoch
+    bool wants_words;              // what words mean is the command's business
 
     bool as_json;
     int64_t timeout_ns;    // of --timeout, or RML_CTL_TIMEOUT_NONE
     const char *pipeline;  // the word; NULL: none was given
     const char *stage;     // likewise, if wanted
     const char *verb, *epoch;
+    const char *words[RML_CTL_WORDS_MAX];
+    uint32_t word_count;
 };
 
 #define RML_CTL_TIMEOUT_NONE INT64_C(-1)
