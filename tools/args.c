@@ -16,8 +16,12 @@ static bool print_help(const struct rml_args *args, int *ret_exit)
         printf("\n");
     for (uint32_t i = 0; i < args->option_count; i++) {
         const struct rml_option *option = &args->options[i];
-        printf("  %s%s%s\n      %s\n", option->name, option->value != NULL ? " " : "",
-               option->value != NULL ? option->value : "", option->sentence);
+        bool may_lack = option->value != NULL && option->ret_flag != NULL;
+        printf("  %s%s%s%s\n      %s\n", option->name,
+               may_lack                ? " ["
+               : option->value != NULL ? " "
+                                       : "",
+               option->value != NULL ? option->value : "", may_lack ? "]" : "", option->sentence);
     }
     *ret_exit = RML_EXIT_OK;
     return false;
@@ -71,8 +75,13 @@ static bool take_option(const struct rml_args *args, int argc, char **argv, int 
         return true;
     }
     const char *value = equals != NULL ? equals + 1 : NULL;
-    if (value == NULL && *at + 1 < argc)
+    bool is_behind = *at + 1 < argc && (option->ret_flag == NULL || argv[*at + 1][0] != '-');
+    if (value == NULL && is_behind)
         value = argv[++*at];
+    if (value == NULL && option->ret_flag != NULL) {
+        *option->ret_flag = true;
+        return true;
+    }
     if (value == NULL)
         return complain(args, "needs a value", option->name, ret_exit);
     if (*option->ret_count == option->most)
@@ -86,6 +95,7 @@ bool rml_args_read(const struct rml_args *args, int argc, char **argv, const cha
 {
     uint32_t count = 0;
     bool options_over = false;
+    const struct rml_option *last = NULL;  // whose value may be left out, and stands behind it
     for (int at = 1; at < argc; at++) {
         const char *word = argv[at];
         if (!options_over && strcmp(word, "--") == 0) {
@@ -95,13 +105,21 @@ bool rml_args_read(const struct rml_args *args, int argc, char **argv, const cha
         if (!options_over && (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0))
             return print_help(args, ret_exit);
         if (!options_over && word[0] == '-' && word[1] != '\0') {
+            const struct rml_option *option = find_option(args, word, strlen(word));
+            int before = at;
             if (!take_option(args, argc, argv, &at, ret_exit))
                 return false;
+            if (option != NULL && option->value != NULL && option->ret_flag != NULL && at > before)
+                last = option;
             continue;
         }
         if (count == args->words_most)
             return complain(args, "is one word too many", word, ret_exit);
         ret_words[count++] = word;
+    }
+    if (count < args->words_least && last != NULL) {
+        *last->ret_flag = true;
+        ret_words[count++] = last->ret_values[--*last->ret_count];
     }
     if (count < args->words_least)
         return complain(args, "needs more words", argv[0], ret_exit);

@@ -2,7 +2,8 @@
  * args - the words and options of one command.
  *
  * Options are `--name` or `--name VALUE` (also `--name=VALUE`), anywhere among the words; `--` ends
- * them, and `-` alone is a word. A table says what there is, and --help is printed from it.
+ * them, and `-` alone is a word. A table says what there is, and --help is printed from it. Of an option
+ * whose value may be left out, the next word is the value unless it is missed among the words then.
  */
 #ifndef RML_TOOLS_ARGS_H
 #define RML_TOOLS_ARGS_H
@@ -14,7 +15,7 @@ struct rml_option {
     const char *name;      // "--json"
     const char *value;     // what stands behind it, for --help: "NAME"; NULL: a flag
     const char *sentence;  // for --help
-    bool *ret_flag;        // set when the flag is there
+    bool *ret_flag;        // set when the flag is there; beside `value`: when it is without one
     /* The values given, up to `most` of them (1: giving it twice is an error). */
     const char **ret_values;
     uint32_t *ret_count;

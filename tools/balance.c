@@ -75,7 +75,8 @@ static bool stage_holds(const struct rml_balance *balance, uint32_t index)
     for (uint32_t c = 0; c < RML_STAGE_COUNTERS; c++)
         doors += rml_stage_counter_info[c].is_door ? stage->counts[c] : 0;
     return stage->counts[RML_STAGE_in] == doors
-           && stage->counts[RML_STAGE_in] == let_out(balance, stage);
+           && stage->counts[RML_STAGE_in] + stage->counts[RML_STAGE_missed]
+                  == let_out(balance, stage) + stage->counts[RML_STAGE_inherited];
 }
 
 bool rml_balance_holds(const struct rml_balance *balance)
@@ -125,6 +126,11 @@ static void print_stage(const struct rml_balance *balance, uint32_t index, FILE 
         fprintf(out, "%s %s %" PRIu64, sign, rml_stage_counter_info[c].name, stage->counts[c]);
         sign = " +";
     }
+    if (stage->counts[RML_STAGE_missed] > 0)
+        fprintf(out, "; %" PRIu64 " had gone by before it began", stage->counts[RML_STAGE_missed]);
+    if (stage->counts[RML_STAGE_inherited] > 0)
+        fprintf(out, "; %" PRIu64 " came before what it reads began",
+                stage->counts[RML_STAGE_inherited]);
     if (stage->counts[RML_STAGE_evicted] > 0)
         fprintf(out, "; evicted %" PRIu64 " keys", stage->counts[RML_STAGE_evicted]);
     if (stage->counts[RML_STAGE_windows_evicted] > 0)
@@ -177,6 +183,8 @@ static void json_stage(const struct rml_balance *balance, uint32_t index, struct
     rml_json_unsigned(json, "rows_out", stage->counts[RML_STAGE_rows_out]);
     rml_json_unsigned(json, "evicted", stage->counts[RML_STAGE_evicted]);
     rml_json_unsigned(json, "windows_evicted", stage->counts[RML_STAGE_windows_evicted]);
+    rml_json_unsigned(json, "missed", stage->counts[RML_STAGE_missed]);
+    rml_json_unsigned(json, "inherited", stage->counts[RML_STAGE_inherited]);
     rml_json_bool(json, "adds_up", stage_holds(balance, index));
     rml_json_close(json, '}');
 }

@@ -4,6 +4,9 @@
  *     source    published = taken + left in lanes,  taken = delivered + malformed + ahead
  *     stage     in = what the stage or source before it let out,  in = sum of its doors
  *
+ * What a stage, or the one that it reads, counts of before the other began stands apart (fitting.h in
+ * runtime/control): in + missed = let out + inherited.
+ *
  * The figures come from the counters of an engine, in this process or in another.
  */
 #ifndef RML_TOOLS_BALANCE_H

@@ -10,6 +10,7 @@
 #include "runtime/base/err.h"
 #include "runtime/control/claim.h"
 #include "runtime/control/engine.h"
+#include "runtime/control/fitting.h"
 #include "runtime/control/leave.h"
 #include "runtime/control/reach.h"
 #include "runtime/control/server.h"
@@ -26,6 +27,8 @@
 
 static struct {
     bool quiet, alone, fresh;
+    const char *renewed[RML_FITTING_NAMES_MAX];  // stages that --fresh names
+    uint32_t renewed_count;
     uint64_t from;  // 0: from the newest checkpoint
     struct rml_keeper_options keeper;
 } options = {.keeper = {.restarts_most = 10, .within_ns = INT64_C(60000000000)}};
@@ -82,6 +85,8 @@ static int serve(struct rml_server *server, struct rml_plan *plan, struct rml_ke
         .clock = &rml_clock_system,
         .keeping = keeping,
         .fresh = options.fresh,
+        .renewed = options.renewed,
+        .renewed_count = options.renewed_count,
         .from = options.from,
         .folder = strcmp(path, "-") == 0 ? NULL : dirname(path),
         .complain = complain,
@@ -230,6 +235,30 @@ static bool take_within(const char *word)
     return false;
 }
 
+// Each word is a list with commas.
+static bool take_fresh(const char *const *lists, uint32_t count)
+{
+    static char text[4096];
+    size_t used = 0;
+    for (uint32_t i = 0; i < count; i++)
+        used += (size_t)snprintf(text + used, used < sizeof text ? sizeof text - used : 0, "%s,",
+                                 lists[i]);
+    bool fits = used < sizeof text;
+    char *rest = NULL, *name = fits ? strtok_r(text, ",", &rest) : NULL;
+    for (; name != NULL && options.renewed_count < RML_FITTING_NAMES_MAX;
+         name = strtok_r(NULL, ",", &rest))
+        options.renewed[options.renewed_count++] = name;
+    if (!fits || name != NULL)
+        fprintf(stderr, "ringmill run: --fresh takes at most %u stages\n", RML_FITTING_NAMES_MAX);
+    if (options.fresh && options.renewed_count > 0)
+        fprintf(
+            stderr,
+            "ringmill run: --fresh alone begins anew with all stages, --fresh %s with that one: "
+            "give one of them\n",
+            options.renewed[0]);
+    return fits && name == NULL && !(options.fresh && options.renewed_count > 0);
+}
+
 // One of them at most, and only where there is a state.
 static bool take_from(const char *word)
 {
@@ -259,13 +288,21 @@ static bool has_state(const struct rml_plan *plan)
 
 int rml_cmd_run(int argc, char **argv)
 {
-    const char *restarts = NULL, *within = NULL, *from = NULL;
+    const char *restarts = NULL, *within = NULL, *from = NULL, *fresh[RML_FITTING_NAMES_MAX];
+    uint32_t fresh_count = 0;
     uint32_t restarts_count = 0, within_count = 0, from_count = 0;
     const struct rml_option known[] = {
         {.name = "--quiet", .sentence = "Say only what goes wrong.", .ret_flag = &options.quiet},
         {.name = "--fresh",
-         .sentence = "Begin anew, whatever checkpoints there are.",
-         .ret_flag = &options.fresh},
+         .value = "STAGE,...",
+         .sentence =
+             "Begin anew, whatever checkpoints there are; with names of stages, give up what a "
+             "checkpoint holds of those, and go on with all else. Needed for stages that were "
+             "changed, or are not in the file any more.",
+         .ret_flag = &options.fresh,
+         .ret_values = fresh,
+         .ret_count = &fresh_count,
+         .most = RML_FITTING_NAMES_MAX},
         {.name = "--from",
          .value = "EPOCH",
          .sentence =
@@ -295,7 +332,7 @@ int rml_cmd_run(int argc, char **argv)
     };
     const struct rml_args args = {
         .usage =
-            "ringmill run FILE [--quiet] [--fresh] [--from EPOCH] [--restarts N] [--within DURATION] "
+            "ringmill run FILE [--quiet] [--fresh [STAGE,...]] [--from EPOCH] [--restarts N] [--within DURATION] "
             "[--no-keeper]",
         .sentence =
             "Run a pipeline until SIGINT, SIGTERM, SIGHUP, `ringctl drain` or `ringctl stop`. The "
@@ -314,7 +351,8 @@ int rml_cmd_run(int argc, char **argv)
     int code;
     if (!rml_args_read(&args, argc, argv, &file, &file_count, &code))
         return code;
-    if (!take_restarts(restarts) || !take_within(within) || !take_from(from))
+    if (!take_restarts(restarts) || !take_within(within) || !take_fresh(fresh, fresh_count)
+        || !take_from(from))
         return RML_EXIT_USAGE;
     struct rml_plan *plan = rml_load_plan(file, &code);
     if (plan == NULL)

@@ -115,7 +115,7 @@ static int keep_chain(struct rml_checkpointer *c, uint32_t partition, uint32_t n
 
 static int commit_in_vault(struct rml_checkpointer *c, struct rml_err *err)
 {
-    int rc = rml_past_note_identity(c->options.plan, c->vault, err);
+    int rc = rml_fit_note(c->options.plan, c->options.fitting.life, c->vault, err);
     for (uint32_t p = 0; rc == 0 && p < c->options.plan->partitions; p++)
         rc = rml_vault_describe(c->vault, p, &c->number, sizeof c->number, err);
     if (rc == 0)
@@ -385,6 +385,11 @@ uint64_t rml_checkpointer_restored(const struct rml_checkpointer *c)
     return c->past.restored;
 }
 
+uint64_t rml_checkpointer_renewed(const struct rml_checkpointer *c)
+{
+    return c->past.renewed;
+}
+
 const struct rml_gone_back *rml_checkpointer_gone_back(const struct rml_checkpointer *c)
 {
     return &c->past.gone_back;
@@ -428,7 +433,8 @@ static int set_up(struct rml_checkpointer *c, struct rml_err *err)
                                           .clock = c->options.clock,
                                           .fresh = c->options.fresh,
                                           .again = c->options.again,
-                                          .from = c->options.from};
+                                          .from = c->options.from,
+                                          .fitting = c->options.fitting};
     if (rc == 0)
         rc = rml_past_read(&c->past, c->vault, &past, err);
     if (rc == 0)
@@ -453,6 +459,8 @@ int rml_checkpointer_open(struct rml_checkpointer **ret_checkpointer,
     c->options = *options;
     snprintf(c->folder, sizeof c->folder, "%s", options->folder);
     c->options.folder = c->folder;
+    c->options.fitting.plan = options->plan;
+    c->options.fitting.folder = c->folder;
     c->bell = RML_BELL_CLOSED;
     int rc = set_up(c, err);
     if (rc < 0) {

@@ -21,6 +21,7 @@
 #include <stdint.h>
 
 #include "runtime/checkpoint/handover.h"
+#include "runtime/control/fitting.h"
 #include "runtime/io/writer.h"
 #include "runtime/partition/partition.h"
 #include "runtime/plan/plan.h"
@@ -34,8 +35,9 @@ struct rml_checkpointer_options {
     const char *folder;             // of the state
     struct rml_sink_counts *sinks;  // by sink of the plan; those of tables are ours
     const struct rml_clock *clock;
-    bool fresh;     // do not go on from what is there
-    bool again;     // what is there is of this very life: go on even from its end
+    bool fresh;  // do not go on from what is there
+    bool again;  // what is there is of this very life: go on even from its end
+    struct rml_fitting_options fitting;  // but for the plan and the folder
     uint64_t from;  // go back to this epoch, where it is no life to go on with; 0: the newest
     struct rml_bell *bell;  // of the control thread, rung after all news
     /* A sentence about a checkpoint that failed, by the checkpointer's thread. May be NULL. */
@@ -58,6 +60,9 @@ void rml_checkpointer_forget_past(struct rml_checkpointer *checkpointer);
 
 /* The number of the checkpoint that was restored, 0 when there is none. */
 uint64_t rml_checkpointer_restored(const struct rml_checkpointer *checkpointer);
+
+/* Stages that begin empty though the checkpoint has some of their names, by bit. */
+uint64_t rml_checkpointer_renewed(const struct rml_checkpointer *checkpointer);
 
 /* What is missing because of options.from. */
 const struct rml_gone_back *rml_checkpointer_gone_back(const struct rml_checkpointer *checkpointer);

@@ -686,6 +686,7 @@ static int open_worker(struct rml_engine *engine, uint32_t index, struct rml_err
         .schedules = c != NULL ? engine->schedule_memory : NULL,
         .schedule_steps = SCHEDULE_STEPS,
         .past = c != NULL ? rml_checkpointer_past(c) : NULL,
+        .renewed = c != NULL ? rml_checkpointer_renewed(c) : 0,
     };
     return rml_worker_open(&engine->workers[index], &options, err);
 }
@@ -877,6 +878,11 @@ static int open_checkpoints(struct rml_engine *engine, struct rml_err *err)
         .clock = engine->options.clock,
         .fresh = engine->options.fresh && !again,
         .again = again,
+        .fitting = {.names = engine->options.renewed,
+                    .name_count = engine->options.renewed_count,
+                    .life = engine->board.head->epoch,
+                    .say = engine->options.complain,
+                    .say_context = engine->options.complain_context},
         .from = engine->options.from,
         .bell = &engine->bell,
         .complain = engine->options.complain,

@@ -43,7 +43,9 @@ struct rml_engine_options {
     const struct rml_clock *clock;
     struct rml_keeping *keeping;  // NULL: nothing outlives this engine
     bool fresh;                   // do not go on from the checkpoints that are there
-    uint64_t from;                // go back to this one of them; 0: to none
+    const char *const *renewed;   // stages whose state is given up, by name
+    uint32_t renewed_count;
+    uint64_t from;  // go back to this one of them; 0: to none
     /*
      * The bytes of files depend on the input and the number of partitions alone: watermarks are
      * exact, rows of all partitions are merged, the wall clock is not looked at, and a full lane

@@ -8,57 +8,11 @@
 
 #include "runtime/base/err.h"
 #include "runtime/checkpoint/vault.h"
-#include "runtime/plan/identity.h"
 #include "runtime/table/tables.h"
 
-/* Whose state it is */
-
-static int compare_part(const struct rml_past *past, const struct rml_manifest *manifest,
-                        uint32_t index, struct rml_err *err)
+static int compare(struct rml_past *past, const struct rml_manifest *manifest, struct rml_err *err)
 {
-    struct rml_identity *part = malloc(sizeof *part);
-    if (part == NULL)
-        return RML_FAIL(err, -ENOMEM, "no memory");
-    rml_identity_part(past->options.plan, index, part);
-    const struct rml_manifest_note *note = rml_manifest_find_note(manifest, part->name);
-    int rc = 0;
-    if (note == NULL)
-        rc = RML_FAIL(err, -EINVAL,
-                      "%s: the state in %s has none of that name; run with --fresh to begin anew",
-                      part->name, past->options.folder);
-    else if (note->bytes != strlen(part->text) || memcmp(note->data, part->text, note->bytes) != 0)
-        rc = RML_FAIL(err, -EINVAL,
-                      "%s was changed and cannot use the state in %s; it was: %.*s; run with "
-                      "--fresh to begin anew",
-                      part->name, past->options.folder,
-                      (int)(note->bytes < 300 ? note->bytes : 300), (const char *)note->data);
-    free(part);
-    return rc;
-}
-
-static int compare(const struct rml_past *past, const struct rml_manifest *manifest,
-                   struct rml_err *err)
-{
-    uint32_t count = rml_identity_count(past->options.plan);
-    for (uint32_t i = 0; i < count; i++) {
-        int rc = compare_part(past, manifest, i, err);
-        if (rc < 0)
-            return rc;
-    }
-    return 0;
-}
-
-int rml_past_note_identity(const struct rml_plan *plan, struct rml_vault *vault,
-                           struct rml_err *err)
-{
-    struct rml_identity *part = malloc(sizeof *part);
-    int rc = part != NULL ? 0 : RML_FAIL(err, -ENOMEM, "no memory");
-    for (uint32_t i = 0; rc == 0 && i < rml_identity_count(plan); i++) {
-        rml_identity_part(plan, i, part);
-        rc = rml_vault_note(vault, part->name, part->text, (uint32_t)strlen(part->text), err);
-    }
-    free(part);
-    return rc;
+    return rml_fit(&past->options.fitting, manifest, &past->renewed, err);
 }
 
 /* Reading what is there */

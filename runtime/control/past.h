@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "runtime/control/fitting.h"
 #include "runtime/control/going_back.h"
 #include "runtime/io/writer.h"
 #include "runtime/partition/partition.h"
@@ -23,8 +24,9 @@ struct rml_past_options {
     const struct rml_plan *plan;
     const char *folder;  // of the state, for sentences
     const struct rml_clock *clock;
-    bool fresh;     // do not go on from what is there
-    bool again;     // what is there is of this very life: go on even from its end
+    bool fresh;  // do not go on from what is there
+    bool again;  // what is there is of this very life: go on even from its end
+    struct rml_fitting_options fitting;
     uint64_t from;  // a life that begins goes back to this epoch; 0: to none
 };
 
@@ -35,6 +37,7 @@ struct rml_past {
     struct rml_writer_note notes[RML_SINKS_MAX];
     void *note_memory[RML_SINKS_MAX];
     uint64_t restored;  // number of the checkpoint; 0: there is none
+    uint64_t renewed;   // stages that begin empty all the same, by bit
     bool is_new;        // what is in the vault is of a life that is over
     struct rml_gone_back gone_back;
 };
@@ -50,10 +53,6 @@ int rml_past_read(struct rml_past *past, struct rml_vault *vault,
 
 /* Accepts one of zeros, and one that was forgotten. */
 void rml_past_forget(struct rml_past *past);
-
-/* Note in the checkpoint under way what it must fit later. 0, or as rml_vault_note. */
-int rml_past_note_identity(const struct rml_plan *plan, struct rml_vault *vault,
-                           struct rml_err *err);
 
 /* The name of the note in which a checkpoint has what is known of a sink's file. */
 #define RML_PAST_NOTE_BYTES (RML_NAME_MAX + 16)

@@ -9,6 +9,7 @@
 
 #include "runtime/base/check.h"
 #include "runtime/base/err.h"
+#include "runtime/base/hash.h"
 #include "runtime/io/gather.h"
 #include "runtime/io/pile.h"
 #include "runtime/io/text_file.h"
@@ -39,11 +40,15 @@ struct target {
     uint32_t note_bytes;
 };
 
-/* As it is kept. */
+#define FROM_NAME_BYTES 56  // <a name>.late
+
+/* As it is kept; behind it the names of what the rows are from. */
 struct target_note {
     uint64_t file_bytes, rows, lost;
     uint64_t froms, partitions;
-    uint64_t next[];
+    uint64_t path;     // hash of it
+    uint64_t columns;  // hash of them, where a header names them
+    uint64_t next[];   // by from and partition
 };
 
 /* Between one worker and the writer. */
@@ -106,7 +111,8 @@ static struct target_note *new_note(const struct rml_writer *w, struct target *t
 {
     uint32_t partitions = w->options.plan->partitions;
     uint32_t bytes = target->from_count * partitions * (uint32_t)sizeof(uint64_t);
-    target->note_bytes = (uint32_t)sizeof *target->note + bytes;
+    target->note_bytes =
+        (uint32_t)sizeof *target->note + bytes + target->from_count * FROM_NAME_BYTES;
     target->next = calloc(1, bytes + sizeof *target->next);
     target->held = calloc((size_t)target->from_count * partitions + 1, sizeof *target->held);
     target->note = calloc(1, target->note_bytes);
@@ -121,24 +127,74 @@ uint64_t rml_writer_note_rows(struct rml_writer_note note)
     return head.rows;
 }
 
-// Go on from a note, if there is one of such a sink. The counts become what they were.
-static bool take_note(struct rml_writer *w, struct target *target)
+static char *note_name(struct target_note *note, uint64_t from)
 {
-    struct rml_writer_note given = w->options.notes[target->sink];
-    _Atomic uint64_t *counts = w->options.counts[target->sink].value;
+    return (char *)(note->next + note->froms * note->partitions) + from * FROM_NAME_BYTES;
+}
+
+// What will be true of any note of this target.
+static void fill_note(const struct rml_writer *w, struct target *target)
+{
     struct target_note *note = target->note;
-    bool good = given.data != NULL && given.bytes == target->note_bytes;
-    if (good)
-        memcpy(note, given.data, given.bytes);
-    good = good && note->froms == target->from_count
-           && note->partitions == w->options.plan->partitions;
-    if (!good)
-        memset(note, 0, target->note_bytes);
-    memcpy(target->next, note->next, target->note_bytes - sizeof *note);
-    rml_count_set(&counts[RML_SINK_bytes], note->file_bytes);
-    rml_count_set(&counts[RML_SINK_rows], note->rows);
-    rml_count_set(&counts[RML_SINK_lost], note->lost);
-    return good;
+    note->froms = target->from_count;
+    note->partitions = w->options.plan->partitions;
+    note->path = rml_key_hash_bytes(target->plan->path, (uint32_t)strlen(target->plan->path));
+    note->columns = target->plan->kind == RML_SINK_CSV ? target->schemas[0]->hash : 0;
+    for (uint32_t i = 0; i < target->from_count; i++) {
+        struct rml_plan_output from = target->plan->from[i];
+        snprintf(note_name(note, i), FROM_NAME_BYTES, "%s%s",
+                 w->options.plan->stages[from.stage].name, from.late ? ".late" : "");
+    }
+}
+
+// Whatever the order in which they stand now: of each stage the rows that were written.
+static void take_next(const struct rml_writer *w, struct target *target, struct target_note *given)
+{
+    uint32_t partitions = w->options.plan->partitions;
+    for (uint32_t i = 0; i < target->from_count; i++) {
+        for (uint64_t j = 0; j < given->froms; j++) {
+            if (strncmp(note_name(target->note, i), note_name(given, j), FROM_NAME_BYTES) == 0)
+                memcpy(target->next + i * partitions, given->next + j * partitions,
+                       partitions * sizeof target->next[0]);
+        }
+    }
+}
+
+/*
+ * Go on from a note, if there is one of such a sink. 1: with the file too, whose counts become what they
+ * were; 0: it is another; or -EINVAL.
+ */
+static int take_note(struct rml_writer *w, struct target *target, const char *path,
+                     struct rml_err *err)
+{
+    const struct rml_writer_note kept = w->options.notes[target->sink];
+    _Atomic uint64_t *counts = w->options.counts[target->sink].value;
+    struct target_note head = {0}, *given;
+    fill_note(w, target);
+    if (kept.data != NULL && kept.bytes >= sizeof head)
+        memcpy(&head, kept.data, sizeof head);
+    if (head.froms == 0 || head.froms > RML_OUTPUTS_MAX
+        || head.partitions != w->options.plan->partitions
+        || kept.bytes
+               != sizeof head + head.froms * (head.partitions * sizeof head.rows + FROM_NAME_BYTES))
+        return 0;
+    given = malloc(kept.bytes);
+    if (given == NULL)
+        return RML_FAIL(err, -ENOMEM, "no memory");
+    memcpy(given, kept.data, kept.bytes);
+    take_next(w, target, given);
+    free(given);
+    if (head.path != target->note->path)
+        return 0;
+    if (head.columns != target->note->columns && head.file_bytes > 0)
+        return RML_FAIL(err, -EINVAL,
+                        "%.200s has rows with other columns than the sink writes now: give the "
+                        "sink another path",
+                        path);
+    rml_count_set(&counts[RML_SINK_bytes], head.file_bytes);
+    rml_count_set(&counts[RML_SINK_rows], head.rows);
+    rml_count_set(&counts[RML_SINK_lost], head.lost);
+    return 1;
 }
 
 static int target_open_file(struct rml_writer *w, struct target *target, struct rml_err *err)
@@ -147,7 +203,9 @@ static int target_open_file(struct rml_writer *w, struct target *target, struct 
     int rc = target_path(w, target, path, sizeof path);
     if (rc < 0)
         return RML_FAIL(err, rc, "the path is too long");
-    bool again = w->options.notes != NULL ? take_note(w, target) : w->options.again;
+    int again = w->options.notes != NULL ? take_note(w, target, path, err) : w->options.again;
+    if (again < 0)
+        return again;
     uint64_t bytes = rml_count_read(&w->options.counts[target->sink].value[RML_SINK_bytes]);
     if (again)
         rc = rml_text_file_resume(&target->file, path, target->row_bytes_max, bytes, err);
@@ -548,9 +606,7 @@ static void note_target(struct rml_writer *w, struct target *target)
     note->file_bytes = target->file.bytes;
     note->rows = rml_count_read(&counts[RML_SINK_rows]);
     note->lost = rml_count_read(&counts[RML_SINK_lost]);
-    note->froms = target->from_count;
-    note->partitions = w->options.plan->partitions;
-    memcpy(note->next, target->next, target->note_bytes - sizeof *note);
+    memcpy(note->next, target->next, note->froms * note->partitions * sizeof note->next[0]);
 }
 
 static void take_mark(struct rml_writer *w, uint32_t partition)

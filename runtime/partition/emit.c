@@ -35,10 +35,32 @@ uint32_t rml_outputs_list(const struct rml_plan *plan, struct rml_output *output
     return count;
 }
 
+static void write_output(struct rml_emit *emit, uint32_t output, struct rml_roots *roots)
+{
+    bool late = emit->outputs[output].late;
+    rml_roots_name(roots, emit->plan->stages[emit->outputs[output].stage].name);
+    RML_ROOTS_WALK(roots, late);
+    RML_ROOTS_WALK(roots, emit->next_seq[output]);
+}
+
+// Of an output that nobody reads any more the number is forgotten.
+static void read_output(struct rml_emit *emit, struct rml_roots *roots)
+{
+    char name[RML_ROOTS_NAME_BYTES];
+    bool late = false;
+    uint64_t next_seq = 0;
+    rml_roots_read_name(roots, name);
+    RML_ROOTS_WALK(roots, late);
+    RML_ROOTS_WALK(roots, next_seq);
+    uint32_t output = rml_emit_output(emit, rml_plan_stage_find(emit->plan, name), late);
+    if (roots->rc == 0 && output != RML_OUTPUTS_MAX)
+        emit->next_seq[output] = next_seq;
+}
+
 void rml_emit_init(struct rml_emit *emit, const struct rml_plan *plan, uint32_t partition,
                    const struct rml_result_door *door)
 {
-    *emit = (struct rml_emit){.door = *door, .partition = partition};
+    *emit = (struct rml_emit){.plan = plan, .door = *door, .partition = partition};
     emit->output_count = rml_outputs_list(plan, emit->outputs);
     for (uint32_t i = 0; i < RML_SOURCES_MAX; i++)
         emit->announced[i] = RML_TIME_NONE;
@@ -46,9 +68,14 @@ void rml_emit_init(struct rml_emit *emit, const struct rml_plan *plan, uint32_t 
 
 void rml_emit_roots(struct rml_emit *emit, struct rml_roots *roots)
 {
-    rml_roots_same(roots, emit->output_count);
-    RML_ROOTS_WALK(roots, emit->next_seq);
-    RML_ROOTS_WALK(roots, emit->announced);
+    uint32_t count = emit->output_count;
+    rml_roots_count(roots, &count, RML_OUTPUTS_MAX);
+    for (uint32_t i = 0; i < count && roots->rc == 0; i++) {
+        if (roots->reads)
+            read_output(emit, roots);
+        else
+            write_output(emit, i, roots);
+    }
 }
 
 uint32_t rml_emit_output(const struct rml_emit *emit, uint32_t stage, bool late)

@@ -14,6 +14,7 @@
 struct rml_roots;
 
 struct rml_emit {
+    const struct rml_plan *plan;
     struct rml_result_door door;
     uint32_t partition;
     uint32_t output_count;
@@ -26,7 +27,8 @@ struct rml_emit {
 void rml_emit_init(struct rml_emit *emit, const struct rml_plan *plan, uint32_t partition,
                    const struct rml_result_door *door);
 
-/* What comes next of each output (runtime/state/roots.h). Between steps. */
+/* What comes next of each output (runtime/state/roots.h), which is known by the name of its stage. Between
+ * steps. */
 void rml_emit_roots(struct rml_emit *emit, struct rml_roots *roots);
 
 /* The index of a stage's output, or RML_OUTPUTS_MAX when nobody reads it. */

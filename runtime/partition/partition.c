@@ -36,6 +36,8 @@
 #include "runtime/state/snapshot.h"
 #include "runtime/time/time.h"
 
+#define LANES_END 65536u  // steps name lanes in 16 bits
+
 struct lane {
     bool attached;
     bool idle;
@@ -63,8 +65,9 @@ struct rml_partition {
     uint32_t lanes_max;
     struct lane *lanes;
     struct source *sources;
-    int64_t tick;    // the wall clock as the last tick said
-    uint64_t steps;  // ever taken
+    int64_t tick;                    // the wall clock as the last tick said
+    uint64_t steps;                  // ever taken
+    struct rml_tree_found restored;  // which stages were
     int64_t time[RML_BATCH_ROWS];
     int64_t clock[RML_BATCH_ROWS];
     int64_t judge[RML_BATCH_ROWS];
@@ -431,19 +434,74 @@ uint64_t rml_partition_taken(const struct rml_partition *p, uint32_t source)
 
 /* Snapshots */
 
+/* What of a source is walked. */
+struct source_part {
+    struct rml_partition *p;
+    uint32_t source;
+};
+
+static void source_roots(void *context, struct rml_roots *roots)
+{
+    const struct source_part *part = context;
+    struct source *source = &part->p->sources[part->source];
+    RML_ROOTS_WALK(roots, source->watermark);
+    RML_ROOTS_WALK(roots, part->p->emit.announced[part->source]);
+    rml_tree_roots(&source->tree, roots, &part->p->restored);
+}
+
+static void write_sources(struct rml_partition *p, struct rml_roots *roots)
+{
+    for (uint32_t s = 0; s < p->plan->source_count; s++) {
+        struct source_part part = {p, s};
+        rml_roots_name(roots, p->plan->sources[s].name);
+        rml_roots_part(roots, source_roots, &part);
+    }
+}
+
+// Which of the plan's sources each is: UINT32_MAX: none.
+static void read_sources(struct rml_partition *p, struct rml_roots *roots, uint32_t count,
+                         uint32_t now[RML_SOURCES_MAX])
+{
+    for (uint32_t i = 0; i < count && roots->rc == 0; i++) {
+        char name[RML_ROOTS_NAME_BYTES];
+        rml_roots_read_name(roots, name);
+        now[i] = rml_plan_source_find(p->plan, name);
+        struct source_part part = {p, now[i]};
+        rml_roots_part(roots, now[i] != UINT32_MAX ? source_roots : NULL, &part);
+    }
+}
+
+// Lanes of sources that are gone, and beyond the lanes that there can be now, are gone too.
+static void walk_lanes(struct rml_partition *p, struct rml_roots *roots, uint32_t source_count,
+                       const uint32_t now[RML_SOURCES_MAX])
+{
+    uint32_t count = p->lanes_max;
+    rml_roots_count(roots, &count, LANES_END);
+    for (uint32_t i = 0; i < count && roots->rc == 0; i++) {
+        struct lane lane = i < p->lanes_max ? p->lanes[i] : (struct lane){0};
+        RML_ROOTS_WALK(roots, lane);
+        if (!rml_roots_have(roots) || i >= p->lanes_max)
+            continue;
+        lane.source = lane.source < source_count ? now[lane.source] : UINT32_MAX;
+        lane.attached = lane.attached && lane.source != UINT32_MAX;
+        p->lanes[i] = lane;
+        if (lane.attached)
+            p->sources[lane.source].lane_count++;
+    }
+}
+
 static void walk_roots(struct rml_partition *p, struct rml_roots *roots)
 {
+    uint32_t now[RML_SOURCES_MAX], source_count = p->plan->source_count;
     rml_pages_roots(&p->pages, roots);
     RML_ROOTS_WALK(roots, p->tick);
     RML_ROOTS_WALK(roots, p->steps);
-    rml_roots_same(roots, p->lanes_max);
-    rml_roots_walk(roots, p->lanes, p->lanes_max * sizeof p->lanes[0]);
-    rml_roots_same(roots, p->plan->source_count);
-    for (uint32_t s = 0; s < p->plan->source_count; s++) {
-        RML_ROOTS_WALK(roots, p->sources[s].watermark);
-        RML_ROOTS_WALK(roots, p->sources[s].lane_count);
-        rml_tree_roots(&p->sources[s].tree, roots);
-    }
+    rml_roots_count(roots, &source_count, RML_SOURCES_MAX);
+    if (roots->reads)
+        read_sources(p, roots, source_count, now);
+    else
+        write_sources(p, roots);
+    walk_lanes(p, roots, source_count, now);
     rml_emit_roots(&p->emit, roots);
 }
 
@@ -476,9 +534,27 @@ static int read_roots(struct rml_partition *p, const unsigned char *bytes, size_
 {
     struct rml_roots roots = {.reads = true, .from = bytes, .left = count};
     walk_roots(p, &roots);
-    for (uint32_t s = 0; roots.rc == 0 && s < p->plan->source_count; s++)
-        find_deadlines(&p->sources[s]);
     return roots.rc == 0 && roots.left > 0 ? -EBADMSG : roots.rc;
+}
+
+void rml_partition_renew(struct rml_partition *p, uint64_t renewed)
+{
+    p->restored.renewed = renewed;
+}
+
+// It is known by now what changes: what is given back and begun anew is in the next snapshot.
+static int renew_stages(struct rml_partition *p, struct rml_err *err)
+{
+    int rc = 0;
+    rml_pages_pass_on(&p->pages, p->restored.owners);
+    for (uint32_t s = 0; rc == 0 && s < p->plan->source_count; s++) {
+        struct source *source = &p->sources[s];
+        rc = rml_tree_renew(&source->tree, p->restored.found, source->watermark, err);
+        if (rc < 0)
+            return RML_WRAP(err, rc, "source %s", source->plan->name);
+        find_deadlines(source);
+    }
+    return 0;
 }
 
 int rml_partition_restore(struct rml_partition *p, struct rml_restored *restored,
@@ -496,7 +572,7 @@ int rml_partition_restore(struct rml_partition *p, struct rml_restored *restored
     int rc = tracks ? rml_snapshot_track(&p->pages, err) : 0;
     if (rc == 0 && tracks)
         rml_snapshot_go_on(&p->pages, head->number, (uint32_t)head->needs, restored->have);
-    return rc;
+    return rc == 0 ? renew_stages(p, err) : rc;
 }
 
 int rml_partition_open(struct rml_partition **ret_partition, const struct rml_plan *plan,

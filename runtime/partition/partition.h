@@ -127,6 +127,14 @@ bool rml_partition_copy(struct rml_partition *partition, uint32_t granules);
 void rml_partition_abandon(struct rml_partition *partition);
 
 /*
+ * The stages in `renewed` (by bit) begin empty when the partition is restored; call it before. Also without
+ * it a snapshot may have other stages and sources than the plan: they are known by name, those that it does
+ * not have begin empty, and the pages of those that the plan does not have are free. What is said of a
+ * stage's state when its file is changed is the caller's to judge (runtime/control/fitting.h).
+ */
+void rml_partition_renew(struct rml_partition *partition, uint64_t renewed);
+
+/*
  * Bring a partition that has just been opened to the state of a snapshot (runtime/state/restored.h), whose
  * pages it takes over; they were opened for as many bytes as the plan gives a partition. 0, or -EBADMSG
  * and a sentence: it is not of such a partition; that is to be closed then.

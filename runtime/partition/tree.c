@@ -33,6 +33,12 @@ static const struct rml_operator_kind *kind_of(const struct rml_tree *tree, uint
     RML_UNREACHABLE("no stage is of that kind");
 }
 
+static uint8_t owner_of(uint32_t stage)
+{
+    _Static_assert(RML_STAGES_MAX < RML_OWNERS_MAX, "each stage owns pages");
+    return (uint8_t)(stage + 1);
+}
+
 static void want(struct rml_tree *tree, uint32_t column)
 {
     tree->wanted[column / 64] |= UINT64_C(1) << (column % 64);
@@ -148,6 +154,15 @@ static void refuse_far_ahead(struct rml_tree *tree, struct rml_batch *batch, con
     batch->selected = kept;
 }
 
+// What is taken from the pages until it returns is the stage's.
+static void take(struct rml_tree *tree, uint32_t stage, const struct rml_batch *batch,
+                 const struct rml_run *run)
+{
+    uint8_t before = rml_pages_own(tree->options.pages, owner_of(stage));
+    kind_of(tree, stage)->take(tree->operators[stage], batch, run);
+    rml_pages_own(tree->options.pages, before);
+}
+
 static void pass(void *context, uint32_t from, bool late, const struct rml_batch *batch,
                  const struct rml_run *run)
 {
@@ -170,7 +185,7 @@ static void pass(void *context, uint32_t from, bool late, const struct rml_batch
         const struct rml_plan_stage *stage = &plan->stages[s];
         if (stage->source == tree->options.source && stage->from == from
             && stage->from_late == late)
-            kind_of(tree, s)->take(tree->operators[s], batch, run);
+            take(tree, s, batch, run);
     }
 }
 
@@ -210,11 +225,18 @@ void rml_tree_take(struct rml_tree *tree, const struct rml_tree_run *tree_run)
     pass(tree, RML_NO_STAGE, false, &batch, &run);
 }
 
+static void advance(struct rml_tree *tree, uint32_t stage, int64_t watermark)
+{
+    uint8_t before = rml_pages_own(tree->options.pages, owner_of(stage));
+    kind_of(tree, stage)->advance(tree->operators[stage], watermark);
+    rml_pages_own(tree->options.pages, before);
+}
+
 void rml_tree_advance(struct rml_tree *tree, int64_t watermark)
 {
     for (uint32_t s = 0; s < tree->options.plan->stage_count; s++) {
         if (tree->operators[s] != NULL && kind_of(tree, s)->advance != NULL)
-            kind_of(tree, s)->advance(tree->operators[s], watermark);
+            advance(tree, s, watermark);
     }
 }
 
@@ -222,8 +244,11 @@ void rml_tree_tick(struct rml_tree *tree, int64_t now, int64_t watermark)
 {
     for (uint32_t s = 0; s < tree->options.plan->stage_count; s++) {
         bool ticks = tree->options.plan->stages[s].window.trigger.every_ns > 0;
-        if (tree->operators[s] != NULL && ticks)
-            kind_of(tree, s)->tick(tree->operators[s], now, watermark);
+        if (tree->operators[s] == NULL || !ticks)
+            continue;
+        uint8_t before = rml_pages_own(tree->options.pages, owner_of(s));
+        kind_of(tree, s)->tick(tree->operators[s], now, watermark);
+        rml_pages_own(tree->options.pages, before);
     }
 }
 
@@ -352,7 +377,9 @@ static int open_stage(struct rml_tree *tree, uint32_t stage, struct rml_err *err
     };
     tree->by_row |= kind_of(tree, stage)->by_row;
     tree->wants_clock |= kind_of(tree, stage)->wants_clock;
+    uint8_t before = rml_pages_own(tree->options.pages, owner_of(stage));
     int rc = kind_of(tree, stage)->open(&tree->operators[stage], &env, err);
+    rml_pages_own(tree->options.pages, before);
     return rc < 0 ? RML_WRAP(err, rc, "stage %s", tree->options.plan->stages[stage].name) : 0;
 }
 
@@ -396,17 +423,104 @@ static void count_roots(_Atomic uint64_t *counts, uint32_t count, struct rml_roo
     }
 }
 
-void rml_tree_roots(struct rml_tree *tree, struct rml_roots *roots)
+/* What of a stage is walked. */
+struct stage_part {
+    struct rml_tree *tree;
+    uint32_t stage;
+};
+
+static void stage_roots(void *context, struct rml_roots *roots)
 {
-    count_roots(tree->counts, RML_SOURCE_COUNTERS, roots);
+    const struct stage_part *part = context;
+    struct rml_tree *tree = part->tree;
+    count_roots(tree->options.stage_counts[part->stage].value, RML_STAGE_COUNTERS, roots);
+    if (kind_of(tree, part->stage)->roots != NULL)
+        kind_of(tree, part->stage)->roots(tree->operators[part->stage], roots);
+}
+
+static void write_stages(struct rml_tree *tree, struct rml_roots *roots)
+{
+    uint32_t count = 0;
+    for (uint32_t s = 0; s < tree->options.plan->stage_count; s++)
+        count += tree->operators[s] != NULL;
+    RML_ROOTS_WALK(roots, count);
     for (uint32_t s = 0; s < tree->options.plan->stage_count; s++) {
         if (tree->operators[s] == NULL)
             continue;
-        rml_roots_same(roots, s);
-        count_roots(tree->options.stage_counts[s].value, RML_STAGE_COUNTERS, roots);
-        if (kind_of(tree, s)->roots != NULL)
-            kind_of(tree, s)->roots(tree->operators[s], roots);
+        struct stage_part part = {tree, s};
+        uint8_t owner = owner_of(s);
+        rml_roots_name(roots, tree->options.plan->stages[s].name);
+        RML_ROOTS_WALK(roots, owner);
+        rml_roots_part(roots, stage_roots, &part);
     }
+}
+
+static void read_stages(struct rml_tree *tree, struct rml_roots *roots,
+                        struct rml_tree_found *found)
+{
+    uint32_t count = 0;
+    rml_roots_count(roots, &count, RML_STAGES_MAX);
+    for (uint32_t i = 0; i < count && roots->rc == 0; i++) {
+        char name[RML_ROOTS_NAME_BYTES];
+        uint8_t owner = RML_NO_OWNER;
+        rml_roots_read_name(roots, name);
+        RML_ROOTS_WALK(roots, owner);
+        uint32_t s = rml_plan_stage_find(tree->options.plan, name);
+        bool is_kept =
+            s < RML_STAGES_MAX && tree->operators[s] != NULL && (found->renewed >> s & 1) == 0;
+        struct stage_part part = {tree, s};
+        rml_roots_part(roots, is_kept ? stage_roots : NULL, &part);
+        if (!is_kept)
+            continue;
+        found->found |= UINT64_C(1) << s;
+        found->owners[owner] = owner_of(s);
+    }
+}
+
+void rml_tree_roots(struct rml_tree *tree, struct rml_roots *roots, struct rml_tree_found *found)
+{
+    count_roots(tree->counts, RML_SOURCE_COUNTERS, roots);
+    if (roots->reads)
+        read_stages(tree, roots, found);
+    else
+        write_stages(tree, roots);
+}
+
+// What a stage that goes on, and what it reads, count of before they had to do with each other.
+static void count_apart(struct rml_tree *tree, uint32_t stage)
+{
+    const struct rml_plan_stage *plan = &tree->options.plan->stages[stage];
+    _Atomic uint64_t *counts = tree->options.stage_counts[stage].value;
+    uint64_t in = rml_count_read(&counts[RML_STAGE_in]);
+    const _Atomic uint64_t *from =
+        plan->from == RML_NO_STAGE
+            ? &tree->counts[RML_SOURCE_delivered]
+            : &tree->options.stage_counts[plan->from]
+                   .value[plan->from_late ? RML_STAGE_late : RML_STAGE_passed];
+    uint64_t out = rml_count_read(from);
+    rml_count_set(&counts[RML_STAGE_missed], out > in ? out - in : 0);
+    rml_count_set(&counts[RML_STAGE_inherited], in > out ? in - out : 0);
+}
+
+int rml_tree_renew(struct rml_tree *tree, uint64_t found, int64_t watermark, struct rml_err *err)
+{
+    for (uint32_t s = 0; s < tree->options.plan->stage_count; s++) {
+        if (tree->operators[s] == NULL || (found >> s & 1) != 0)
+            continue;
+        // what it has taken as it was opened lies in pages that are another's by now
+        kind_of(tree, s)->close(tree->operators[s]);
+        tree->operators[s] = NULL;
+        int rc = open_stage(tree, s, err);
+        if (rc < 0)
+            return rc;
+        if (watermark != RML_TIME_NONE && kind_of(tree, s)->advance != NULL)
+            advance(tree, s, watermark);
+    }
+    for (uint32_t s = 0; s < tree->options.plan->stage_count; s++) {
+        if (tree->operators[s] != NULL)
+            count_apart(tree, s);
+    }
+    return 0;
 }
 
 void rml_tree_close(struct rml_tree *tree)

@@ -67,8 +67,21 @@ void rml_tree_tick(struct rml_tree *tree, int64_t now, int64_t watermark);
 /* The least `fire` that a later row of any stage can have at this watermark. */
 int64_t rml_tree_settled(const struct rml_tree *tree, int64_t watermark);
 
-/* Operators and counters (runtime/state/roots.h). */
-void rml_tree_roots(struct rml_tree *tree, struct rml_roots *roots);
+/*
+ * Operators and counters (runtime/state/roots.h). Stages are known by their names, so what is read may have
+ * others than the tree: it is left out, like that of the stages in `renewed` (by bit). Reading tells which
+ * stages were `found`, and by owners[old] who has the pages of one now.
+ */
+struct rml_tree_found {
+    uint64_t renewed, found;
+    uint8_t owners[RML_OWNERS_MAX];
+};
+
+void rml_tree_roots(struct rml_tree *tree, struct rml_roots *roots, struct rml_tree_found *found);
+
+/* Begin the stages that were not found anew, with what is at the watermark already behind them. 0, or as
+ * rml_tree_open. */
+int rml_tree_renew(struct rml_tree *tree, uint64_t found, int64_t watermark, struct rml_err *err);
 
 /*
  * Least watermark above the given one at which a stage acts; RML_TIME_END when none does. With `cuts`

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "runtime/base/check.h"
 
@@ -32,15 +33,13 @@ static void say_columns(struct text *text, const struct rml_frame *frame, const 
 
 static void say_pipeline(struct text *text, const struct rml_plan *plan)
 {
-    say(text, "partitions %u, lanes_max %u, %u sources, %u stages", plan->partitions,
-        plan->lanes_max, plan->source_count, plan->stage_count);
+    say(text, "partitions %u", plan->partitions);
 }
 
 static void say_source(struct text *text, const struct rml_plan *plan, uint32_t index)
 {
     const struct rml_plan_source *source = &plan->sources[index];
-    say(text, "number %u, event_time %s, partition_by", index,
-        source->schema.fields[source->time_field].name);
+    say(text, "event_time %s, partition_by", source->schema.fields[source->time_field].name);
     say_columns(text, &source->frame, source->partition_fields, source->partition_field_count);
     say(text, ", fields");
     for (uint32_t i = 0; i < source->schema.field_count; i++)
@@ -64,8 +63,7 @@ static void say_stage(struct text *text, const struct rml_plan *plan, uint32_t i
     static const char *const kinds[] = {
         [RML_STAGE_FILTER] = "filter", [RML_STAGE_MAP] = "map", [RML_STAGE_WINDOW] = "window"};
     const struct rml_plan_stage *stage = &plan->stages[index];
-    say(text, "number %u, source %s, %s", index, plan->sources[stage->source].name,
-        kinds[stage->kind]);
+    say(text, "source %s, %s", plan->sources[stage->source].name, kinds[stage->kind]);
     if (stage->kind != RML_STAGE_WINDOW)
         return;
     const struct rml_frame *frame = &plan->sources[stage->source].frame;
@@ -115,4 +113,15 @@ void rml_identity_part(const struct rml_plan *plan, uint32_t index,
     uint32_t stage = source - plan->source_count;
     snprintf(ret_identity->name, sizeof ret_identity->name, "stage %s", plan->stages[stage].name);
     say_stage(&text, plan, stage);
+}
+
+bool rml_identity_holds_state(const char *text, size_t bytes)
+{
+    static const char *const without[] = {", filter", ", map"};
+    for (size_t i = 0; i < sizeof without / sizeof without[0]; i++) {
+        size_t length = strlen(without[i]);
+        if (bytes >= length && memcmp(text + bytes - length, without[i], length) == 0)
+            return false;
+    }
+    return true;
 }

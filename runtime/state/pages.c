@@ -1,6 +1,7 @@
 #include "runtime/state/pages.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -10,10 +11,34 @@
 #include "runtime/state/snapshot.h"
 
 #define HUGE_BYTES ((size_t)2 << 20)
+#define GROUP      RML_PAGE_BYTES  // pages whose owners are noted in the first of them
+
+/*
+ * Behind page 0 pages come in groups, and the first page of each has a byte for each page of it: whose it
+ * is. Free pages, and those pages themselves, are nobody's.
+ */
+static bool is_of_owners(uint32_t page)
+{
+    return (page - 1) % GROUP == 0;
+}
+
+static const uint8_t *owner_at(const struct rml_pages *pages, uint32_t page)
+{
+    uint32_t place = (page - 1) % GROUP;
+    return (const uint8_t *)rml_page(pages, page - place) + place;
+}
+
+static void set_owner(struct rml_pages *pages, uint32_t page, uint8_t owner)
+{
+    const uint8_t *at = owner_at(pages, page);
+    if (*at != owner)
+        *(uint8_t *)rml_change(pages, at, sizeof *at) = owner;
+}
 
 int rml_pages_open(struct rml_pages *pages, uint64_t bytes_max, struct rml_err *err)
 {
     uint64_t count = bytes_max / RML_PAGE_BYTES + 1;
+    count += (count + GROUP - 3) / (GROUP - 1);  // with those that say whose the others are
     if (count > UINT32_MAX)
         count = UINT32_MAX;
     size_t bytes = (size_t)count * RML_PAGE_BYTES;
@@ -44,12 +69,14 @@ uint32_t rml_pages_take(struct rml_pages *pages)
     if (page != RML_NO_PAGE) {
         memcpy(&pages->free_page, rml_page(pages, page), sizeof pages->free_page);
         memset(rml_page_change(pages, page), 0, RML_PAGE_BYTES);
-    } else if (pages->fresh < pages->limit) {
+    } else if (pages->fresh + is_of_owners(pages->fresh) < pages->limit) {
+        pages->fresh += is_of_owners(pages->fresh);
         page = pages->fresh++;
     } else {
         return RML_NO_PAGE;
     }
     pages->in_use++;
+    set_owner(pages, page, pages->owner);
     return page;
 }
 
@@ -60,6 +87,28 @@ void rml_pages_give(struct rml_pages *pages, uint32_t page)
     memcpy(rml_change(pages, rml_page(pages, page), sizeof page), &pages->free_page, sizeof page);
     pages->free_page = page;
     pages->in_use--;
+    set_owner(pages, page, RML_NO_OWNER);
+}
+
+void rml_pages_pass_on(struct rml_pages *pages, const uint8_t owners[RML_OWNERS_MAX])
+{
+    for (uint32_t page = pages->fresh - 1; page > 0; page--) {
+        uint8_t owner = is_of_owners(page) ? RML_NO_OWNER : *owner_at(pages, page);
+        if (owner == RML_NO_OWNER)
+            continue;
+        if (owners[owner] == RML_NO_OWNER)
+            rml_pages_give(pages, page);
+        else
+            set_owner(pages, page, owners[owner]);
+    }
+}
+
+uint32_t rml_pages_owned(const struct rml_pages *pages, uint8_t owner)
+{
+    uint32_t count = 0;
+    for (uint32_t page = 1; page < pages->fresh; page++)
+        count += !is_of_owners(page) && *owner_at(pages, page) == owner;
+    return count;
 }
 
 void rml_pages_roots(struct rml_pages *pages, struct rml_roots *roots)

@@ -22,15 +22,19 @@ struct rml_snapshot;
 #define RML_PAGE_BYTES 16384u
 #define RML_NO_PAGE    0u  // page 0 is never given out, and stays full of zeros
 
+#define RML_NO_OWNER   0u
+#define RML_OWNERS_MAX 256u
+
 #define RML_PAGE_GRANULE_BYTES 256u
 #define RML_PAGE_GRANULES      (RML_PAGE_BYTES / RML_PAGE_GRANULE_BYTES)  // a bit each in 64
 
 struct rml_pages {
     unsigned char *base;
-    uint32_t limit;      // pages that may be in use at once, and one for page 0
+    uint32_t limit;      // page numbers are below
     uint32_t fresh;      // the first page never given out yet
     uint32_t free_page;  // head of the list of returned pages, or RML_NO_PAGE
     uint32_t in_use;
+    uint8_t owner;      // of the pages that are taken from now on
     uint64_t *changed;  // by page: granules announced since the last snapshot; NULL: nobody asks
     struct rml_snapshot *snapshot;  // where `changed` is not NULL
 };
@@ -42,6 +46,21 @@ void rml_pages_close(struct rml_pages *pages);
 /* A page full of zeros, or RML_NO_PAGE when the limit is reached. The last one given comes first. */
 uint32_t rml_pages_take(struct rml_pages *pages);
 void rml_pages_give(struct rml_pages *pages, uint32_t page);
+
+/* Who takes pages from now on; returns who did until now. It is known of every page who took it, also after
+ * a restart: a byte each, in one page of each 16384. */
+static inline uint8_t rml_pages_own(struct rml_pages *pages, uint8_t owner)
+{
+    uint8_t before = pages->owner;
+    pages->owner = owner;
+    return before;
+}
+
+/* Give every page of an owner o > 0 to owners[o]; to RML_NO_OWNER: it is given back. */
+void rml_pages_pass_on(struct rml_pages *pages, const uint8_t owners[RML_OWNERS_MAX]);
+
+/* How many pages an owner has. Looks at all. */
+uint32_t rml_pages_owned(const struct rml_pages *pages, uint8_t owner);
 
 /* Which pages are in use (runtime/state/roots.h). */
 void rml_pages_roots(struct rml_pages *pages, struct rml_roots *roots);

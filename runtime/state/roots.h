@@ -34,6 +34,16 @@ void rml_roots_same(struct rml_roots *roots, uint64_t number);
 /* A count of what follows, at most `most`. */
 void rml_roots_count(struct rml_roots *roots, uint32_t *count, uint32_t most);
 
+/* A name of at most RML_ROOTS_NAME_BYTES - 1 bytes, written; and read, empty when rc is not 0. */
+#define RML_ROOTS_NAME_BYTES 48u
+void rml_roots_name(struct rml_roots *roots, const char *name);
+void rml_roots_read_name(struct rml_roots *roots, char name[RML_ROOTS_NAME_BYTES]);
+
+/* A part with a length of its own. Reading, it is skipped where `walk` is NULL, and must else be walked to
+ * its end. */
+void rml_roots_part(struct rml_roots *roots, void (*walk)(void *context, struct rml_roots *roots),
+                    void *context);
+
 /* May words that were read be used to find others? */
 static inline bool rml_roots_have(const struct rml_roots *roots)
 {

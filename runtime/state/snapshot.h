@@ -30,7 +30,7 @@
 
 #define RML_SNAPSHOT_ROUND_MAX 32u  // a power of two
 
-#define RML_SNAPSHOT_MAGIC UINT64_C(0x32736c6d72736c6d)  // says also which version it is
+#define RML_SNAPSHOT_MAGIC UINT64_C(0x33736c6d72736c6d)  // says also which version it is
 
 struct rml_snapshot_head {
     uint64_t magic;

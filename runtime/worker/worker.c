@@ -138,6 +138,7 @@ static int open_own(struct rml_worker *w, struct rml_own *own, struct rml_err *e
         return rc;
     struct rml_restored *past = options->past != NULL ? &options->past[own->index] : NULL;
     if (past != NULL && past->roots != NULL) {
+        rml_partition_renew(own->partition, options->renewed);
         rc = rml_partition_restore(own->partition, past, err);
         if (rc < 0)
             return rc;

@@ -102,6 +102,7 @@ struct rml_worker_options {
     void *const *schedules;
     uint32_t schedule_steps;
     struct rml_restored *past;  // whose pages it takes; NULL, or with no roots: they are new
+    uint64_t renewed;           // stages that begin empty all the same, by bit
     unsigned char *undo;        // [partition] of the whole plan (runtime/worker/undo.h); NULL: none
 };
 

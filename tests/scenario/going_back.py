@@ -14,7 +14,8 @@ ASKED = ", state: ./state, checkpoint: {every: 1h, min_pause: 1h, keep: 6}"
 COUNT = 3000
 
 
-class GoingBack(exactly_once.Saving):
+class Asked(exactly_once.Saving):
+    """A pipeline that takes a checkpoint when it is asked to, and keeps some."""
     checkpoint = checkpoints.Checkpoints.checkpoint
     flip = checkpoints.Checkpoints.flip
 
@@ -51,6 +52,8 @@ class GoingBack(exactly_once.Saving):
         self.assertEqual(came, sorted(made, key=lambda r: r["id"]))
         self.check_windows(came)
 
+
+class GoingBack(Asked):
     def test_results_are_those_of_the_checkpoint_and_of_what_came_after_going_back(self):
         self.start()
         epochs = [self.fed(seed) for seed in (1, 2, 3)]

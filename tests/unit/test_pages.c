@@ -130,7 +130,42 @@ static void a_row_for_which_no_page_is_left_is_refused(void **state)
     rml_pages_close(&pages);
 }
 
+static void pages_of_an_owner_are_passed_on_and_those_of_nobody_are_free(void **state)
+{
+    (void)state;
+
+    enum { COUNT = 40000 };  // more than one page can say the owners of
+    struct rml_pages pages;
+    uint64_t seed = rml_test_seed();
+    static uint8_t owner_of[COUNT + 16];
+    uint32_t owned[4] = {0};
+    assert_int_equal(rml_pages_open(&pages, (uint64_t)COUNT * RML_PAGE_BYTES, NULL), 0);
+    for (uint32_t i = 0; i < COUNT; i++) {
+        uint8_t owner = (uint8_t)(1 + rml_test_random(&seed) % 3);
+        assert_int_equal(rml_pages_own(&pages, owner), 0);
+        uint32_t page = rml_pages_take(&pages);
+        assert_int_not_equal(page, RML_NO_PAGE);
+        assert_true(page < COUNT + 16 && owner_of[page] == 0);
+        owner_of[page] = owner;
+        owned[owner]++;
+        assert_int_equal(rml_pages_own(&pages, 0), owner);
+    }
+    for (uint8_t o = 1; o < 4; o++)
+        assert_int_equal(rml_pages_owned(&pages, o), owned[o]);
+    uint8_t owners[RML_OWNERS_MAX] = {[1] = 7, [3] = 1};
+    rml_pages_pass_on(&pages, owners);
+    assert_int_equal(rml_pages_owned(&pages, 7), owned[1]);
+    assert_int_equal(rml_pages_owned(&pages, 1), owned[3]);
+    assert_int_equal(rml_pages_owned(&pages, 2), 0);
+    assert_int_equal(rml_pages_owned(&pages, 3), 0);
+    assert_int_equal(pages.in_use, owned[1] + owned[3]);
+    for (uint32_t i = 0; i < owned[2]; i++)
+        assert_int_equal(owner_of[rml_pages_take(&pages)], 2);
+    rml_pages_close(&pages);
+}
+
 TEST_MAIN(CLAIM(as_many_pages_as_the_limit_says_and_no_more),
+          CLAIM(pages_of_an_owner_are_passed_on_and_those_of_nobody_are_free),
           CLAIM(a_page_is_full_of_zeros_however_often_it_was_used),
           CLAIM(rows_lie_apart_and_never_straddle_two_lines),
           CLAIM(a_row_keeps_what_was_written_and_others_stay_zero),
