@@ -372,6 +372,24 @@ int32_t rml_lane_in_peek(struct rml_lane_in *in, uint32_t partition, uint32_t wa
     return rows;
 }
 
+int rml_lane_in_peek_again(struct rml_lane_in *in, uint32_t partition, uint32_t want,
+                           struct rml_mark *marks, struct rml_lane_run *ret_run)
+{
+    struct part *part = part_of(in, partition);
+    const void *records;
+    int rc = rml_ring_peek_again(&part->ring, want, &records);
+    if (rc < 0)
+        return rc;
+    int32_t mark_count = part->marks != NULL ? peek_marks(in, part, want, marks) : 0;
+    part->peeked = marks;
+    part->peeked_count = mark_count > 0 ? (uint32_t)mark_count : 0;
+    *ret_run = (struct rml_lane_run){.records = records,
+                                     .rows = want,
+                                     .mark_count = part->peeked_count,
+                                     .vouches = RML_TIME_NONE};
+    return 0;
+}
+
 uint64_t rml_lane_in_position(const struct rml_lane_in *in, uint32_t partition)
 {
     RML_CHECK(partition < in->geometry.partitions);

@@ -90,6 +90,14 @@ const struct rml_lane_geometry *rml_lane_in_geometry(const struct rml_lane_in *i
 int32_t rml_lane_in_peek(struct rml_lane_in *in, uint32_t partition, uint32_t want,
                          struct rml_mark *marks, struct rml_lane_run *ret_run);
 
+/*
+ * Exactly the next `want` records, which an engine before this one had taken as one run: they lie there
+ * still, whatever positions the producer shows by now. Marks that cannot be are as if there were none; the
+ * next peek finds out whoever lies. 0; or -EPROTO when there can have been no such run by our own words.
+ */
+int rml_lane_in_peek_again(struct rml_lane_in *in, uint32_t partition, uint32_t want,
+                           struct rml_mark *marks, struct rml_lane_run *ret_run);
+
 /* How many records of `partition` were taken so far. */
 uint64_t rml_lane_in_position(const struct rml_lane_in *in, uint32_t partition);
 

@@ -272,6 +272,19 @@ int32_t rml_ring_peek(struct rml_ring_in *in, uint32_t want, const void **ret_ce
     return (int32_t)ring_run(in->place.shape, in->taken, in->published - in->taken, want);
 }
 
+int rml_ring_peek_again(struct rml_ring_in *in, uint32_t want, const void **ret_cells)
+{
+    RML_CHECK(want > 0);
+    uint64_t end = in->taken + want;
+    if (end - in->released > in->place.shape.cell_count
+        || ring_run(in->place.shape, in->taken, want, want) != want)
+        return -EPROTO;
+    if (in->published - in->taken < want)
+        in->published = end;
+    *ret_cells = ring_cell(&in->place, in->taken);
+    return 0;
+}
+
 void rml_ring_take(struct rml_ring_in *in, uint32_t count)
 {
     RML_CHECK(count <= in->published - in->taken);

@@ -125,6 +125,13 @@ int32_t rml_ring_room_look(struct rml_ring_out *out);
  */
 int32_t rml_ring_peek(struct rml_ring_in *in, uint32_t want, const void **ret_cells);
 
+/*
+ * Exactly `want` adjacent cells that were peeked at once, before the in end was resumed, without a look at the
+ * producer's position, which may be a lie by now: what lies in them is for the caller to judge. 0; or
+ * -EPROTO when by our own positions they cannot have been.
+ */
+int rml_ring_peek_again(struct rml_ring_in *in, uint32_t want, const void **ret_cells);
+
 /* Look at the producer's position now, whatever is left from the last look: 0 or -EPROTO. */
 int rml_ring_look(struct rml_ring_in *in);
 

@@ -27,19 +27,15 @@ static int take_batch(struct rml_own *own, const struct rml_step *step, struct r
     struct rml_lane_run run = {0};
     if (step->count > RML_WORKER_STEP_ROWS)
         return RML_FAIL(err, -EPROTO, "a step of %u records cannot be", step->count);
-    int32_t rows = 0;
-    if (step->count > 0)
-        rows = rml_lane_in_peek(in, own->index, step->count, marks, &run);
-    if (rows != (int32_t)step->count)
-        return RML_FAIL(err, rows < 0 ? rows : -ENODATA, "lane %u lacks records that were taken",
-                        step->lane);
+    if (step->count > 0 && rml_lane_in_peek_again(in, own->index, step->count, marks, &run) < 0)
+        return RML_FAIL(err, -ENODATA, "lane %u lacks records that were taken", step->lane);
     const struct rml_step_input input = {
         .records = run.records, .marks = marks, .mark_count = run.mark_count};
     int rc = rml_partition_step(own->partition, step, &input);
     if (rc < 0)
         return RML_FAIL(err, rc, "lane %u is not attached", step->lane);
-    if (rows > 0)
-        rml_lane_in_take(in, own->index, (uint32_t)rows);
+    if (step->count > 0)
+        rml_lane_in_take(in, own->index, step->count);
     return 0;
 }
 

@@ -1013,7 +1013,44 @@ static void a_producer_that_lies_while_its_engine_is_dead_is_found_out(void **st
     }
 }
 
+static void what_was_taken_is_given_again_whatever_its_producer_shows_by_now(void **state)
+{
+    (void)state;
+    static const uint64_t lies[] = {0, 9, 10, 75, UINT64_MAX};
+    for (size_t lie = 0; lie < sizeof lies / sizeof lies[0]; lie++) {
+        struct rml_lane_geometry geometry = geometry_of(2, 1, 64);
+        open_kept(&geometry);
+        for (uint64_t i = 0; i < 10; i++)
+            commit(0, i, 1);
+        rml_lane_out_publish(out);
+        assert_int_equal(rml_lane_in_peek(in, 0, 64, marks, &run), 10);
+        rml_lane_in_take(in, 0, 10);
+        struct rml_segment records;
+        assert_int_equal(rml_segment_attach(&records, rml_lane_in_fds(in)->records,
+                                            rml_lane_records_bytes(&geometry), true, NULL),
+                         0);
+        struct rml_lane_record_line *lines = rml_lane_record_lines(records.memory);
+        atomic_store_explicit(&lines->published, lies[lie], memory_order_relaxed);
+        atomic_store_explicit(&lines->marks, lies[lie], memory_order_relaxed);
+        engine_dies(&geometry);
+        assert_int_equal(rml_lane_in_go_on(in, 0, 0), 0);
+        assert_int_equal(rml_lane_in_peek_again(in, 0, 65, marks, &run), -EPROTO);
+        assert_int_equal(rml_lane_in_peek_again(in, 0, 4, marks, &run), 0);
+        rml_lane_in_take(in, 0, 4);
+        assert_int_equal(rml_lane_in_peek_again(in, 0, 6, marks, &run), 0);
+        assert_int_equal(run.rows, 6);
+        assert_int_equal(((const struct record *)run.records)->sequence, 4);
+        rml_lane_in_take(in, 0, 6);
+        assert_int_equal(rml_lane_in_position(in, 0), 10);
+        // who lies is found out once more is asked for than was there
+        assert_int_equal(rml_lane_in_peek(in, 0, 10, marks, &run), lies[lie] == 10 ? 0 : -EPROTO);
+        rml_segment_close(&records);
+        close_kept();
+    }
+}
+
 TEST_MAIN(
+    CLAIM(what_was_taken_is_given_again_whatever_its_producer_shows_by_now),
     CLAIM(an_adopted_lane_gives_what_it_would_have_given),
     CLAIM(an_adopted_lane_wakes_who_slept_when_its_engine_died),
     CLAIM(a_producer_that_lies_while_its_engine_is_dead_is_found_out),
