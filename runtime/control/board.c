@@ -274,6 +274,17 @@ bool rml_board_lane_closed(const struct rml_board *board, uint32_t index,
     return closed;
 }
 
+void rml_board_lane_reason(const struct rml_board *board, uint32_t index,
+                           char ret_reason[RML_BOARD_NAME])
+{
+    RML_CHECK(index < board->head->lanes_max);
+    const struct rml_board_lane_slot *slot = &board->lanes[index];
+    struct rml_board_lane lane;
+    bool is_there = read_row(&slot->stamp, slot->words, &lane, LANE_WORDS)
+                    && lane.state != RML_BOARD_LANE_FREE && lane.state != RML_BOARD_LANE_CLOSED;
+    copy_text(ret_reason, RML_BOARD_NAME, is_there ? lane.reason : "");
+}
+
 // Set, not added: doing it again changes nothing.
 static void count_gone(struct rml_board *board, const struct rml_board_lane *lane)
 {

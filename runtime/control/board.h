@@ -211,6 +211,10 @@ int rml_board_cpu(const struct rml_board *board, uint32_t worker);
 enum rml_board_state rml_board_state(const struct rml_board *board);
 void rml_board_lane_read(const struct rml_board *board, uint32_t index,
                          struct rml_board_lane *ret_lane);
+/* Why the lane of a row that is not free ends, for an engine that goes on with it; empty: for no reason. */
+void rml_board_lane_reason(const struct rml_board *board, uint32_t index,
+                           char ret_reason[RML_BOARD_NAME]);
+
 /* The last lane of a free number, where it was closed for a reason; or false. */
 bool rml_board_lane_closed(const struct rml_board *board, uint32_t index,
                            struct rml_board_lane *ret_lane);

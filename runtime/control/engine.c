@@ -793,9 +793,12 @@ static int adopt_lanes(struct rml_engine *engine, struct rml_err *err)
                 rml_board_lane_write(&engine->board, i, &nothing);
             continue;
         }
+        char reason[RML_BOARD_NAME];
+        rml_board_lane_reason(&engine->board, i, reason);
         int rc = adopt_lane(engine, kept, err);
         if (rc < 0)
             return rc;
+        memcpy(engine->lanes[i].row.reason, reason, sizeof reason);
         engine->lanes[i].is_counted = is_gone;
         show_lane(engine, i);
     }

@@ -86,6 +86,33 @@ static void a_lane_row_is_replaced_as_a_whole(void **state)
     assert_int_equal(seen.state, RML_BOARD_LANE_FREE);
 }
 
+static void a_closed_lane_tells_why_until_its_number_is_used_again(void **state)
+{
+    (void)state;
+    struct rml_board_lane lane = {
+        .state = RML_BOARD_LANE_ENDING, .program = "feeder", .reason = "it lied"};
+    struct rml_board_lane seen;
+    char reason[RML_BOARD_NAME];
+    assert_false(rml_board_lane_closed(&theirs, 3, &seen));
+    rml_board_lane_write(&ours, 3, &lane);
+    assert_false(rml_board_lane_closed(&theirs, 3, &seen));
+    // one that is on its way out goes on so with the next engine
+    rml_board_lane_reason(&ours, 3, reason);
+    assert_string_equal(reason, "it lied");
+    lane.state = RML_BOARD_LANE_CLOSED;
+    rml_board_lane_write(&ours, 3, &lane);
+    assert_true(rml_board_lane_closed(&theirs, 3, &seen));
+    assert_string_equal(seen.reason, "it lied");
+    rml_board_lane_read(&theirs, 3, &seen);
+    assert_int_equal(seen.state, RML_BOARD_LANE_FREE);
+    // and says nothing of a lane that had just come when its engine died
+    rml_board_lane_reason(&ours, 3, reason);
+    assert_string_equal(reason, "");
+    lane = (struct rml_board_lane){.state = RML_BOARD_LANE_ATTACHED};
+    rml_board_lane_write(&ours, 3, &lane);
+    assert_false(rml_board_lane_closed(&theirs, 3, &seen));
+}
+
 static void totals_add_partitions_up_and_take_the_least_watermark(void **state)
 {
     (void)state;
@@ -307,6 +334,7 @@ TEST_MAIN(WITH_BOARDS(a_lane_that_is_gone_is_counted_once_however_often_it_is_co
           WITH_BOARDS(what_partitions_held_is_lost_and_said_to_be),
           WITH_BOARDS(who_attaches_sees_names_and_numbers), WITH_BOARDS(who_attaches_cannot_write),
           WITH_BOARDS(a_lane_row_is_replaced_as_a_whole),
+          WITH_BOARDS(a_closed_lane_tells_why_until_its_number_is_used_again),
           WITH_BOARDS(totals_add_partitions_up_and_take_the_least_watermark),
           WITH_BOARDS(a_balance_can_be_drawn_from_a_board_alone),
           WITH_BOARDS(the_layout_of_rows_can_be_made_again),
