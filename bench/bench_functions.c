@@ -84,7 +84,7 @@ static int measure(uint32_t index, struct bench_event *events)
     if (rc == 0)
         rc = bench_ideal_open(&ideal, key_count, WINDOW_NS);
     if (rc == 0)
-        rc = bench_bare_open(&bare, "{type: tumbling, size: 1s}", aggregate, key_count);
+        rc = bench_bare_open(&bare, "{type: tumbling, size: 1s}", aggregate, key_count, false);
     if (rc == 0) {
         run_rounds(&bare, events, &figures, &ratios);
         struct bench_quartiles q = bench_figures_quartiles(&figures);

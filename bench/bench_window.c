@@ -90,7 +90,7 @@ static int open_kind(uint32_t k)
     snprintf(session, sizeof session, "{type: session, gap: %" PRIu64 "ns}",
              2 * (uint64_t)SECOND_NS * key_count / record_count);
     const char *window = kinds[k].window != NULL ? kinds[k].window : session;
-    return bench_bare_open(&c->bare, window, kinds[k].aggregate, key_count);
+    return bench_bare_open(&c->bare, window, kinds[k].aggregate, key_count, false);
 }
 
 static void close_kind(struct contender *c)

@@ -49,7 +49,7 @@ static int read_plan(struct bench_bare *bare, const char *window, const char *ag
 }
 
 int bench_bare_open(struct bench_bare *bare, const char *window, const char *aggregate,
-                    uint32_t keys)
+                    uint32_t keys, bool snapshots)
 {
     *bare = (struct bench_bare){.spare = malloc(sizeof *bare->spare)};
     if (bare->spare == NULL)
@@ -62,6 +62,7 @@ int bench_bare_open(struct bench_bare *bare, const char *window, const char *agg
         .stages = &bare->stage,
         .sources = &bare->source,
         .lanes_max = 1,
+        .snapshots = snapshots,
     };
     struct rml_err err = {0};
     rc = rml_partition_open(&bare->partition, bare->plan, rml_operators_table(), &options, &err);

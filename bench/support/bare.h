@@ -19,11 +19,11 @@ struct bench_bare {
 
 /*
  * Open the partition of a pipeline with one stage `w`, keyed, whose `window` and `aggregate` stand here
- * as in a file, over struct bench_event, for up to `keys` keys. What goes wrong is printed. 0 or a
+ * as in a file, over struct bench_event, for up to `keys` keys; `snapshots` are going to be taken, or not. What goes wrong is printed. 0 or a
  * negative errno; close it in either case. It must stay where it is.
  */
 int bench_bare_open(struct bench_bare *bare, const char *window, const char *aggregate,
-                    uint32_t keys);
+                    uint32_t keys, bool snapshots);
 void bench_bare_close(struct bench_bare *bare);
 
 /* Take so many records; then let time come to `time_ns` (RML_TIME_NONE: not further than they say). */

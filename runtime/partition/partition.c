@@ -32,6 +32,7 @@
 #include "runtime/partition/tree.h"
 #include "runtime/state/pages.h"
 #include "runtime/state/restored.h"
+#include "runtime/state/room.h"
 #include "runtime/state/roots.h"
 #include "runtime/state/snapshot.h"
 #include "runtime/time/time.h"
@@ -627,6 +628,11 @@ int rml_partition_open(struct rml_partition **ret_partition, const struct rml_pl
 fail:
     rml_partition_close(p);
     return rc;
+}
+
+void rml_partition_serve(struct rml_partition *p, struct rml_room *room)
+{
+    rml_room_serve(room, &p->pages);
 }
 
 void rml_partition_close(struct rml_partition *p)

@@ -22,6 +22,7 @@ struct rml_operators;
 struct rml_partition;
 struct rml_plan;
 struct rml_restored;
+struct rml_room;
 struct rml_snapshot_sink;
 
 enum rml_step_kind {
@@ -74,6 +75,10 @@ int rml_partition_open(struct rml_partition **ret_partition, const struct rml_pl
                        const struct rml_operators *operators,
                        const struct rml_partition_options *options, struct rml_err *err);
 void rml_partition_close(struct rml_partition *partition);
+
+/* From now on somebody makes room ahead of its state (runtime/state/room.h), who outlives it. After it was
+ * restored, if it is. */
+void rml_partition_serve(struct rml_partition *partition, struct rml_room *room);
 
 /*
  * Take one step. Returns how many records it took (step->count, or 0), or -EPROTO when the step cannot be (an

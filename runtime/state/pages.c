@@ -7,6 +7,7 @@
 
 #include "runtime/base/check.h"
 #include "runtime/base/err.h"
+#include "runtime/state/room.h"
 #include "runtime/state/roots.h"
 #include "runtime/state/snapshot.h"
 
@@ -72,6 +73,8 @@ uint32_t rml_pages_take(struct rml_pages *pages)
     } else if (pages->fresh + is_of_owners(pages->fresh) < pages->limit) {
         pages->fresh += is_of_owners(pages->fresh);
         page = pages->fresh++;
+        if (pages->fresh == pages->wish_at)
+            rml_room_wish(pages);
     } else {
         return RML_NO_PAGE;
     }

@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 struct rml_err;
+struct rml_room;
 struct rml_roots;
 struct rml_snapshot;
 
@@ -37,6 +38,10 @@ struct rml_pages {
     uint8_t owner;      // of the pages that are taken from now on
     uint64_t *changed;  // by page: granules announced since the last snapshot; NULL: nobody asks
     struct rml_snapshot *snapshot;  // where `changed` is not NULL
+    // Where somebody makes room ahead (runtime/state/room.h): when `fresh` comes to wish_at, which is 0
+    // elsewhere, more of it is wished for than what is below `touched`.
+    struct rml_room *room;
+    uint32_t wish_at, touched;
 };
 
 /* Reserve room for `bytes_max` bytes of pages. -ENOMEM when the address space has no such room. */

@@ -16,6 +16,7 @@
 #include "runtime/ring/queue.h"
 #include "runtime/ring/stream.h"
 #include "runtime/state/restored.h"
+#include "runtime/state/room.h"
 #include "runtime/time/time.h"
 #include "runtime/worker/again.h"
 #include "runtime/worker/door.h"
@@ -39,8 +40,9 @@ struct rml_worker {
     struct rml_door door;
     struct rml_queue messages, reports;
     struct rml_bell bell;
-    int64_t tick_ns;  // so often while there are lanes; 0: never
-    bool triggers;    // and at moments that stages name, lanes or not
+    struct rml_room *room;  // of all its partitions
+    int64_t tick_ns;        // so often while there are lanes; 0: never
+    bool triggers;          // and at moments that stages name, lanes or not
     int64_t next_tick_ns;
     int64_t spin_ns;  // worth spinning before sleeping, by experience
     bool stopping, started, pinned;
@@ -144,6 +146,7 @@ static int open_own(struct rml_worker *w, struct rml_own *own, struct rml_err *e
             return rc;
         number_rings(w, own);
     }
+    rml_partition_serve(own->partition, w->room);
     own->noted_steps = own->durable_steps = rml_partition_steps(own->partition);
     bool is_kept = options->schedules != NULL;
     rc = rml_schedule_open(&own->schedule, is_kept ? options->schedules[own->index] : NULL,
@@ -179,6 +182,8 @@ static int worker_set_up(struct rml_worker *w, struct rml_err *err)
         rc = rml_queue_open(&w->reports, sizeof(struct rml_worker_report), count, err);
     if (rc == 0)
         rc = rml_bell_open(&w->bell, err);
+    if (rc == 0)
+        rc = rml_room_open(&w->room, err);
     if (rc < 0)
         return rc;
     rml_door_init(&w->door, &w->options);
@@ -641,13 +646,16 @@ int rml_worker_take_again(struct rml_worker *w, const struct rml_worker_kept *la
 int rml_worker_start(struct rml_worker *w, struct rml_err *err)
 {
     RML_CHECK(!w->started);
+    int rc = rml_room_start(w->room, err);
+    if (rc < 0)
+        return rc;
     pthread_attr_t attributes;
     pthread_attr_init(&attributes);
     w->pinned = pin(&attributes, w->options.cpu);
     sigset_t all, before;
     sigfillset(&all);  // signals are the control thread's
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    int rc = pthread_create(&w->thread, &attributes, work, w);
+    rc = pthread_create(&w->thread, &attributes, work, w);
     if (rc == EINVAL && w->pinned) {
         // The CPU is not ours to run on: anywhere is better than not at all.
         w->pinned = false;
@@ -689,6 +697,7 @@ void rml_worker_close(struct rml_worker *w)
         return;
     if (w->started)
         pthread_join(w->thread, NULL);
+    rml_room_close(w->room);
     for (uint32_t i = 0; w->own != NULL && i < w->own_count; i++) {
         rml_partition_close(w->own[i].partition);
         rml_schedule_close(&w->own[i].schedule);
