@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "runtime/base/check.h"
 #include "runtime/base/err.h"
@@ -22,6 +23,8 @@ int rml_handover_open(struct rml_handover *handover, uint32_t buffers, struct rm
     handover->memory = aligned_alloc(MEMORY_ALIGN, (size_t)buffers * RML_HANDOVER_BYTES);
     if (handover->memory == NULL)
         return RML_FAIL(err, -ENOMEM, "no memory for buffers of snapshots");
+    // The kernel makes it ready now, and not while a worker waits for that.
+    memset(handover->memory, 0, (size_t)buffers * RML_HANDOVER_BYTES);
     for (uint32_t i = 0; i < buffers; i++)
         rml_handover_put_back(handover, handover->memory + (size_t)i * RML_HANDOVER_BYTES);
     return 0;

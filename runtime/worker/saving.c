@@ -26,13 +26,21 @@ static void give(struct rml_saving *s, bool is_last)
     s->is_first = false;
 }
 
+static void *get_buffer(struct rml_saving *s)
+{
+    void *buffer = rml_handover_room(s->handover);
+    if (buffer == NULL && s->reserved > 0)
+        buffer = s->reserve[--s->reserved];
+    return buffer != NULL ? buffer : rml_handover_wait(s->handover);
+}
+
 static void put(void *context, const void *bytes, size_t count)
 {
     struct rml_saving *s = context;
     const unsigned char *from = bytes;
     while (count > 0) {
         if (s->buffer == NULL)
-            s->buffer = rml_handover_wait(s->handover);
+            s->buffer = get_buffer(s);
         size_t fits = RML_HANDOVER_BYTES - s->used;
         fits = fits < count ? fits : count;
         memcpy(s->buffer + s->used, from, fits);
@@ -66,9 +74,24 @@ void rml_saving_begin(struct rml_saving *s, uint64_t number)
     s->begun = false;
 }
 
+static bool has_reserve(struct rml_saving *s)
+{
+    uint32_t wanted = s->handover->buffers / 2;
+    wanted = wanted < RML_SAVING_RESERVE ? wanted : RML_SAVING_RESERVE;
+    while (s->reserved < wanted) {
+        void *buffer = rml_handover_room(s->handover);
+        if (buffer == NULL)
+            return false;
+        s->reserve[s->reserved++] = buffer;
+    }
+    return true;
+}
+
 // A buffer, as long as waiting for one is not needed.
 static bool has_room(struct rml_saving *s)
 {
+    if (!has_reserve(s))
+        return false;
     if (s->buffer != NULL && RML_HANDOVER_BYTES - s->used >= ROUND_BYTES)
         return true;
     if (s->buffer != NULL)
@@ -91,7 +114,7 @@ bool rml_saving_round(struct rml_saving *s)
         s->begun = true;
     } else if (!rml_partition_copy(partition, ROUND_GRANULES)) {
         if (s->buffer == NULL)
-            s->buffer = rml_handover_wait(s->handover);
+            s->buffer = get_buffer(s);
         give(s, true);
         s->begun = false;
         s->is_open = ++s->at < s->own_count;

@@ -21,6 +21,8 @@
 #include "runtime/worker/schedule.h"
 #include "runtime/worker/undo.h"
 
+#define RML_SAVING_RESERVE 32u  // buffers at most, half of those there are
+
 /* A partition, as its worker has it. */
 struct rml_own {
     uint32_t index;  // in the plan
@@ -47,6 +49,9 @@ struct rml_saving {
     bool is_first;          // nothing of it was given away yet
     unsigned char *buffer;  // being filled
     uint32_t used;
+    // Empty ones that are not for what can wait: what is about to change and was not copied shall find one.
+    void *reserve[RML_SAVING_RESERVE];
+    uint32_t reserved;
 };
 
 /* Begin checkpoint `number`; the one before is over. */

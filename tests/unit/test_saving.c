@@ -82,6 +82,7 @@ static struct fixture {
     struct rml_handover handover;
     struct rml_writer *writer;
     struct rml_worker *worker;
+    uint32_t buffers;
     bool is_saving;
     uint32_t parts_left;
     // What there is to know.
@@ -113,6 +114,7 @@ static void *zeros(size_t bytes)
 static void open_all(void)
 {
     memset(&f, 0, sizeof f);
+    f.buffers = 8;
     seed = rml_test_seed();
     struct rml_plan_errors errors;
     struct rml_err err = {0};
@@ -167,7 +169,7 @@ static void open_engine(void)
                                               .counts = f.sinks};
     assert_int_equal(rml_writer_open(&f.writer, &writer, NULL), 0);
     assert_int_equal(rml_writer_start(f.writer, NULL), 0);  // it gives blocks back
-    assert_int_equal(rml_handover_open(&f.handover, 8, &f.news, NULL), 0);
+    assert_int_equal(rml_handover_open(&f.handover, f.buffers, &f.news, NULL), 0);
     const struct rml_worker_options options = {
         .plan = f.plan,
         .operators = rml_operators_table(),
@@ -380,6 +382,27 @@ static void hear(uint32_t *lanes_done)
     }
 }
 
+static void close_all(void)
+{
+    kill_engine();
+    for (uint32_t i = 0; i < LANES; i++) {
+        if (f.lanes[i].in == NULL)
+            continue;
+        munmap(f.lanes[i].returns, rml_lane_returns_bytes(&f.lanes[i].geometry));
+        rml_lane_out_close(f.lanes[i].out);
+        rml_lane_in_close(f.lanes[i].in);
+        for (uint32_t d = 0; d < RML_LANE_KEPT_FDS(1); d++)
+            close(f.lanes[i].fds[d]);
+    }
+    for (uint32_t p = 0; p < PARTITIONS; p++) {
+        for (uint32_t i = 0; i < STREAMS; i++)
+            free(f.streams[p][i].bytes);
+        free(f.ring_memory[p]);
+        free(f.schedule_memory[p]);
+    }
+    rml_plan_close(f.plan);
+}
+
 static void a_worker_killed_at_any_moment_gives_every_row_once(void **state)
 {
     (void)state;
@@ -445,24 +468,86 @@ static void a_worker_killed_at_any_moment_gives_every_row_once(void **state)
     for (uint32_t p = 0; p < PARTITIONS; p++)
         delivered += rml_count_read(&f.sources[p].value[RML_SOURCE_delivered]);
     assert_int_equal(delivered, f.put);
-
-    kill_engine();
-    for (uint32_t i = 0; i < LANES; i++) {
-        if (f.lanes[i].in == NULL)
-            continue;
-        munmap(f.lanes[i].returns, rml_lane_returns_bytes(&f.lanes[i].geometry));
-        rml_lane_out_close(f.lanes[i].out);
-        rml_lane_in_close(f.lanes[i].in);
-        for (uint32_t d = 0; d < RML_LANE_KEPT_FDS(1); d++)
-            close(f.lanes[i].fds[d]);
-    }
-    for (uint32_t p = 0; p < PARTITIONS; p++) {
-        for (uint32_t i = 0; i < STREAMS; i++)
-            free(f.streams[p][i].bytes);
-        free(f.ring_memory[p]);
-        free(f.schedule_memory[p]);
-    }
-    rml_plan_close(f.plan);
+    close_all();
 }
 
-TEST_MAIN(CLAIM(a_worker_killed_at_any_moment_gives_every_row_once))
+// A record of a key that nobody else has.
+static void put_key(uint32_t lane, uint32_t key)
+{
+    const struct event event = {.ts = 1000, .key = key, .value = 1};
+    assert_int_equal(rml_lane_out_put(f.lanes[lane].out, &event), 1);
+}
+
+static void take_all(void)
+{
+    for (uint32_t i = 0; i < LANES; i++)
+        rml_lane_out_publish(f.lanes[i].out);
+    while (rml_worker_round(f.worker))
+        ;
+}
+
+static void save_all(void)
+{
+    begin_saving();
+    while (f.parts_left > 0) {
+        (void)rml_worker_round(f.worker);
+        carry();
+    }
+    end_saving(true);
+    (void)rml_worker_round(f.worker);
+}
+
+static uint64_t taken(void)
+{
+    uint64_t sum = 0;
+    for (uint32_t p = 0; p < PARTITIONS; p++)
+        sum += rml_count_read(&f.sources[p].value[RML_SOURCE_taken]);
+    return sum;
+}
+
+static void
+what_changes_under_a_snapshot_finds_a_buffer_while_the_rest_waits_for_a_disk(void **state)
+{
+    (void)state;
+    open_all();
+    f.buffers = 2;
+    open_engine();
+    for (uint32_t i = 0; i < LANES; i++)
+        attach(i);
+    const uint32_t batch = 3600, batches = 15;  // so much the lanes hold
+    for (uint32_t b = 0; b < batches; b++) {
+        for (uint32_t i = 0; i < batch; i++)
+            put_key(i % LANES, b * batch + i);
+        take_all();
+        save_all();
+    }
+    // Keys that lie far from each other, so that each has a granule of its own: more than the buffers hold.
+    for (uint32_t i = 0; i < batch; i++)
+        put_key(i % LANES, i * batches);
+    take_all();
+    begin_saving();
+    uint32_t rounds = 0;
+    while (rml_worker_round(f.worker))
+        rounds++;
+    assert_true(rounds > 5);
+    assert_int_equal(f.parts_left, PARTITIONS);  // all buffers but some are with the disk
+    uint64_t before = taken();
+    alarm(60);  // for lack of a buffer the worker would wait for ever
+    for (uint32_t i = batch - 100; i < batch; i++)
+        put_key(i % LANES, i * batches);
+    take_all();
+    alarm(0);
+    assert_int_equal(taken() - before, 100);
+    while (f.parts_left > 0) {
+        carry();
+        (void)rml_worker_round(f.worker);
+    }
+    end_saving(true);
+    kill_engine();
+    start_again();
+    assert_int_equal(taken(), (batches + 1) * batch + 100);
+    close_all();
+}
+
+TEST_MAIN(CLAIM(a_worker_killed_at_any_moment_gives_every_row_once),
+          CLAIM(what_changes_under_a_snapshot_finds_a_buffer_while_the_rest_waits_for_a_disk))
