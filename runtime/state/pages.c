@@ -73,7 +73,7 @@ uint32_t rml_pages_take(struct rml_pages *pages)
     } else if (pages->fresh + is_of_owners(pages->fresh) < pages->limit) {
         pages->fresh += is_of_owners(pages->fresh);
         page = pages->fresh++;
-        if (pages->fresh == pages->wish_at)
+        if (pages->room != NULL && pages->fresh >= pages->wish_at)
             rml_room_wish(pages);
     } else {
         return RML_NO_PAGE;

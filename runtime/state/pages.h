@@ -38,8 +38,8 @@ struct rml_pages {
     uint8_t owner;      // of the pages that are taken from now on
     uint64_t *changed;  // by page: granules announced since the last snapshot; NULL: nobody asks
     struct rml_snapshot *snapshot;  // where `changed` is not NULL
-    // Where somebody makes room ahead (runtime/state/room.h): when `fresh` comes to wish_at, which is 0
-    // elsewhere, more of it is wished for than what is below `touched`.
+    // Where somebody makes room ahead (runtime/state/room.h): when `fresh` comes to wish_at, more of it is
+    // wished for than what is below `touched`.
     struct rml_room *room;
     uint32_t wish_at, touched;
 };
