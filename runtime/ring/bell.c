@@ -8,6 +8,11 @@
  * before it. Either the ringer's comes after the sleeper's: it sees 1 and writes to the descriptor;
  * or the sleeper's comes after the ringer's: then the sleeper sees what was brought, because it looks
  * for work after its exchange.
+ *
+ * A ringer writes to the descriptor after its exchange, and may be held up between the two for as long as
+ * it takes the sleeper to wake for another reason and to go to sleep again. Such a ring ends the next sleep,
+ * for which nobody rang; so whoever wakes reads the descriptor in any case, or it would stay readable and
+ * no sleep be one until the next ring.
  */
 #include "runtime/ring/bell.h"
 
@@ -45,8 +50,8 @@ void rml_bell_expect(struct rml_bell *bell)
 void rml_bell_awake(struct rml_bell *bell)
 {
     // acquire: bell.work release: bell.sleep
-    if (atomic_exchange_explicit(&bell->expected, 0, memory_order_acq_rel) == 1)
-        return;  // nobody rang
+    atomic_exchange_explicit(&bell->expected, 0, memory_order_acq_rel);
+    // Whether anybody rang for this sleep or not: a ring may be one of the sleep before (see above).
     uint64_t rings;
     ssize_t got;
     do

@@ -1,4 +1,6 @@
+#include <poll.h>
 #include <pthread.h>
+#include <unistd.h>
 
 #include "runtime/base/err.h"
 #include "runtime/ring/bell.h"
@@ -96,5 +98,32 @@ static void no_ring_is_lost_between_two_sleepers(void **state)
     rml_queue_close(&pair.back);
 }
 
-TEST_MAIN(CLAIM(messages_come_out_in_the_order_given), CLAIM(a_queue_of_no_power_of_two_is_refused),
+/*
+ * Who rings says first that it does, and may be held up before it writes to the descriptor: until the sleeper
+ * has woken for another reason, and sleeps once more.
+ */
+static void a_ring_that_is_late_ends_one_sleep_and_no_more(void **state)
+{
+    (void)state;
+    struct rml_bell bell;
+    const uint64_t one = 1;
+    assert_int_equal(rml_bell_open(&bell, NULL), 0);
+    rml_bell_expect(&bell);
+    assert_int_equal(atomic_exchange_explicit(&bell.expected, 0, memory_order_acq_rel), 1);
+    rml_bell_wait(&bell, 0);
+    rml_bell_expect(&bell);
+    assert_int_equal(write(bell.fd, &one, sizeof one), sizeof one);
+    rml_bell_wait(&bell, -1);
+    struct pollfd rung = {.fd = bell.fd, .events = POLLIN};
+    rml_bell_expect(&bell);
+    assert_int_equal(poll(&rung, 1, 0), 0);
+    rml_bell_ring(&bell);
+    assert_int_equal(poll(&rung, 1, 0), 1);
+    rml_bell_awake(&bell);
+    assert_int_equal(poll(&rung, 1, 0), 0);
+    rml_bell_close(&bell);
+}
+
+TEST_MAIN(CLAIM(a_ring_that_is_late_ends_one_sleep_and_no_more),
+          CLAIM(messages_come_out_in_the_order_given), CLAIM(a_queue_of_no_power_of_two_is_refused),
           CLAIM(no_ring_is_lost_between_two_sleepers))
