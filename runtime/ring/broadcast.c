@@ -6,7 +6,7 @@
  *     stamp 2n + 1    row n is being written
  *     stamp 2n + 2    row n is there
  *
- *     line 0    `announced`: rows given, as of the last announce
+ *     line 0    `announced`: rows given, as of the last announce; `first`: where their numbers begin
  *     ...       slots: stamp, then the words of the row
  *
  * WHO WRITES WHAT
@@ -51,6 +51,7 @@
 
 struct rml_broadcast_lines {
     alignas(LINE_BYTES) _Atomic uint64_t announced;
+    _Atomic uint64_t first;  // number of the first row that ever was to come here
     alignas(LINE_BYTES) _Atomic uint64_t slots[];
 };
 
@@ -105,6 +106,8 @@ void rml_broadcast_number_out(struct rml_broadcast_out *out, uint64_t number)
 {
     RML_CHECK(out->given == 0);
     out->given = number;
+    // relaxed: no reader is there yet
+    atomic_store_explicit(&out->lines->first, number, memory_order_relaxed);
     rml_broadcast_announce(out);
 }
 
@@ -117,8 +120,12 @@ void rml_broadcast_attach_in(struct rml_broadcast_in *in, const void *memory,
     // relaxed: only a place to start from
     uint64_t given = atomic_load_explicit(&in->lines->announced, memory_order_relaxed);
     in->next = given;
-    if (from_oldest)
-        in->next = given > shape.row_count ? given - shape.row_count : 0;
+    if (!from_oldest)
+        return;
+    // relaxed: likewise
+    uint64_t first = atomic_load_explicit(&in->lines->first, memory_order_relaxed);
+    in->next = given > shape.row_count ? given - shape.row_count : 0;
+    in->next = in->next < first && first <= given ? first : in->next;
 }
 
 void rml_broadcast_give(struct rml_broadcast_out *out, const void *row)

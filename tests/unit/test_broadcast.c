@@ -210,7 +210,39 @@ static void who_goes_on_for_a_dead_writer_gives_the_torn_row_anew(void **state)
     }
 }
 
-TEST_MAIN(CLAIM(who_goes_on_for_a_dead_writer_gives_the_torn_row_anew),
+// A pipeline that goes on from a checkpoint has new rings, whose rows have the numbers behind it.
+static void who_wants_the_oldest_row_begins_where_the_numbers_of_a_new_ring_do(void **state)
+{
+    (void)state;
+    static const uint64_t firsts[] = {1, ROWS - 1, ROWS, 3 * ROWS + 5};
+    for (size_t i = 0; i < sizeof firsts / sizeof firsts[0]; i++) {
+        struct rml_broadcast_out out;
+        void *memory = new_ring(&out);
+        rml_broadcast_number_out(&out, firsts[i]);
+        struct rml_broadcast_in before, between, behind;
+        rml_broadcast_attach_in(&before, memory, shape, 1);
+        assert_false(rml_broadcast_look(&before));
+        give(&out, firsts[i], firsts[i] + 3);
+        rml_broadcast_attach_in(&between, memory, shape, 1);
+        struct row row;
+        uint64_t number;
+        for (uint64_t next = firsts[i]; next < firsts[i] + 3; next++) {
+            assert_int_equal(rml_broadcast_read(&before, &row, &number), 1);
+            assert_int_equal(number, next);
+            assert_int_equal(rml_broadcast_read(&between, &row, &number), 1);
+            assert_int_equal(row.number, next);
+        }
+        assert_int_equal(before.missed + between.missed, 0);
+        give(&out, firsts[i] + 3, firsts[i] + ROWS + 2);
+        rml_broadcast_attach_in(&behind, memory, shape, 1);
+        assert_int_equal(rml_broadcast_read(&behind, &row, &number), 1);
+        assert_int_equal(number, firsts[i] + 2);
+        free(memory);
+    }
+}
+
+TEST_MAIN(CLAIM(who_wants_the_oldest_row_begins_where_the_numbers_of_a_new_ring_do),
+          CLAIM(who_goes_on_for_a_dead_writer_gives_the_torn_row_anew),
           CLAIM(a_shape_that_cannot_be_takes_no_bytes), CLAIM(rows_come_in_order_to_every_reader),
           CLAIM(a_reader_that_joins_late_sees_only_what_comes),
           CLAIM(a_slow_reader_learns_exactly_how_many_it_missed),
