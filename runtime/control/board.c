@@ -198,6 +198,15 @@ static void fill(struct rml_board *board, const struct rml_board_head *head,
     fill_stages(board, plan);
     fill_sinks(board, plan);
     fill_schemas(board, plan);
+    // release: board.head
+    atomic_store_explicit(&board->head->magic, RML_BOARD_MAGIC, memory_order_release);
+}
+
+// An engine that died in `fill` leaves a board that is kept and says nothing yet.
+static bool is_filled(const struct rml_board_head *head)
+{
+    // acquire: board.head
+    return atomic_load_explicit(&head->magic, memory_order_acquire) == RML_BOARD_MAGIC;
 }
 
 /* Rows */
@@ -365,7 +374,6 @@ int rml_board_open(struct rml_board *board, const struct rml_plan *plan,
 {
     *board = (struct rml_board){.segment = RML_SEGMENT_CLOSED};
     struct rml_board_head head = {
-        .magic = RML_BOARD_MAGIC,
         .version = RML_BOARD_VERSION,
         .sources = plan->source_count,
         .stages = plan->stage_count,
@@ -404,9 +412,9 @@ int rml_board_open(struct rml_board *board, const struct rml_plan *plan,
     if (rc < 0)
         return RML_WRAP(err, rc, "the board");
     point(board, &p);
-    if (!again)
+    if (!again || !is_filled(board->head))
         fill(board, &head, plan);
-    else
+    if (again)
         note_death(board, keeping);
     // relaxed: numbers for people
     atomic_store_explicit(&board->head->engine_pid, (uint32_t)getpid(), memory_order_relaxed);
@@ -426,7 +434,7 @@ void rml_board_state_folder(struct rml_board *board, const char *folder)
 // Another version may have another head: what comes before `sources` is all that is looked at first.
 static int check_head(const struct rml_board_head *head, uint64_t bytes, struct rml_err *err)
 {
-    if (bytes < sizeof *head || head->magic != RML_BOARD_MAGIC)
+    if (bytes < sizeof *head || !is_filled(head))
         return RML_FAIL(err, -EPROTO, "what the pipeline shows is no board");
     if (head->version != RML_BOARD_VERSION || head->stage_counters != RML_STAGE_COUNTERS
         || head->source_counters != RML_SOURCE_COUNTERS

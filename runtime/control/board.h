@@ -39,7 +39,8 @@ enum rml_board_state {
 };
 
 struct rml_board_head {
-    uint32_t magic, version;
+    _Atomic uint32_t magic;  // the last to be written
+    uint32_t version;
     uint64_t bytes;
     uint32_t sources, stages, sinks, workers, partitions, lanes_max;
     uint32_t stage_counters, source_counters, worker_counters, sink_counters;

@@ -905,6 +905,15 @@ static int open_checkpoints(struct rml_engine *engine, struct rml_err *err)
     return rc;
 }
 
+// Once somebody could have attached, an engine of this life has come up.
+static bool has_had_lanes(const struct rml_engine *engine)
+{
+    bool any = engine->lane_count > 0;
+    for (uint32_t s = 0; s < engine->plan->source_count; s++)
+        any |= rml_count_read(&engine->board.sources[s].lanes_gone) > 0;
+    return any;
+}
+
 // What an earlier life of the pipeline took is in its results: here it was published by lanes that went.
 static void count_earlier_life(struct rml_engine *engine)
 {
@@ -972,7 +981,8 @@ int rml_engine_open(struct rml_engine **ret_engine, const struct rml_engine_opti
         rc = open_writer(engine, err);
     for (uint32_t i = 0; rc == 0 && i < engine->plan->workers; i++)
         rc = open_worker(engine, i, err);
-    if (rc == 0 && engine->checkpointer != NULL && !rml_keeping_again(options->keeping))
+    // an engine of this life may have died before it did that
+    if (rc == 0 && engine->checkpointer != NULL && !has_had_lanes(engine))
         count_earlier_life(engine);
     if (rc < 0) {
         rml_engine_close(engine);
