@@ -63,9 +63,13 @@ static int64_t now_ns(const struct rml_checkpointer *c)
 
 static struct rml_vault_options vault_options(const struct rml_checkpointer *c)
 {
-    return (struct rml_vault_options){.lock_wait_ns = LOCK_WAIT_NS,
-                                      .keep = c->options.plan->checkpoint_keep,
-                                      .rows_bytes_max = ROWS_BYTES};
+    struct rml_vault_options options = {0};
+    if (c->options.vault != NULL)
+        options = *c->options.vault;
+    options.lock_wait_ns = LOCK_WAIT_NS;
+    options.keep = c->options.plan->checkpoint_keep;
+    options.rows_bytes_max = ROWS_BYTES;
+    return options;
 }
 
 static int note_files(struct rml_checkpointer *c, struct rml_err *err)

@@ -29,6 +29,7 @@
 
 struct rml_checkpointer;
 struct rml_err;
+struct rml_vault_options;
 
 struct rml_checkpointer_options {
     const struct rml_plan *plan;
@@ -39,7 +40,8 @@ struct rml_checkpointer_options {
     bool again;  // what is there is of this very life: go on even from its end
     struct rml_fitting_options fitting;  // but for the plan and the folder
     uint64_t from;  // go back to this epoch, where it is no life to go on with; 0: the newest
-    struct rml_bell *bell;  // of the control thread, rung after all news
+    const struct rml_vault_options *vault;  // but for what it sets; NULL: as usual
+    struct rml_bell *bell;                  // of the control thread, rung after all news
     /* A sentence about a checkpoint that failed, by the checkpointer's thread. May be NULL. */
     void (*complain)(void *context, const char *sentence);
     void *complain_context;

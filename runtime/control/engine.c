@@ -12,7 +12,6 @@
 #include "runtime/base/check.h"
 #include "runtime/base/err.h"
 #include "runtime/control/checkpointer.h"
-#include "runtime/control/going_back.h"
 #include "runtime/control/kept.h"
 #include "runtime/control/rings.h"
 #include "runtime/io/writer.h"
@@ -127,41 +126,12 @@ static void show_lane(struct rml_engine *engine, uint32_t index)
     rml_board_lane_write(&engine->board, index, &lane->row);
 }
 
-// Rather one whose row does not tell why its last lane was closed.
 static uint32_t free_lane(const struct rml_engine *engine)
 {
-    struct rml_board_lane closed;
-    uint32_t found = engine->plan->lanes_max;
-    for (uint32_t index = engine->plan->lanes_max; index-- > 0;) {
-        if (engine->lanes[index].in == NULL
-            && (found == engine->plan->lanes_max
-                || !rml_board_lane_closed(&engine->board, index, &closed)))
-            found = index;
-    }
-    return found;
-}
-
-// All lanes together have a limit: their memory is reserved, whether anything is ever written there.
-static int check_room(const struct rml_engine *engine, const struct rml_lane_geometry *geometry,
-                      struct rml_err *err)
-{
-    uint64_t most = engine->plan->limits.lane_bytes, taken = 0;
-    if (most == 0)
-        most = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE) / 2;
-    uint64_t wanted = rml_lane_records_bytes(geometry) + rml_lane_returns_bytes(geometry);
-    for (uint32_t i = 0; i < engine->plan->lanes_max; i++) {
-        if (engine->lanes[i].in == NULL)
-            continue;
-        const struct rml_lane_geometry *of = rml_lane_in_geometry(engine->lanes[i].in);
-        taken += rml_lane_records_bytes(of) + rml_lane_returns_bytes(of);
-    }
-    if (wanted <= most && taken <= most - wanted)
-        return 0;
-    return RML_FAIL(err, -ENOMEM,
-                    "a lane of %u cells takes %" PRIu64 " KiB, and of %" PRIu64
-                    " KiB for all (runtime.limits.lane_bytes) %" PRIu64
-                    " are taken: ask for fewer cells, or wait",
-                    geometry->cells, wanted >> 10, most >> 10, taken >> 10);
+    uint32_t index = 0;
+    while (index < engine->plan->lanes_max && engine->lanes[index].in != NULL)
+        index++;
+    return index;
 }
 
 /* What is kept of a lane beside what it is made of. */
@@ -265,9 +235,6 @@ int rml_engine_attach(struct rml_engine *engine, uint32_t source,
     fill_geometry(engine, source, &geometry);
     if (producer->cells != 0)
         geometry.cells = producer->cells;
-    int rc = producer->pid != 0 ? check_room(engine, &geometry, err) : 0;
-    if (rc < 0)
-        return rc;
     struct rml_lane_in *in;
     struct kept_lane what = {.source = source,
                              .cells = geometry.cells,
@@ -279,7 +246,7 @@ int rml_engine_attach(struct rml_engine *engine, uint32_t source,
                                                                         : engine->last_serial + 1;
     what.serial = engine->checkpointer != NULL ? engine->last_serial : 0;
     snprintf(what.program, sizeof what.program, "%s", producer->program);
-    rc = open_lane(engine, index, &geometry, &what, &in, err);
+    int rc = open_lane(engine, index, &geometry, &what, &in, err);
     if (rc < 0)
         return RML_WRAP(err, rc, "lane %u", index);
     set_lane(engine, index, in, &what);
@@ -335,9 +302,7 @@ static void free_lane_of(struct rml_engine *engine, uint32_t index)
     static const struct rml_board_lane nothing = {.state = RML_BOARD_LANE_FREE};
     struct engine_lane *lane = &engine->lanes[index];
     rml_keeping_drop(engine->options.keeping, lane_id(index));
-    lane->row.state = RML_BOARD_LANE_CLOSED;
-    rml_board_lane_write(&engine->board, index,
-                         lane->row.reason[0] != '\0' ? &lane->row : &nothing);
+    rml_board_lane_write(&engine->board, index, &nothing);
     rml_lane_in_close(lane->in);
     lane->in = NULL;
 }
@@ -425,7 +390,6 @@ static void lane_faulty(struct rml_engine *engine, uint32_t index)
              engine->plan->sources[lane->source].name);
     if (engine->options.complain != NULL)
         engine->options.complain(engine->options.complain_context, sentence);
-    rml_count(&engine->board.head->gate.value[RML_GATE_faulty_lanes], 1);
     rml_engine_cut_off(engine, index, EPROTO, "positions that cannot be true");
 }
 
@@ -643,6 +607,11 @@ static int cpu_of(const struct rml_plan *plan, uint32_t index)
     return -1;
 }
 
+static uint32_t schedule_steps(const struct rml_engine *engine)
+{
+    return engine->options.schedule_steps != 0 ? engine->options.schedule_steps : SCHEDULE_STEPS;
+}
+
 static int open_writer(struct rml_engine *engine, struct rml_err *err)
 {
     const struct rml_writer_options options = {
@@ -684,7 +653,7 @@ static int open_worker(struct rml_engine *engine, uint32_t index, struct rml_err
         .undo = engine->undo.memory,
         .handover = c != NULL ? rml_checkpointer_handover(c, index) : NULL,
         .schedules = c != NULL ? engine->schedule_memory : NULL,
-        .schedule_steps = SCHEDULE_STEPS,
+        .schedule_steps = schedule_steps(engine),
         .past = c != NULL ? rml_checkpointer_past(c) : NULL,
         .renewed = c != NULL ? rml_checkpointer_renewed(c) : 0,
     };
@@ -787,10 +756,8 @@ static int adopt_lanes(struct rml_engine *engine, struct rml_err *err)
         bool is_wanted = !is_gone || engine->checkpointer != NULL;
         const struct rml_kept *kept = is_wanted ? rml_keeping_take(keeping, lane_id(i)) : NULL;
         if (kept == NULL) {
-            struct rml_board_lane closed;
             rml_keeping_let_go(keeping, lane_id(i));
-            if (!rml_board_lane_closed(&engine->board, i, &closed))
-                rml_board_lane_write(&engine->board, i, &nothing);
+            rml_board_lane_write(&engine->board, i, &nothing);
             continue;
         }
         char reason[RML_BOARD_NAME];
@@ -835,7 +802,7 @@ static int open_schedule(struct rml_engine *engine, uint32_t partition, struct r
     snprintf(name, sizeof name, "ringmill-%.32s-schedule-%u", engine->plan->name, partition);
     const struct rml_keeping_segment wanted = {.id = RML_KEPT_ID(RML_KEPT_SCHEDULE, partition),
                                                .name = name,
-                                               .bytes = rml_schedule_bytes(SCHEDULE_STEPS),
+                                               .bytes = rml_schedule_bytes(schedule_steps(engine)),
                                                .mark_at = RML_KEEPER_DEATHMARK_NONE};
     bool again;
     struct rml_segment *segment = &engine->schedules[partition];
@@ -887,6 +854,7 @@ static int open_checkpoints(struct rml_engine *engine, struct rml_err *err)
                     .say = engine->options.complain,
                     .say_context = engine->options.complain_context},
         .from = engine->options.from,
+        .vault = engine->options.vault,
         .bell = &engine->bell,
         .complain = engine->options.complain,
         .complain_context = engine->options.complain_context,
@@ -897,9 +865,6 @@ static int open_checkpoints(struct rml_engine *engine, struct rml_err *err)
     engine->begun = rc == 0 ? rml_checkpointer_restored(engine->checkpointer) : 0;
     if (rc == 0) {
         forget_counts(engine);
-        if (engine->options.complain != NULL)
-            rml_gone_back_say(rml_checkpointer_gone_back(engine->checkpointer), engine->plan,
-                              engine->options.complain, engine->options.complain_context);
         rml_board_state_folder(&engine->board, folder);
     }
     return rc;

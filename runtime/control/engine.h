@@ -29,6 +29,7 @@ struct rml_engine;
 struct rml_err;
 struct rml_keeping;
 struct rml_operators;
+struct rml_vault_options;
 
 /* How a checkpoint came out. */
 struct rml_engine_saved {
@@ -67,6 +68,10 @@ struct rml_engine_options {
     /* Called by rml_engine_poll: a checkpoint is over. May be NULL. */
     void (*saved)(void *context, const struct rml_engine_saved *saved);
     void *saved_context;
+    /* For a disk and room of one's own, as tests have: of the state folder; steps that a schedule holds, a
+     * power of two. NULL and 0: as usual. */
+    const struct rml_vault_options *vault;
+    uint32_t schedule_steps;
 };
 
 /* Files are opened and all memory is set aside; no thread runs yet. 0, or a sentence. */

@@ -1,6 +1,7 @@
 #undef _FORTIFY_SOURCE  // libc's own definitions of these, inline
 #include "tests/support/tape.h"
 
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -39,6 +40,14 @@ static uint32_t fault_calls, fault_met;
 static const int *ring_results;
 static uint32_t ring_result_count, ring_setups;
 static bool direct_is_refused;
+
+void (*tape_watcher)(enum tape_call call, int fd, bool is_done);
+
+static void tell(enum tape_call call, int fd, bool is_done)
+{
+    if (tape_watcher != NULL)
+        tape_watcher(call, fd, is_done);
+}
 
 static size_t put(struct tape_event event)
 {
@@ -324,15 +333,19 @@ EXPORT int open(const char *path, int flags, ...)
         errno = EINVAL;
         return -1;
     }
+    tell(TAPE_CALL_NAME, -1, false);
     int fd = (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
+    int error = errno;
     const char *name = name_in_folder(path);
     if (fd >= 0 && name != NULL)
         remember_file(fd, name);
+    tell(TAPE_CALL_NAME, -1, true);
+    errno = error;
     return fd;
 }
 
 // A write of LMDB's, by whichever call: `data` is all of it.
-static ssize_t write_at(int fd, const void *data, size_t bytes, off_t offset)
+static ssize_t write_recorded(int fd, const void *data, size_t bytes, off_t offset)
 {
     bool struck = is_armed && is_catalog(fd) && strikes(TAPE_CATALOG, false);
     if (struck && fault.how == TAPE_SHORT)
@@ -355,6 +368,16 @@ static ssize_t write_at(int fd, const void *data, size_t bytes, off_t offset)
         errno = fault.error;
         return -1;
     }
+    return done;
+}
+
+static ssize_t write_at(int fd, const void *data, size_t bytes, off_t offset)
+{
+    tell(TAPE_CALL_WRITE, fd, false);
+    ssize_t done = write_recorded(fd, data, bytes, offset);
+    int error = errno;
+    tell(TAPE_CALL_WRITE, fd, true);
+    errno = error;
     return done;
 }
 
@@ -391,7 +414,7 @@ static bool is_folder(int fd)
            && stat(folder, &there) == 0 && there.st_ino == about.st_ino;
 }
 
-static int flush_of(int fd, long number)
+static int flush_recorded(int fd, long number)
 {
     if (is_folder(fd))
         put((struct tape_event){.kind = TAPE_FOLDER_SYNC});
@@ -406,6 +429,16 @@ static int flush_of(int fd, long number)
     put_end(rc == 0 ? TAPE_FLUSH_DONE : TAPE_FLUSH_FAILED, file, begun);
     if (struck)
         errno = fault.error;
+    return rc;
+}
+
+static int flush_of(int fd, long number)
+{
+    tell(TAPE_CALL_FLUSH, fd, false);
+    int rc = flush_recorded(fd, number);
+    int error = errno;
+    tell(TAPE_CALL_FLUSH, fd, true);
+    errno = error;
     return rc;
 }
 
@@ -429,7 +462,12 @@ EXPORT int msync(void *memory, size_t bytes, int flags)
 EXPORT int ftruncate(int fd, off_t bytes)
 {
     RML_CHECK(file_of(fd) == NOWHERE);
-    return (int)syscall(SYS_ftruncate, fd, bytes);
+    tell(TAPE_CALL_CUT, fd, false);
+    int rc = (int)syscall(SYS_ftruncate, fd, bytes);
+    int error = errno;
+    tell(TAPE_CALL_CUT, fd, true);
+    errno = error;
+    return rc;
 }
 
 static int file_named(const char *name)
@@ -440,7 +478,7 @@ static int file_named(const char *name)
     return NOWHERE;
 }
 
-EXPORT int rename(const char *from, const char *to)
+static int rename_recorded(const char *from, const char *to)
 {
     int rc = (int)syscall(SYS_rename, from, to);
     const char *old = name_in_folder(from), *new = name_in_folder(to);
@@ -455,7 +493,17 @@ EXPORT int rename(const char *from, const char *to)
     return rc;
 }
 
-EXPORT int unlink(const char *path)
+EXPORT int rename(const char *from, const char *to)
+{
+    tell(TAPE_CALL_NAME, -1, false);
+    int rc = rename_recorded(from, to);
+    int error = errno;
+    tell(TAPE_CALL_NAME, -1, true);
+    errno = error;
+    return rc;
+}
+
+static int unlink_recorded(const char *path)
 {
     int rc = (int)syscall(SYS_unlink, path);
     const char *name = name_in_folder(path);
@@ -468,4 +516,47 @@ EXPORT int unlink(const char *path)
         put(event);
     }
     return rc;
+}
+
+EXPORT int unlink(const char *path)
+{
+    tell(TAPE_CALL_NAME, -1, false);
+    int rc = unlink_recorded(path);
+    int error = errno;
+    tell(TAPE_CALL_NAME, -1, true);
+    errno = error;
+    return rc;
+}
+
+/* A folder as it is. */
+
+static void put_whole(const char *name)
+{
+    char path[300];
+    struct stat about;
+    snprintf(path, sizeof path, "%.200s%.31s", folder, name);
+    int fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
+    RML_CHECK(fd >= 0 && fstat(fd, &about) == 0);
+    remember_file(fd, name);
+    int file = file_of(fd);
+    uint32_t bytes = (uint32_t)about.st_size;
+    unsigned char *data = malloc(bytes + 1);
+    RML_CHECK(data != NULL && file != NOWHERE);
+    RML_CHECK(pread(fd, data, bytes, 0) == (ssize_t)bytes);
+    put_end(TAPE_WRITE_DONE, file, put_write(file, data, bytes, 0));
+    put_end(TAPE_FLUSH_DONE, file, put((struct tape_event){.kind = TAPE_FLUSH, .file = file}));
+    free(data);
+    close(fd);
+}
+
+void tape_start_with(const char *path)
+{
+    tape_start(path);
+    DIR *there = opendir(path);
+    RML_CHECK(there != NULL);
+    for (struct dirent *entry; (entry = readdir(there)) != NULL;)
+        if (entry->d_name[0] != '.' && strstr(entry->d_name, "lock") == NULL)
+            put_whole(entry->d_name);
+    closedir(there);
+    put((struct tape_event){.kind = TAPE_FOLDER_SYNC});
 }

@@ -90,4 +90,14 @@ uint32_t tape_ring_setups_met(void);
 /* Does open refuse O_DIRECT? */
 void tape_refuse_direct(bool refuse);
 
+/* Calls of libc's that the tape stands in for. */
+enum tape_call { TAPE_CALL_WRITE, TAPE_CALL_FLUSH, TAPE_CALL_CUT, TAPE_CALL_NAME };
+
+/* Told of each before it is done, when faults may still be armed for it, and behind it; the names of files
+ * have no descriptor (-1). NULL: nobody is. */
+extern void (*tape_watcher)(enum tape_call call, int fd, bool is_done);
+
+/* Go on with a folder whose files are as they are, and have been flushed: their contents begin the tape. */
+void tape_start_with(const char *folder);
+
 #endif
