@@ -1,0 +1,106 @@
+/*
+ * What is built in on purpose to be wrong: functions that the linker puts before the real ones
+ * (--wrap in CMakeLists.txt). With nothing wrong each only calls the real one.
+ */
+#include <string.h>
+#include <sys/stat.h>
+
+#include "runtime/checkpoint/vault.h"
+#include "runtime/control/checkpointer.h"
+#include "runtime/io/text_file.h"
+#include "runtime/partition/partition.h"
+#include "runtime/ring/broadcast.h"
+#include "runtime/state/pages.h"
+#include "runtime/worker/again.h"
+#include "runtime/worker/saving.h"
+#include "runtime/worker/schedule.h"
+#include "tests/sim/sim.h"
+
+#define WRAP(type, name, ...)     \
+ type __real_##name(__VA_ARGS__); \
+ type __wrap_##name(__VA_ARGS__); \
+ type __wrap_##name(__VA_ARGS__)
+
+WRAP(void, rml_saving_took, struct rml_saving *saving, struct rml_worker_lane *lane, uint32_t own,
+     uint32_t rows)
+{
+    __real_rml_saving_took(saving, lane, own, rows);
+    struct rml_worker_lane_part *part = &lane->parts[own];
+    if (sim.wrong != SIM_releases_early || part->taken == part->released)
+        return;
+    rml_lane_in_release(lane->in, saving->own[own].index, (uint32_t)(part->taken - part->released));
+    part->noted = part->released = part->taken;
+}
+
+static struct {
+    struct rml_schedule *schedule;
+    struct rml_step step;
+} late;
+
+WRAP(void, rml_schedule_append, struct rml_schedule *schedule, const struct rml_step *step)
+{
+    if (sim.wrong == SIM_writes_steps_late && step->kind == RML_STEP_BATCH) {
+        late.schedule = schedule;
+        late.step = *step;
+        return;
+    }
+    __real_rml_schedule_append(schedule, step);
+}
+
+WRAP(int, rml_partition_step, struct rml_partition *partition, const struct rml_step *step,
+     const struct rml_step_input *input)
+{
+    int rc = __real_rml_partition_step(partition, step, input);
+    if (late.schedule != NULL && memcmp(&late.step, step, sizeof *step) == 0) {
+        __real_rml_schedule_append(late.schedule, step);
+        late.schedule = NULL;
+    }
+    return rc;
+}
+
+WRAP(void, rml_pages_note, struct rml_pages *pages, uint32_t page, uint64_t granules)
+{
+    if (sim.wrong == SIM_copies_late)
+        pages->changed[page] |= granules;
+    else
+        __real_rml_pages_note(pages, page, granules);
+}
+
+WRAP(int, rml_again_take, struct rml_own *own, const struct rml_worker_kept *lanes,
+     uint32_t lanes_max, struct rml_mark *marks, struct rml_err *err)
+{
+    if (sim.wrong == SIM_takes_nothing_again)
+        own->schedule.position = rml_partition_steps(own->partition);
+    return __real_rml_again_take(own, lanes, lanes_max, marks, err);
+}
+
+WRAP(void, rml_broadcast_number_out, struct rml_broadcast_out *out, uint64_t number)
+{
+    if (sim.wrong != SIM_numbers_from_zero)
+        __real_rml_broadcast_number_out(out, number);
+}
+
+WRAP(int, rml_text_file_resume, struct rml_text_file *file, const char *path, size_t row_bytes_max,
+     uint64_t bytes, struct rml_err *err)
+{
+    struct stat about;
+    if (sim.wrong == SIM_leaves_files_whole && stat(path, &about) == 0)
+        bytes = (uint64_t)about.st_size;
+    return __real_rml_text_file_resume(file, path, row_bytes_max, bytes, err);
+}
+
+WRAP(bool, rml_checkpointer_hear, struct rml_checkpointer *checkpointer,
+     struct rml_checkpointer_news *ret_news)
+{
+    bool any = __real_rml_checkpointer_hear(checkpointer, ret_news);
+    if (any && sim.wrong == SIM_believes_commits)
+        ret_news->rc = 0;
+    return any;
+}
+
+WRAP(int, rml_vault_keep, struct rml_vault *vault, uint32_t partition,
+     const struct rml_extent *extents, uint32_t count, struct rml_err *err)
+{
+    bool forgets = sim.wrong == SIM_forgets_old_extents && count > 1;
+    return __real_rml_vault_keep(vault, partition, extents + forgets, count - forgets, err);
+}
