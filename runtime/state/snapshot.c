@@ -8,14 +8,31 @@
 #include "runtime/base/check.h"
 #include "runtime/base/err.h"
 
-/* A bit for each granule, a word for each page. */
+#define LOOK_PAGES \
+ 1024u  // that a call looks at, with or without something to copy: some microseconds
+
+/*
+ * A bit for each granule, a word for each page. Nothing is done for all pages at once, since there may be
+ * a million: a snapshot begins by exchanging maps, and what concerns each page is done when the copying
+ * comes to it (sweep), or when the page is about to change, if that is sooner (list_round).
+ *
+ *                 before the sweep comes        behind it
+ *     left        changed before the moment     0
+ *     taken       0, or copied on update        all of the page that is in the snapshot
+ *     last_taken  of the snapshot before        0
+ *     used        without what is in this one   with it
+ */
 struct rml_snapshot {
     struct rml_snapshot_sink sink;
-    uint64_t *used;   // not zeros since ever: written at some time before the last snapshot
-    uint64_t *left;   // still to be copied
-    uint64_t *taken;  // in the last snapshot, for the case that it is abandoned
-    uint32_t end;     // pages of the last snapshot are below
-    uint32_t next;    // before this page nothing is left
+    uint64_t *left;        // still to be copied
+    uint64_t *taken;       // copied in this snapshot, for the case that it is abandoned
+    uint64_t *last_taken;  // becomes zeros, and the next one's `taken`
+    uint64_t *used;        // not zeros since ever: they were in some snapshot
+    uint32_t end;          // pages of the last snapshot are below
+    uint32_t next;         // where the sweep is
+    uint32_t round;
+    uint64_t number;
+    uint64_t changed_count, used_count;  // granules in `changed`, in `used`
     bool is_open;
     bool is_numbered;  // there was a snapshot
     // The last snapshot that has whole the pages of this remainder, modulo the longest round.
@@ -51,6 +68,7 @@ void rml_snapshot_untrack(struct rml_pages *pages)
     close_map(pages, pages->snapshot->used);
     close_map(pages, pages->snapshot->left);
     close_map(pages, pages->snapshot->taken);
+    close_map(pages, pages->snapshot->last_taken);
     free(pages->snapshot);
     pages->snapshot = NULL;
 }
@@ -65,8 +83,10 @@ int rml_snapshot_track(struct rml_pages *pages, struct rml_err *err)
     s->used = open_map(pages);
     s->left = open_map(pages);
     s->taken = open_map(pages);
+    s->last_taken = open_map(pages);
     uint64_t *changed = open_map(pages);
-    if (changed == NULL || s->used == NULL || s->left == NULL || s->taken == NULL) {
+    if (changed == NULL || s->used == NULL || s->left == NULL || s->taken == NULL
+        || s->last_taken == NULL) {
         close_map(pages, changed);
         rml_snapshot_untrack(pages);
         return RML_FAIL(err, -ENOMEM, "no memory to note what changes");
@@ -95,28 +115,35 @@ static void copy_out(struct rml_pages *pages, uint32_t page, uint64_t granules)
         granules &= first + count < RML_PAGE_GRANULES ? UINT64_MAX << (first + count) : 0;
     }
     s->left[page] &= ~piece.granules;
+    s->taken[page] |= piece.granules;
+}
+
+// A page whose turn it is has all that was ever used in the snapshot.
+static void list_round(struct rml_snapshot *s, uint32_t page)
+{
+    if (page >= s->next && page < s->end && page % s->round == s->number % s->round)
+        s->left[page] |= s->used[page] & ~s->taken[page];
 }
 
 void rml_pages_note(struct rml_pages *pages, uint32_t page, uint64_t granules)
 {
-    uint64_t wanted = pages->snapshot->left[page] & granules;
+    struct rml_snapshot *s = pages->snapshot;
+    if (s->is_open)
+        list_round(s, page);
+    uint64_t wanted = s->left[page] & granules;
     if (wanted != 0)
         copy_out(pages, page, wanted);
+    s->changed_count += (uint64_t)__builtin_popcountll(granules & ~pages->changed[page]);
     pages->changed[page] |= granules;
 }
 
-// Add what changed to what is used.
-static uint32_t choose_round(const struct rml_pages *pages, uint32_t end)
+// What was used for the first time since the last snapshot is not known to be before the sweep.
+static uint32_t choose_round(const struct rml_snapshot *s)
 {
-    uint64_t *used = pages->snapshot->used;
-    uint64_t used_count = 0, changed_count = 0;
-    for (uint32_t page = 1; page < end; page++) {
-        used[page] |= pages->changed[page];
-        used_count += (uint64_t)__builtin_popcountll(used[page]);
-        changed_count += (uint64_t)__builtin_popcountll(pages->changed[page]);
-    }
+    uint64_t changed = s->changed_count;
+    uint64_t used = s->used_count > changed ? s->used_count : changed;
     uint32_t round = RML_SNAPSHOT_ROUND_MAX;
-    while (round > 1 && round * changed_count > 2 * (used_count - changed_count))
+    while (round > 1 && round * changed > 2 * (used - changed))
         round /= 2;
     return round;
 }
@@ -144,15 +171,15 @@ uint32_t rml_snapshot_begin(struct rml_pages *pages, uint64_t number,
     s->end = pages->fresh;
     s->next = 1;
     s->is_open = true;
-    uint32_t round = choose_round(pages, s->end);
-    for (uint32_t page = (uint32_t)(number % round); page < s->end; page += round)
-        pages->changed[page] = s->used[page];
-    size_t bytes = s->end * sizeof(uint64_t);
-    memcpy(s->left, pages->changed, bytes);
-    memcpy(s->taken, pages->changed, bytes);
-    memset(pages->changed, 0, bytes);
-    s->left[0] = 0;  // full of zeros for ever
-    return note_whole(s, number, round);
+    s->number = number;
+    s->round = choose_round(s);
+    s->changed_count = 0;
+    uint64_t *zeros = s->left, *other_zeros = s->last_taken;
+    s->left = pages->changed;
+    pages->changed = zeros;
+    s->last_taken = s->taken;
+    s->taken = other_zeros;
+    return note_whole(s, number, s->round);
 }
 
 void rml_snapshot_go_on(struct rml_pages *pages, uint64_t number, uint32_t needs,
@@ -160,6 +187,8 @@ void rml_snapshot_go_on(struct rml_pages *pages, uint64_t number, uint32_t needs
 {
     struct rml_snapshot *s = pages->snapshot;
     memcpy(s->used, used, pages->fresh * sizeof *used);
+    for (uint32_t page = 1; page < pages->fresh; page++)
+        s->used_count += (uint64_t)__builtin_popcountll(used[page]);
     RML_CHECK(needs <= number && needs < RML_SNAPSHOT_ROUND_MAX);
     for (uint32_t i = 0; i < RML_SNAPSHOT_ROUND_MAX; i++)
         s->whole[i] = number - needs;
@@ -169,18 +198,30 @@ void rml_snapshot_go_on(struct rml_pages *pages, uint64_t number, uint32_t needs
     s->is_numbered = true;
 }
 
+// All that there is to be done for the next page; how many granules were copied.
+static uint32_t sweep(struct rml_pages *pages)
+{
+    struct rml_snapshot *s = pages->snapshot;
+    uint32_t page = s->next;
+    list_round(s, page);
+    uint64_t left = s->left[page];
+    if (left != 0)
+        copy_out(pages, page, left);
+    s->used_count += (uint64_t)__builtin_popcountll(s->taken[page] & ~s->used[page]);
+    s->used[page] |= s->taken[page];
+    s->last_taken[page] = 0;
+    s->next++;
+    return (uint32_t)__builtin_popcountll(left);
+}
+
 bool rml_snapshot_copy(struct rml_pages *pages, uint32_t granules)
 {
     struct rml_snapshot *s = pages->snapshot;
-    uint32_t done = 0;
-    for (; s->is_open && s->next < s->end; s->next++) {
-        uint64_t left = s->left[s->next];
-        if (left == 0)
-            continue;
-        if (done >= granules)
+    uint32_t copied = 0;
+    for (uint32_t looked = 0; s->is_open && s->next < s->end; looked++) {
+        if (copied >= granules || looked == LOOK_PAGES)
             return true;
-        done += (uint32_t)__builtin_popcountll(left);
-        copy_out(pages, s->next, left);
+        copied += sweep(pages);
     }
     s->is_open = false;
     return false;
@@ -194,10 +235,13 @@ bool rml_snapshot_is_open(const struct rml_pages *pages)
 void rml_snapshot_abandon(struct rml_pages *pages)
 {
     struct rml_snapshot *s = pages->snapshot;
-    for (uint32_t page = 1; page < s->end; page++) {
-        pages->changed[page] |= s->taken[page];
-        s->left[page] = 0;
-        s->taken[page] = 0;
+    s->changed_count = 0;
+    for (uint32_t page = 1; page < pages->fresh; page++) {
+        if (page < s->end) {
+            pages->changed[page] |= s->taken[page] | s->left[page];
+            s->left[page] = s->taken[page] = s->last_taken[page] = 0;
+        }
+        s->changed_count += (uint64_t)__builtin_popcountll(pages->changed[page]);
     }
     s->is_open = false;
 }
