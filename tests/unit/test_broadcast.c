@@ -93,6 +93,32 @@ static void a_reader_that_joins_late_sees_only_what_comes(void **state)
     free(memory);
 }
 
+static void the_oldest_row_of_a_ring_that_is_numbered_from_elsewhere_is_its_first(void **state)
+{
+    (void)state;
+    struct row row;
+    uint64_t number;
+    for (uint64_t first = 1; first < 3 * ROWS; first += ROWS / 2) {
+        for (uint64_t count = 0; count < 3 * ROWS; count++) {
+            struct rml_broadcast_out out;
+            void *memory = new_ring(&out);
+            rml_broadcast_number_out(&out, first);
+            give(&out, first, first + count);
+            struct rml_broadcast_in oldest;
+            rml_broadcast_attach_in(&oldest, memory, shape, 1);
+            uint64_t there = count < ROWS ? count : ROWS;
+            for (uint64_t i = first + count - there; i < first + count; i++) {
+                assert_true(rml_broadcast_look(&oldest));
+                assert_int_equal(rml_broadcast_read(&oldest, &row, &number), 1);
+                assert_int_equal(number, i);
+            }
+            assert_false(rml_broadcast_look(&oldest));
+            assert_int_equal(oldest.missed, 0);
+            free(memory);
+        }
+    }
+}
+
 static void a_slow_reader_learns_exactly_how_many_it_missed(void **state)
 {
     (void)state;
@@ -245,5 +271,6 @@ TEST_MAIN(CLAIM(who_wants_the_oldest_row_begins_where_the_numbers_of_a_new_ring_
           CLAIM(who_goes_on_for_a_dead_writer_gives_the_torn_row_anew),
           CLAIM(a_shape_that_cannot_be_takes_no_bytes), CLAIM(rows_come_in_order_to_every_reader),
           CLAIM(a_reader_that_joins_late_sees_only_what_comes),
+          CLAIM(the_oldest_row_of_a_ring_that_is_numbered_from_elsewhere_is_its_first),
           CLAIM(a_slow_reader_learns_exactly_how_many_it_missed),
           CLAIM(a_row_read_while_it_is_overwritten_is_never_torn))
