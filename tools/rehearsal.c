@@ -144,7 +144,8 @@ void rml_rehearsal_advance(struct rml_rehearsal *rehearsal, int64_t time)
             .kind = RML_STEP_BATCH, .lane = (uint16_t)i, .time = rehearsal->times[i]};
         step(rehearsal, &vouch, NULL);
     }
-    step(rehearsal, &(struct rml_step){.kind = RML_STEP_TICK, .time = time}, NULL);
+    const struct rml_step tick = {.kind = RML_STEP_TICK, .time = time, .steady_ns = time};
+    step(rehearsal, &tick, NULL);
 }
 
 void rml_rehearsal_end(struct rml_rehearsal *rehearsal)

@@ -66,7 +66,7 @@ struct rml_partition {
     uint32_t lanes_max;
     struct lane *lanes;
     struct source *sources;
-    int64_t tick;                    // the wall clock as the last tick said
+    int64_t tick;                    // the steady clock as the last tick said
     uint64_t steps;                  // ever taken
     struct rml_tree_found restored;  // which stages were
     int64_t time[RML_BATCH_ROWS];
@@ -333,9 +333,10 @@ static int end(struct rml_partition *p, uint32_t source)
     return 0;
 }
 
-static int tick(struct rml_partition *p, int64_t now)
+// The wall clock may be set. How long a lane has been silent is therefore the steady clock's to say.
+static int tick(struct rml_partition *p, int64_t wall_ns, int64_t steady_ns)
 {
-    p->tick = now;
+    p->tick = steady_ns;
     for (uint32_t i = 0; i < p->lanes_max; i++) {
         struct lane *lane = &p->lanes[i];
         if (!lane->attached)
@@ -343,8 +344,8 @@ static int tick(struct rml_partition *p, int64_t now)
         int64_t idle_after = p->sources[lane->source].plan->idle_after_ns;
         if (lane->active) {
             lane->active = false;
-            lane->active_tick = now;
-        } else if (idle_after > 0 && rml_time_sub(now, lane->active_tick) >= idle_after) {
+            lane->active_tick = steady_ns;
+        } else if (idle_after > 0 && rml_time_sub(steady_ns, lane->active_tick) >= idle_after) {
             lane->idle = true;
         }
     }
@@ -352,7 +353,7 @@ static int tick(struct rml_partition *p, int64_t now)
         struct source *source = &p->sources[s];
         if (source->lane_count > 0)
             advance_from_lanes(p, s);
-        rml_tree_tick(&source->tree, now, source->watermark);
+        rml_tree_tick(&source->tree, wall_ns, source->watermark);
         step_end(p, s);
     }
     return 0;
@@ -365,7 +366,7 @@ static int take_step(struct rml_partition *p, const struct rml_step *step,
     case RML_STEP_BATCH:
         return take_batch(p, step, input);
     case RML_STEP_TICK:
-        return tick(p, step->time);
+        return tick(p, step->time, step->steady_ns);
     case RML_STEP_ATTACH:
         return attach(p, step->lane, step->count, step->serial);
     case RML_STEP_DETACH:

@@ -27,7 +27,7 @@ struct rml_snapshot_sink;
 
 enum rml_step_kind {
     RML_STEP_BATCH,   // take `count` records of `lane`, which then vouches for `time`
-    RML_STEP_TICK,    // the wall clock is `time`
+    RML_STEP_TICK,    // the wall clock is `time`, and by a clock that nobody sets it is `steady_ns`
     RML_STEP_ATTACH,  // `lane` feeds `source` from now on
     RML_STEP_DETACH,  // `lane` has been taken to its end and holds nothing back any more
     RML_STEP_END,     // `source` is at its end: its watermark goes to +infinity
@@ -47,6 +47,7 @@ struct rml_step {
             serial;  // ATTACH: which of the lanes that ever had this number; 0 where nobody asks
         int64_t
             latest;  // BATCH: no record is taken whose time lies behind it; 0: whatever its time
+        int64_t steady_ns;  // TICK: what has been silent for how long is told by this one
     };
 };
 

@@ -524,8 +524,8 @@ static int64_t until_tick(const struct rml_worker *w, int64_t wall)
     return least;
 }
 
-// Wall time says how long a lane has been silent, and triggers results; the steps record it, so that it
-// can be taken again.
+// The wall clock triggers results, and the steady one says how long a lane has been silent; the steps record
+// both, so that they can be taken again.
 static void tick_if_due(struct rml_worker *w)
 {
     if (!ticks(w))
@@ -535,7 +535,7 @@ static void tick_if_due(struct rml_worker *w)
         return;
     int64_t wall = w->options.clock->wall_ns(w->options.clock->context);
     w->next_tick_ns = now + until_tick(w, wall);
-    const struct rml_step step = {.kind = RML_STEP_TICK, .time = wall};
+    const struct rml_step step = {.kind = RML_STEP_TICK, .time = wall, .steady_ns = now};
     for (uint32_t i = 0; i < w->own_count; i++) {
         if (rml_saving_has_room(&w->saving, &w->own[i]))
             take_step(w, &w->own[i], &step, NULL, NULL);

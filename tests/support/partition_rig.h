@@ -490,8 +490,8 @@ static inline void rig_tick(struct rig_life *life, uint32_t record)
             rig_do_vouch(life, l);
     }
     rig_do_batch(life);
-    const struct rml_step step = {.kind = RML_STEP_TICK,
-                                  .time = record * INT64_C(1000000) * RIG_RECORD_MS};
+    const int64_t now = record * INT64_C(1000000) * RIG_RECORD_MS;
+    const struct rml_step step = {.kind = RML_STEP_TICK, .time = now, .steady_ns = now};
     rig_do(life, step, 0);
 }
 

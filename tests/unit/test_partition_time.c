@@ -28,7 +28,8 @@ static void write_at(struct held *w, uint16_t lane, int64_t time)
 
 static void tick(struct held *w, int64_t now)
 {
-    held_step(w, (struct rml_step){.kind = RML_STEP_TICK, .time = now}, NULL);
+    // what the wall clock shows beside it is not asked
+    held_step(w, (struct rml_step){.kind = RML_STEP_TICK, .time = -now, .steady_ns = now}, NULL);
 }
 
 static void assert_watermark(const struct held *w, int64_t expected)

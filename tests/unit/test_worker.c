@@ -221,7 +221,7 @@ static void records_become_rows_in_the_ring(void **state)
 }
 
 // Two clocks that show the same nanoseconds behind different origins.
-static int64_t held_now;
+static int64_t held_now, held_set;
 
 static int64_t held_monotonic(void *context)
 {
@@ -232,8 +232,10 @@ static int64_t held_monotonic(void *context)
 static int64_t held_wall(void *context)
 {
     (void)context;
-    return INT64_C(1700000000) * 1000000000 + 3000000 + held_now;
+    return INT64_C(1700000000) * 1000000000 + 3000000 + held_now + held_set;
 }
+
+static const struct rml_clock held_clock = {.wall_ns = held_wall, .monotonic_ns = held_monotonic};
 
 static void a_trigger_looks_at_the_wall_clock_at_its_multiples(void **state)
 {
@@ -250,9 +252,8 @@ static void a_trigger_looks_at_the_wall_clock_at_its_multiples(void **state)
         "         aggregate: {n: count(), total: sum(value)}}\n"
         "sinks:\n"
         "  live: {from: sums, type: ring, rows: 4096}\n";
-    static const struct rml_clock clock = {.wall_ns = held_wall, .monotonic_ns = held_monotonic};
     held_now = 0;
-    open_worker_of(text, &clock);
+    open_worker_of(text, &held_clock);
     attach(0);
     while (rml_worker_round(f.worker))
         ;
@@ -337,6 +338,64 @@ static void records_too_far_ahead_of_the_wall_clock_are_refused_as_it_stands_the
         ;
     assert_int_equal(taken(), 5);
     assert_int_equal(ahead(), 3);
+    close_worker(false);
+}
+
+static void rounds_at(int64_t now)
+{
+    held_now = now;
+    while (rml_worker_round(f.worker))
+        ;
+}
+
+static void a_wall_clock_that_is_set_makes_no_lane_idle_and_stops_no_trigger(void **state)
+{
+    (void)state;
+    static const char text[] =
+        "version: 1\n"
+        "pipeline: test\n"
+        "schema: {event: {ts: time_ns, key: u32, value: u32}}\n"
+        "runtime: {workers: 1, partitions: 2}\n"
+        "sources:\n"
+        "  events: {schema: event, event_time: ts, partition_by: [key], idle_after: 2s, cells: 1024}\n"
+        "stages:\n"
+        "  sums: {from: events, key: key, window: {type: tumbling, size: 1us, trigger: {every: 10ms}},\n"
+        "         aggregate: {n: count(), total: sum(value)}}\n"
+        "sinks:\n"
+        "  live: {from: sums, type: ring, rows: 4096}\n";
+    const int64_t hour = INT64_C(3600) * 1000000000, ms = 1000000;
+    static const int64_t hours[] = {1, -1, -1, 1};
+    uint64_t rows;
+    held_set = 0;
+    held_now = 0;
+    open_worker_of(text, &held_clock);
+    attach(0);
+    attach(1);
+    put(0, 5000, 1, 1);  // far ahead of lane 1, which holds its window open
+    put(1, 100, 1, 1);
+    rml_lane_out_publish(f.out[0]);
+    rml_lane_out_publish(f.out[1]);
+    rounds_at(1);
+    rounds_at(7 * ms);
+    assert_int_equal(read_results(&rows), 2);  // early rows of both windows
+    for (uint32_t i = 0; i < 4; i++) {
+        held_set += hours[i] * hour;
+        put(0, 5000, 1, 1);
+        rml_lane_out_publish(f.out[0]);
+        rounds_at((17 + 10 * i) * ms);
+        assert_int_equal(read_results(&rows),
+                         2 + i);  // the window that has changed, and not lane 1's
+        assert_int_equal(rows, 1);
+    }
+    rounds_at(1990 * ms);
+    assert_int_equal(read_results(NULL), 0);
+    put(0, 5000, 1, 1);
+    rml_lane_out_publish(f.out[0]);
+    rounds_at(2300 * ms);  // but lane 1 has said nothing for two seconds
+    rounds_at(2600 * ms);
+    assert_int_equal(rml_count_read(&f.stages[0].value[RML_STAGE_windows_fired])
+                         + rml_count_read(&f.stages[1].value[RML_STAGE_windows_fired]),
+                     1);
     close_worker(false);
 }
 
@@ -579,6 +638,7 @@ static void an_idle_worker_uses_less_than_a_hundredth_of_a_core(void **state)
 TEST_MAIN(CLAIM(records_become_rows_in_the_ring),
           CLAIM(a_trigger_looks_at_the_wall_clock_at_its_multiples),
           CLAIM(records_too_far_ahead_of_the_wall_clock_are_refused_as_it_stands_then),
+          CLAIM(a_wall_clock_that_is_set_makes_no_lane_idle_and_stops_no_trigger),
           CLAIM(a_lane_that_ends_is_taken_to_what_it_had_published_and_no_further),
           CLAIM(a_lane_that_lies_is_reported_and_spares_the_others),
           CLAIM(a_sleeping_listener_is_woken_once_for_each_sleep),
