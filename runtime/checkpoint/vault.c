@@ -354,8 +354,11 @@ int rml_vault_open(struct rml_vault **ret_vault, const char *folder,
         rc = open_extents(vault, err);
     if (rc == 0)
         rc = find_kept(vault, err);
-    if (rc == 0)
+    if (rc == 0) {
         rc = rml_extents_grow_to(&vault->extents, vault->options.first_bytes, err);
+        if (rc < 0)
+            rc = RML_WRAP(err, rc, "%.250s", vault->path);
+    }
     if (rc < 0) {
         rml_vault_close(vault);
         return rc;
