@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "operators/registry.h"
+#include "runtime/base/check.h"
 #include "runtime/base/err.h"
 #include "runtime/control/claim.h"
 #include "runtime/control/engine.h"
@@ -45,6 +46,15 @@ static void complain(void *context, const char *sentence)
 {
     const struct rml_plan *plan = context;
     fprintf(stderr, "ringmill: %s: %s\n", plan->name, sentence);
+}
+
+// The keeper starts another engine, which goes on from the last checkpoint.
+static void give_up(void *context, const char *sentence)
+{
+    const struct rml_plan *plan = context;
+    char all[700];
+    snprintf(all, sizeof all, "%s: %s; going back to the last checkpoint", plan->name, sentence);
+    rml_check_give_up(all);
 }
 
 static int exit_of(int rc)
@@ -91,6 +101,8 @@ static int serve(struct rml_server *server, struct rml_plan *plan, struct rml_ke
         .folder = strcmp(path, "-") == 0 ? NULL : dirname(path),
         .complain = complain,
         .complain_context = plan,
+        .unsure = give_up,
+        .unsure_context = plan,
     };
     rml_server_hook(server, &engine_options);
     struct rml_engine *engine;

@@ -74,7 +74,7 @@ static struct rml_vault_options vault_options(const struct rml_checkpointer *c)
 
 static int note_files(struct rml_checkpointer *c, struct rml_err *err)
 {
-    int rc = 0;
+    int rc = rml_writer_round(c->writer, err);
     for (uint32_t s = 0; rc == 0 && s < c->options.plan->sink_count; s++) {
         char name[RML_PAST_NOTE_BYTES];
         rml_past_name_note(&c->options.plan->sinks[s], name);

@@ -521,6 +521,8 @@ uint64_t rml_engine_stop(struct rml_engine *engine)
         return engine->lost;
     for (uint32_t i = 0; i < engine->plan->lanes_max; i++)
         rml_engine_cut_off(engine, i, ESHUTDOWN, "the pipeline stops");
+    if (engine->writer_started)
+        rml_writer_hurry(engine->writer);  // a worker may wait for it, and it for room on a disk
     if (engine->checkpointer != NULL && engine->started && !engine->draining)
         save_all(engine);
     engine->stopped = true;
@@ -628,6 +630,8 @@ static int open_writer(struct rml_engine *engine, struct rml_err *err)
         .row_context = engine->options.row_context,
         .complain = engine->options.complain,
         .complain_context = engine->options.complain_context,
+        .unsure = engine->options.unsure,
+        .unsure_context = engine->options.unsure_context,
     };
     return rml_writer_open(&engine->writer, &options, err);
 }

@@ -61,6 +61,10 @@ struct rml_engine_options {
      * fails, a lane that is closed). Called by this thread or the writer's; may be NULL. */
     void (*complain)(void *context, const char *sentence);
     void *complain_context;
+    /* What a file holds is not known any more, and an engine that goes on from the last checkpoint in another
+     * process would write it anew: see writer.h. Called by the writer's thread; may be NULL. */
+    void (*unsure)(void *context, const char *sentence);
+    void *unsure_context;
     /* Called by rml_engine_poll: no worker knows this listener any more. May be NULL where nobody
      * listens. */
     void (*listener_done)(void *context, uint32_t slot);

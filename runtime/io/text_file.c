@@ -33,6 +33,8 @@ static int open_file(struct rml_text_file *file, const char *path, size_t row_by
     if (fd < 0)
         return fd;
     file->fd = fd;
+    struct stat status;
+    file->is_regular = file->is_ours && fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
     file->room = row_bytes_max > BUFFER_BYTES ? row_bytes_max : BUFFER_BYTES;
     file->buffer = malloc(file->room);
     if (file->buffer != NULL)
@@ -47,6 +49,14 @@ int rml_text_file_open(struct rml_text_file *file, const char *path, size_t row_
     return open_file(file, path, row_bytes_max, O_TRUNC, err);
 }
 
+static int cut(struct rml_text_file *file, uint64_t bytes)
+{
+    if (ftruncate(file->fd, (off_t)bytes) < 0 || lseek(file->fd, (off_t)bytes, SEEK_SET) < 0)
+        return -errno;
+    file->bytes = bytes;
+    return 0;
+}
+
 int rml_text_file_resume(struct rml_text_file *file, const char *path, size_t row_bytes_max,
                          uint64_t bytes, struct rml_err *err)
 {
@@ -55,24 +65,22 @@ int rml_text_file_resume(struct rml_text_file *file, const char *path, size_t ro
         return rc;
     file->bytes = bytes;
     struct stat status;
-    if (!file->is_ours || fstat(file->fd, &status) < 0 || !S_ISREG(status.st_mode))
+    if (!file->is_regular || fstat(file->fd, &status) < 0)
         return 0;
     if ((uint64_t)status.st_size < bytes)
         file->bytes = (uint64_t)status.st_size;  // somebody else made it shorter
-    if (ftruncate(file->fd, (off_t)file->bytes) == 0
-        && lseek(file->fd, (off_t)file->bytes, SEEK_SET) >= 0)
+    rc = cut(file, file->bytes);
+    if (rc == 0)
         return 0;
-    rc = -errno;
     rml_text_file_close(file);
     return RML_FAIL(err, rc, "%.300s: cannot go on with it: %s", path, strerrordesc_np(-rc));
 }
 
-static int write_some(struct rml_text_file *file, size_t *at)
+static int write_some(const struct rml_text_file *file, size_t *at)
 {
     ssize_t put = write(file->fd, file->buffer + *at, file->used - *at);
     if (put >= 0) {
         *at += (size_t)put;
-        file->bytes += (uint64_t)put;
         return 0;
     }
     if (errno == EINTR)
@@ -85,15 +93,34 @@ static int write_some(struct rml_text_file *file, size_t *at)
     return 0;
 }
 
+// A disk that is full takes a part: the rows of this buffer come together, or none of them.
+static int write_all(struct rml_text_file *file)
+{
+    int rc = file->is_torn ? cut(file, file->bytes) : 0;
+    for (size_t at = 0; at < file->used && rc == 0;)
+        rc = write_some(file, &at);
+    if (rc < 0) {
+        file->is_torn = file->is_regular && cut(file, file->bytes) < 0;
+        return rc;
+    }
+    file->is_torn = false;
+    file->bytes += file->used;
+    file->used = 0;
+    file->rows_held = 0;
+    return 0;
+}
+
+int rml_text_file_try(struct rml_text_file *file)
+{
+    RML_CHECK(file->is_regular && file->error == 0);
+    return write_all(file);
+}
+
 uint32_t rml_text_file_flush(struct rml_text_file *file)
 {
-    uint64_t whole_bytes = file->bytes;
-    for (size_t at = 0; at < file->used && file->error == 0;)
-        file->error = write_some(file, &at);
+    if (file->error == 0)
+        file->error = write_all(file);
     uint32_t lost = file->error != 0 ? file->rows_held : 0;
-    // A disk that is full takes a part: the rows of this buffer are lost together, and none is torn.
-    if (lost > 0 && file->is_ours && ftruncate(file->fd, (off_t)whole_bytes) == 0)
-        file->bytes = whole_bytes;
     file->used = 0;
     file->rows_held = 0;
     return lost;

@@ -1,8 +1,9 @@
 /*
  * text_file - a file that grows at its end, written through a buffer.
  *
- * The first error stays: it is said once, and everything after it is lost and counted. Nothing here
- * retries a failed write, because nobody knows which part of it arrived.
+ * The first error of a flush stays: it is said once, and everything after it is lost and counted. Who can
+ * wait tries instead: what arrived of a write that failed is cut off, and the rows stay in the buffer until a
+ * disk that was full has room. Pipes and the like cannot be cut, so nothing is written to them twice.
  */
 #ifndef RML_IO_TEXT_FILE_H
 #define RML_IO_TEXT_FILE_H
@@ -14,12 +15,14 @@
 struct rml_err;
 
 struct rml_text_file {
-    int fd;        // -1: not open
-    bool is_ours;  // standard output is not
+    int fd;           // -1: not open
+    bool is_ours;     // standard output is not
+    bool is_regular;  // it can be cut
     char *buffer;
     size_t used, room;
     uint32_t rows_held;  // rows in the buffer, for counting what an error loses
     uint64_t bytes;      // written to the file
+    bool is_torn;        // and behind them lies a part of a write that failed
     int error;           // the negative errno that ended it; 0
 };
 
@@ -40,6 +43,12 @@ int rml_text_file_resume(struct rml_text_file *file, const char *path, size_t ro
 /* `bytes` (at most row_bytes_max) of free buffer; fill, then commit what was filled as `rows` rows. */
 char *rml_text_file_room(struct rml_text_file *file, size_t bytes);
 void rml_text_file_commit(struct rml_text_file *file, size_t bytes, uint32_t rows);
+
+/*
+ * Write what is in the buffer, or nothing of it. 0, or a negative errno after which it can be tried again: of
+ * a regular file only, and not where an error has stayed.
+ */
+int rml_text_file_try(struct rml_text_file *file);
 
 /* Write what is in the buffer. Returns how many rows were lost because the file has failed. */
 uint32_t rml_text_file_flush(struct rml_text_file *file);

@@ -18,7 +18,8 @@
 #include "runtime/ring/queue.h"
 #include "runtime/time/time.h"
 
-#define PREFIX_BYTES 80  // of {"stage":"<a name>.late",
+#define PREFIX_BYTES 80   // of {"stage":"<a name>.late",
+#define TRY_AGAIN_MS 100  // after a write that failed
 
 /* One file, or one sink whose rows go to the row function. */
 struct target {
@@ -74,8 +75,9 @@ struct rml_writer {
     struct rml_bell bell;  // the writer's own
     uint32_t marks_left;   // of the present round
     bool marked[RML_PARTITIONS_MAX];
+    struct rml_err round;  // of the last round: code 0, or what it lacks
     _Atomic uint64_t rounds;
-    _Atomic bool finishing;
+    _Atomic bool finishing, hurried;
     bool started;
     pthread_t thread;
     uint64_t lost;
@@ -404,6 +406,13 @@ uint64_t rml_writer_rounds(const struct rml_writer *w)
     return atomic_load_explicit(&w->rounds, memory_order_acquire);
 }
 
+int rml_writer_round(const struct rml_writer *w, struct rml_err *err)
+{
+    if (w->round.code < 0)
+        *err = w->round;
+    return w->round.code;
+}
+
 struct rml_writer_note rml_writer_note(const struct rml_writer *w, uint32_t sink)
 {
     for (uint32_t t = 0; t < w->target_count; t++) {
@@ -438,16 +447,21 @@ struct putting {
     uint64_t next;   // behind the greatest number that was put
 };
 
-static void complain(struct rml_writer *w, struct target *target, const char *what)
+static void say(const struct rml_writer *w, const struct target *target, const char *what,
+                const char *then)
 {
-    if (target->complained)
-        return;
-    target->complained = true;
     char sentence[600];
-    snprintf(sentence, sizeof sentence, "sink %s: %.300s: %s; rows are lost from here on",
-             target->plan->name, target->plan->path != NULL ? target->plan->path : "", what);
+    snprintf(sentence, sizeof sentence, "sink %s: %.300s: %s; %s", target->plan->name,
+             target->plan->path != NULL ? target->plan->path : "", what, then);
     if (w->options.complain != NULL)
         w->options.complain(w->options.complain_context, sentence);
+}
+
+static void complain(struct rml_writer *w, struct target *target, const char *what)
+{
+    if (!target->complained)
+        say(w, target, what, "rows are lost from here on");
+    target->complained = true;
 }
 
 static void lose(struct rml_writer *w, struct target *target, uint64_t rows)
@@ -456,12 +470,41 @@ static void lose(struct rml_writer *w, struct target *target, uint64_t rows)
     rml_count(&w->options.counts[target->sink].value[RML_SINK_lost], rows);
 }
 
+static bool is_hurried(const struct rml_writer *w)
+{
+    // relaxed: nothing else is read by it
+    return atomic_load_explicit(&w->hurried, memory_order_relaxed);
+}
+
+// Until the rows in the buffer are in the file, or nobody waits any more.
+static void try_until_written(struct rml_writer *w, struct target *target)
+{
+    _Atomic uint64_t *retries = &w->options.counts[target->sink].value[RML_SINK_retries];
+    int rc = rml_text_file_try(&target->file);
+    if (rc == 0)
+        return;
+    say(w, target, strerrordesc_np(-rc), "results wait until it can be written again");
+    while (rc < 0 && !is_hurried(w)) {
+        rml_bell_expect(&w->bell);
+        if (is_hurried(w))
+            rml_bell_awake(&w->bell);
+        else
+            rml_bell_wait(&w->bell, TRY_AGAIN_MS);
+        rml_count(retries, 1);
+        rc = rml_text_file_try(&target->file);
+    }
+    if (rc == 0)
+        say(w, target, "it can be written again", "results go on");
+}
+
 static void flush(struct rml_writer *w, struct target *target)
 {
     if (target->file.fd < 0)
         return;
     struct rml_sink_counts *counts = &w->options.counts[target->sink];
     uint32_t held = target->file.rows_held;
+    if (target->note != NULL && target->file.is_regular && target->file.error == 0)
+        try_until_written(w, target);
     uint32_t lost = rml_text_file_flush(&target->file);
     // in this order: another writer goes on behind these bytes if we die now
     rml_count_set(&counts->value[RML_SINK_bytes], target->file.bytes);
@@ -593,6 +636,18 @@ static void note_progress(struct rml_writer *w, const struct rml_result_block *b
     put_merged(w, UINT64_C(1) << block->source);
 }
 
+// After a flush that failed the next one succeeds, though what the first should have written is not there.
+static void sync_file(struct rml_writer *w, struct target *target)
+{
+    rml_text_file_sync(&target->file);
+    if (target->file.error == 0 || w->options.unsure == NULL)
+        return;
+    char sentence[600];
+    snprintf(sentence, sizeof sentence, "sink %s: %.300s: flushing it failed: %s",
+             target->plan->name, target->plan->path, strerrordesc_np(-target->file.error));
+    w->options.unsure(w->options.unsure_context, sentence);
+}
+
 // All of the moment's rows are on their way to the file: have them arrive, and note it.
 static void note_target(struct rml_writer *w, struct target *target)
 {
@@ -601,7 +656,10 @@ static void note_target(struct rml_writer *w, struct target *target)
         return;
     flush(w, target);
     if (target->file.error == 0)
-        rml_text_file_sync(&target->file);
+        sync_file(w, target);
+    if (target->file.error != 0 && target->file.is_regular)
+        rml_err_set(&w->round, target->file.error, "sink %s: %.300s lacks rows: %s",
+                    target->plan->name, target->plan->path, strerrordesc_np(-target->file.error));
     struct target_note *note = target->note;
     note->file_bytes = target->file.bytes;
     note->rows = rml_count_read(&counts[RML_SINK_rows]);
@@ -615,6 +673,7 @@ static void take_mark(struct rml_writer *w, uint32_t partition)
     if (--w->marks_left > 0)
         return;
     w->marks_left = w->options.plan->partitions;
+    w->round = (struct rml_err){0};
     for (uint32_t t = 0; t < w->target_count; t++)
         note_target(w, &w->targets[t]);
     rml_pile_turn(&w->pile);
@@ -722,6 +781,13 @@ int rml_writer_start(struct rml_writer *w, struct rml_err *err)
     pthread_setname_np(w->thread, "rml-writer");
     w->started = true;
     return 0;
+}
+
+void rml_writer_hurry(struct rml_writer *w)
+{
+    // relaxed: nothing else is told by it
+    atomic_store_explicit(&w->hurried, true, memory_order_relaxed);
+    rml_bell_ring(&w->bell);
 }
 
 uint64_t rml_writer_finish(struct rml_writer *w)

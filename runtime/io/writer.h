@@ -16,7 +16,10 @@
  *
  * Rows for tables are piled up (runtime/io/pile.h), for the checkpoint whose marks come behind them.
  *
- * A file that fails is said once; its rows are counted as lost, and everything else goes on.
+ * A file that fails is said once; its rows are counted as lost, and everything else goes on. Not so where
+ * there are marks, and with them records that can be taken again: there a write that failed is tried again
+ * until there is room, and all else waits with it, as for a disk that is slow. When a file cannot be flushed,
+ * nobody knows what of it the disk has; only who goes on from the mark before can write it anew.
  */
 #ifndef RML_IO_WRITER_H
 #define RML_IO_WRITER_H
@@ -63,6 +66,10 @@ struct rml_writer_options {
     /* Says what went wrong with a sink, called by the writer's thread, once for each; may be NULL. */
     void (*complain)(void *context, const char *sentence);
     void *complain_context;
+    /* Marks: a file was written to and could not be flushed. Whoever runs this goes on from the mark before in
+     * another process; where it returns, or is NULL, rows are lost. Called by the writer's thread. */
+    void (*unsure)(void *context, const char *sentence);
+    void *unsure_context;
 };
 
 /* Open the files and set everything aside; the plan must outlive the writer. 0, or a negative errno
@@ -86,6 +93,10 @@ void rml_writer_give(struct rml_writer *writer, uint32_t worker, struct rml_resu
 void rml_writer_put_back(struct rml_writer *writer, uint32_t worker,
                          struct rml_result_block *block);
 
+/* From here on nobody waits for files: rows of those that fail are lost, and so is the next round. For any
+ * thread. */
+void rml_writer_hurry(struct rml_writer *writer);
+
 /* No worker gives any more: write what there is and end the thread. Returns how many rows were lost. */
 uint64_t rml_writer_finish(struct rml_writer *writer);
 
@@ -97,6 +108,10 @@ void rml_writer_mark(struct rml_writer *writer, uint32_t worker, uint32_t partit
 
 /* How many rounds of marks are complete. Their notes hold still until a mark of the next is given. */
 uint64_t rml_writer_rounds(const struct rml_writer *writer);
+
+/* Has every file all rows of the last complete round? 0, or a negative errno with a sentence: then its notes
+ * are of no worth. Holds still as long as they do. */
+int rml_writer_round(const struct rml_writer *writer, struct rml_err *err);
 
 /* The note of a sink as of the last complete round; data NULL: it is no file. */
 struct rml_writer_note rml_writer_note(const struct rml_writer *writer, uint32_t sink);

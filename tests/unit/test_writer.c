@@ -1,8 +1,13 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "runtime/base/err.h"
@@ -28,7 +33,8 @@ struct fixture {
     bool again;
     const struct rml_writer_note *notes;
     struct rml_bell marked;
-    char complaint[600];
+    char complaint[600], unsure[600];
+    _Atomic uint32_t complaints;
 };
 
 /* As the window's schema places it: null bits, window_start, window_end, key, revision, count. */
@@ -100,6 +106,26 @@ static void note_complaint(void *context, const char *sentence)
 {
     struct fixture *f = context;
     snprintf(f->complaint, sizeof f->complaint, "%s", sentence);
+    atomic_fetch_add(&f->complaints, 1);
+}
+
+static void note_unsure(void *context, const char *sentence)
+{
+    struct fixture *f = context;
+    snprintf(f->unsure, sizeof f->unsure, "%s", sentence);
+}
+
+// The writer's door to the disk: one flush, that it is told of, fails.
+static _Atomic bool flush_fails;
+
+__attribute__((visibility("default"))) int fdatasync(int fd)
+{
+    int rc = (int)syscall(SYS_fdatasync, fd);
+    if (atomic_exchange(&flush_fails, false)) {
+        errno = EIO;
+        return -1;
+    }
+    return rc;
 }
 
 static int open_writer(struct fixture *f, bool merge, uint32_t workers, struct rml_err *err)
@@ -116,6 +142,8 @@ static int open_writer(struct fixture *f, bool merge, uint32_t workers, struct r
         .counts = f->counts,
         .complain = note_complaint,
         .complain_context = f,
+        .unsure = note_unsure,
+        .unsure_context = f,
     };
     return rml_writer_open(&f->writer, &options, err);
 }
@@ -146,6 +174,7 @@ static struct rml_result_block *take(struct fixture *f, uint32_t worker, uint32_
         (uint32_t)sizeof(struct rml_result_row)
         + (output == 0 ? (uint32_t)sizeof(struct window_row) : (uint32_t)sizeof(struct filter_row));
     block->step_end = true;
+    block->is_mark = false;
     block->progress = RML_TIME_NONE;
     return block;
 }
@@ -464,6 +493,115 @@ static void a_writer_that_goes_on_from_a_mark_has_every_row_once(void **state)
     end(f);
 }
 
+static struct rml_writer_note none[3];
+
+static void start_with_marks(struct fixture *f)
+{
+    add_sink(f, RML_SINK_CSV, "a.csv");
+    take_from(f, 0);
+    f->notes = none;
+    assert_int_equal(rml_bell_open(&f->marked, NULL), 0);
+    start(f, false, 1);
+}
+
+static void mark_all(struct fixture *f, uint64_t rounds)
+{
+    for (uint32_t p = 0; p < PARTITIONS; p++)
+        rml_writer_mark(f->writer, 0, p);
+    while (rml_writer_rounds(f->writer) < rounds)
+        rml_bell_wait(&f->marked, 1);
+}
+
+// A disk without room, for whoever is not root either: a file may not get longer than this.
+static void limit_files(uint64_t bytes)
+{
+    struct rlimit limit;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    limit.rlim_cur = bytes == 0 ? limit.rlim_max : bytes;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+static void until_tried_again(struct fixture *f)
+{
+    while (rml_count_read(&f->counts[0].value[RML_SINK_retries]) == 0)
+        sched_yield();
+}
+
+static void where_marks_are_given_a_full_disk_is_waited_for_and_every_row_comes_once(void **state)
+{
+    (void)state;
+    struct fixture *f = new_fixture();
+    start_with_marks(f);
+    struct rml_err err = {0};
+    give_window(f, 0, 20);
+    mark_all(f, 1);
+    limit_files(60);  // room for a part of the next row
+    give_window(f, 1, 30);
+    until_tried_again(f);
+    assert_non_null(strstr(f->complaint, "a.csv: File too large; results wait"));
+    assert_int_equal(rml_count_read(&f->counts[0].value[RML_SINK_rows]), 1);
+    for (int i = 0; i < 5; i++)
+        give_window(f, 2, 40 + i);
+    limit_files(0);
+    mark_all(f, 2);
+    assert_int_equal(rml_writer_round(f->writer, &err), 0);
+    assert_int_equal(f->complaints, 2);
+    assert_non_null(strstr(f->complaint, "a.csv: it can be written again"));
+    assert_int_equal(rml_writer_finish(f->writer), 0);
+    assert_int_equal(rml_count_read(&f->counts[0].value[RML_SINK_rows]), 7);
+    assert_int_equal(rml_count_read(&f->counts[0].value[RML_SINK_lost]), 0);
+    assert_string_equal(content("a.csv"), "window_start,window_end,key,revision,count\n"
+                                          "10,20,0,0,20\n20,30,1,0,30\n30,40,2,0,40\n31,41,2,0,41\n"
+                                          "32,42,2,0,42\n33,43,2,0,43\n34,44,2,0,44\n");
+    rml_bell_close(&f->marked);
+    end(f);
+}
+
+static void who_hurries_waits_for_no_disk_and_gets_no_whole_round(void **state)
+{
+    (void)state;
+    struct fixture *f = new_fixture();
+    start_with_marks(f);
+    struct rml_err err = {0};
+    limit_files(60);
+    give_window(f, 0, 20);
+    give_window(f, 1, 30);
+    until_tried_again(f);
+    rml_writer_hurry(f->writer);
+    mark_all(f, 1);
+    assert_int_equal(rml_writer_round(f->writer, &err), -EFBIG);
+    assert_non_null(strstr(err.text, "sink sink1: a.csv lacks rows: File too large"));
+    assert_int_equal(rml_writer_finish(f->writer), 2);
+    assert_int_equal(rml_count_read(&f->counts[0].value[RML_SINK_lost]), 2);
+    limit_files(0);
+    (void)content("a.csv");
+    rml_bell_close(&f->marked);
+    end(f);
+}
+
+static void after_a_flush_that_failed_no_round_is_whole(void **state)
+{
+    (void)state;
+    struct fixture *f = new_fixture();
+    start_with_marks(f);
+    struct rml_err err = {0};
+    give_window(f, 0, 20);
+    mark_all(f, 1);
+    assert_int_equal(rml_writer_round(f->writer, &err), 0);
+    give_window(f, 0, 30);
+    flush_fails = true;
+    mark_all(f, 2);
+    assert_string_equal(f->unsure, "sink sink1: a.csv: flushing it failed: Input/output error");
+    for (uint64_t round = 2; round < 5; round++) {  // the next flush would succeed
+        assert_int_equal(rml_writer_round(f->writer, &err), -EIO);
+        mark_all(f, round + 1);
+    }
+    rml_writer_finish(f->writer);
+    (void)content("a.csv");
+    rml_bell_close(&f->marked);
+    end(f);
+}
+
 static int make_folder(void **state)
 {
     (void)state;
@@ -489,6 +627,9 @@ int main(void)
         CLAIM(an_old_file_is_emptied),
         CLAIM(a_writer_after_one_that_died_goes_on_behind_whole_rows),
         CLAIM(a_writer_that_goes_on_from_a_mark_has_every_row_once),
+        CLAIM(where_marks_are_given_a_full_disk_is_waited_for_and_every_row_comes_once),
+        CLAIM(who_hurries_waits_for_no_disk_and_gets_no_whole_round),
+        CLAIM(after_a_flush_that_failed_no_round_is_whole),
     };
     return cmocka_run_group_tests(claims, make_folder, remove_folder);
 }
