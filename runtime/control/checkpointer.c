@@ -133,20 +133,51 @@ static int commit_in_vault(struct rml_checkpointer *c, struct rml_err *err)
     return rc == 0 ? rml_vault_commit(c->vault, err) : rc;
 }
 
+// Open the vault anew, and see whether the last checkpoint that was begun is in it.
+static int open_vault(struct rml_checkpointer *c, bool *ret_is_there, struct rml_err *err)
+{
+    const struct rml_vault_options options = vault_options(c);
+    int rc = rml_vault_open(&c->vault, c->options.folder, &options, err);
+    if (rc < 0)
+        return rc;
+    const struct rml_manifest *newest = NULL;
+    struct rml_err why = {0};
+    rc = rml_vault_newest(c->vault, &newest, &why);
+    *ret_is_there = rc == 0 && newest->epoch == c->epoch;
+    if (rc == 0 || rc == -ENOENT)
+        return 0;
+    *err = why;
+    return rc;
+}
+
+static void close_vault(struct rml_checkpointer *c)
+{
+    rml_vault_close(c->vault);
+    c->vault = NULL;
+}
+
 // Nobody knows whether the last commit took place: what the vault says when opened anew is true.
 static int ask_again(struct rml_checkpointer *c, struct rml_err *err)
 {
-    const struct rml_vault_options options = vault_options(c);
-    rml_vault_close(c->vault);
-    c->vault = NULL;
-    int rc = rml_vault_open(&c->vault, c->options.folder, &options, err);
-    const struct rml_manifest *newest = NULL;
-    if (rc == 0)
-        rc = rml_vault_newest(c->vault, &newest, err);
-    uint64_t number = 0;
-    if (rc == 0 && newest->part_count > 0 && newest->parts[0].blob_bytes == sizeof number)
-        memcpy(&number, newest->parts[0].blob, sizeof number);
-    return rc == 0 && number != c->number ? -EIO : rc;
+    bool is_there = false;
+    close_vault(c);
+    int rc = open_vault(c, &is_there, err);
+    if (rc < 0)
+        close_vault(c);
+    return rc == 0 && !is_there ? -EIO : rc;
+}
+
+// The disk may be well again. A commit that took place after all was said not to have, and the next checkpoint
+// goes on from the one before it.
+static int try_again(struct rml_checkpointer *c, struct rml_err *err)
+{
+    bool is_there = false;
+    int rc = open_vault(c, &is_there, err);
+    if (rc == 0 && is_there && !c->past.is_new)
+        rc = rml_vault_go_back(c->vault, err);
+    if (rc < 0)
+        close_vault(c);
+    return rc;
 }
 
 static void failed(struct rml_checkpointer *c, int rc, const struct rml_err *err)
@@ -186,9 +217,9 @@ static void open_one(struct rml_checkpointer *c, bool is_end)
     c->parts_left = c->options.plan->partitions;
     c->began_ns = now_ns(c);
     c->told_due = c->wanted = false;
-    int rc = c->vault != NULL ? begin_in_vault(c, &err)
-                              : RML_FAIL(&err, -EIO, "the state in %s cannot be written any more",
-                                         c->options.folder);
+    int rc = c->vault == NULL ? try_again(c, &err) : 0;
+    if (rc == 0)
+        rc = begin_in_vault(c, &err);
     if (rc < 0)
         failed(c, rc, &err);
 }
