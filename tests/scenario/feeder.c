@@ -2,8 +2,8 @@
  * feeder - a producer that a scenario drives: a stream that can be made again from its seed
  * (stream.py), and a word in a file that says how far it got, for when it is killed.
  *
- *     feeder PLACE SCHEMA_HASH SEED COUNT [keys N] [step NS] [disorder NS] [batch N] [pause US]
- *            [every N] [wait NS] [progress FILE] [die NS] [in-place] [gate] [until-told] [hold]
+ *     feeder PLACE SCHEMA_HASH SEED COUNT [keys N] [from NS] [step NS] [disorder NS] [batch N]
+ *            [pause US] [every N] [wait NS] [progress FILE] [die NS] [in-place] [gate] [until-told] [hold]
  *
  * It publishes after each `batch` records, and has the library publish after each `every` by itself.
  * `wait` is how long a full lane may hold it up, -1 for ever. With `die` it kills itself with SIGKILL
@@ -35,7 +35,7 @@ struct event {
 };
 
 struct settings {
-    uint64_t seed, count, keys, step, disorder, batch, pause_us, every, wait_ns, die_ns;
+    uint64_t seed, count, keys, from, step, disorder, batch, pause_us, every, wait_ns, die_ns;
     const char *progress_path;
     bool in_place, gate, early, hold, until_told;
 };
@@ -61,7 +61,7 @@ static struct event make_event(const struct settings *s, uint64_t i)
     uint64_t h = mix((s->seed << 32) + i);
     uint64_t back = s->disorder == 0 ? 0 : (h >> 40) % s->disorder;
     return (struct event){
-        .ts = (int64_t)(i * s->step) - (int64_t)back,
+        .ts = (int64_t)(s->from + i * s->step) - (int64_t)back,
         .id = (s->seed << 32) + i,
         .key = (uint32_t)(s->seed * s->keys + h % s->keys),
         .value = (int32_t)((h >> 20) % 1000) - 300,
@@ -75,7 +75,7 @@ static void read_settings(struct settings *s, int argc, char **argv)
         uint64_t *value;
     } numbers[] = {{"keys", &s->keys},      {"step", &s->step},   {"disorder", &s->disorder},
                    {"batch", &s->batch},    {"every", &s->every}, {"wait", &s->wait_ns},
-                   {"pause", &s->pause_us}, {"die", &s->die_ns}};
+                   {"pause", &s->pause_us}, {"die", &s->die_ns},  {"from", &s->from}};
 
     const struct {
         const char *name;

@@ -26,7 +26,7 @@ FEEDER = BUILD / "tests" / "scenario" / "feeder"
 WATCHER = BUILD / "tests" / "scenario" / "watcher"
 EXAMPLES = BUILD / "tests" / "scenario"
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
-PATIENCE = 60.0  # seconds; a sanitizer's build on a busy machine is slow
+PATIENCE = float(os.environ.get("RML_PATIENCE", "60"))  # seconds; a sanitizer's build on a busy machine is slow
 
 
 def until(what, condition, seconds=PATIENCE):

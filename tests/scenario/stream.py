@@ -19,18 +19,18 @@ def mix(x):
 SCHEMA = "{ts: time_ns, id: u64, key: u32, value: i32}"
 
 
-def event(seed, i, keys, step_ns, disorder_ns):
+def event(seed, i, keys, step_ns, disorder_ns, from_ns=0):
     h = mix(((seed << 32) + i) & MASK)
     return {
-        "ts": i * step_ns - ((h >> 40) % disorder_ns if disorder_ns else 0),
+        "ts": from_ns + i * step_ns - ((h >> 40) % disorder_ns if disorder_ns else 0),
         "id": (seed << 32) + i,
         "key": seed * keys + h % keys,
         "value": (h >> 20) % 1000 - 300,
     }
 
 
-def events(seed, count, keys=4, step_ns=1_000_000, disorder_ns=0):
-    return [event(seed, i, keys, step_ns, disorder_ns) for i in range(count)]
+def events(seed, count, keys=4, step_ns=1_000_000, disorder_ns=0, from_ns=0):
+    return [event(seed, i, keys, step_ns, disorder_ns, from_ns) for i in range(count)]
 
 
 def as_csv(records, names=("ts", "id", "key", "value")):

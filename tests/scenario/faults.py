@@ -1,0 +1,183 @@
+"""Disks fail under an engine that runs: it says so, goes on as docs/checkpoints.md has it, and results stay right."""
+import errno
+import os
+import random
+
+import exactly_once
+import harness
+import machine
+import restarts
+from machine import CUT, FLUSH, NOT, NOT_SURE, SHORT, WRITE
+
+SEED = int(os.environ.get("RML_SEED", "20261121"))
+GOES_BACK = "going back to the last checkpoint"
+WAITS = "results wait until it can be written again"
+FAILED = "failed: checkpoint"
+
+
+class Faulty(exactly_once.Saving):
+    def start_on(self, ring_error=errno.EPERM, runtime=exactly_once.RUNTIME, **more):
+        """A pipeline on a machine that can fail; what it says goes to a file."""
+        self.machine = machine.Machine(self, ring_error)
+        self.said = open(self.dir / "said", "w+")
+        self.addCleanup(self.said.close)
+        with self.machine.around():
+            super(restarts.Restarts, self).start(runtime=runtime, args=restarts.OFTEN, stderr=self.said, **more)
+
+    def said_since(self, before):
+        return (self.dir / "said").read_text()[before:]
+
+    def until_said(self, sentence, before):
+        harness.until(f"it to say '{sentence}'", lambda: sentence in self.said_since(before))
+
+    def said_bytes(self):
+        return (self.dir / "said").stat().st_size
+
+    def until_saved(self):
+        """Wait until a checkpoint that was asked for is durable: the ones before it may fail."""
+        harness.until("a checkpoint to be durable", lambda: self.call(
+            harness.RINGCTL, "checkpoint", "now", "p", want=None).returncode == 0)
+
+    def call(self, *argv, want=0, input=None):
+        if want is not None:
+            return super().call(*argv, want=want, input=input)
+        return harness.subprocess.run([str(a) for a in argv], env=self.env, cwd=self.dir, capture_output=True,
+                                      text=True, timeout=5 * harness.PATIENCE, check=False)
+
+
+    def source(self):
+        return self.pipeline.look("status")["sources"][0]
+
+
+class Faults(Faulty):
+    # Of which file, in which call, how, with which error, how often at least; and what is said.
+    STATE = [
+        ("extents", WRITE, NOT, errno.EIO, FAILED),
+        ("extents", WRITE, NOT_SURE, errno.EIO, FAILED),
+        ("extents", WRITE, NOT, errno.ENOSPC, FAILED),
+        ("extents", WRITE, SHORT, 0, ""),
+        ("extents", FLUSH, NOT, errno.EIO, FAILED),
+        ("extents", FLUSH, NOT_SURE, errno.EIO, FAILED),
+        ("catalog.mdb", WRITE, NOT, errno.ENOSPC, FAILED),
+        ("catalog.mdb", WRITE, NOT, errno.EIO, FAILED),
+        ("catalog.mdb", WRITE, NOT_SURE, errno.EIO, ""),
+        ("catalog.mdb", WRITE, SHORT, 0, ""),
+        ("catalog.mdb", FLUSH, NOT, errno.EIO, ""),
+        ("catalog.mdb", FLUSH, NOT_SURE, errno.EIO, ""),
+    ]
+
+    def test_results_are_right_whatever_fails_in_the_state_folder(self):
+        rng = random.Random(SEED)
+        print("seed", SEED)
+        self.start_on()
+        feeders = self.feeders(1, 2, 3, 4)
+        self.until_published(feeders, 100)
+        for name, call, how, error, sentence in self.STATE:
+            for after, times in ((0, 1), (rng.randrange(4), 1), (0, 7)):
+                with self.subTest(name=name, call=call, how=how, error=error, after=after, times=times):
+                    before = self.said_bytes()
+                    self.machine.fail(name, call, error, how, after, times, bytes=100)
+                    self.machine.until_met(1)
+                    if sentence:
+                        self.until_said(sentence, before)
+                    if rng.random() < 0.3:
+                        self.kill_engine()
+                    self.machine.mend()
+                    self.until_saved()
+        self.end_feeders(feeders)
+        self.pipeline.end()
+        self.check_all(feeders)
+
+    SINK = [
+        (WRITE, NOT, errno.ENOSPC), (WRITE, NOT, errno.EDQUOT), (WRITE, NOT, errno.EIO), (WRITE, NOT_SURE, errno.EIO),
+    ]
+
+    def test_a_file_that_cannot_be_written_is_waited_for_and_has_every_row_once(self):
+        self.start_on(source=", cells: 512")
+        feeders = self.feeders(1, 2, 3, 4)
+        self.until_published(feeders, 100)
+        for call, how, error in self.SINK:
+            for torn in (False, True):
+                with self.subTest(call=call, how=how, error=error, torn=torn):
+                    before = self.said_bytes()
+                    if torn:  # and the part that did arrive cannot be cut off at once
+                        self.machine.fail("records.csv", CUT, errno.EIO, number=1)
+                    self.machine.fail("records.csv", call, error, how, times=machine.ALWAYS)
+                    self.machine.until_met(3)
+                    self.until_said(f"records.csv: {os.strerror(error)}; {WAITS}", before)
+                    self.machine.mend()
+                    self.machine.mend(1)
+                    self.until_said("it can be written again; results go on", before)
+                    self.until_saved()
+        sink = self.pipeline.look("status")["sinks"][0]
+        self.assertEqual(sink["lost"], 0)
+        self.assertGreater(sink["retries"], 8)
+        self.end_feeders(feeders)
+        self.pipeline.end()
+        self.check_all(feeders)
+
+    def test_an_engine_that_waits_for_a_disk_may_die_and_the_next_one_waits(self):
+        self.start_on(source=", cells: 512")
+        feeders = self.feeders(1, 2)
+        self.until_published(feeders, 100)
+        self.machine.fail("records.csv", WRITE, errno.ENOSPC, times=machine.ALWAYS)
+        for _ in range(3):
+            self.machine.until_met(self.machine.met() + 2)
+            self.kill_engine()
+        self.machine.until_met(self.machine.met() + 2)
+        self.machine.mend()
+        self.until_back(3)
+        self.until_saved()
+        self.end_feeders(feeders)
+        self.pipeline.end()
+        self.check_all(feeders)
+
+    def test_after_a_flush_of_a_file_failed_another_engine_writes_it_anew(self):
+        self.start_on()
+        feeders = self.feeders(1, 2, 3, 4)
+        self.until_published(feeders, 100)
+        for turn, name in enumerate(("records.csv", "windows.csv", "records.csv"), start=1):
+            before = self.said_bytes()
+            self.machine.fail(name, FLUSH, errno.EIO, how=(NOT, NOT_SURE)[turn % 2])
+            self.until_said(f"{name}: flushing it failed: Input/output error; {GOES_BACK}", before)
+            self.until_back(turn)
+            self.until_saved()
+        self.assertIn("flushing it failed", self.pipeline.look("status")["last_death"]["why"])
+        self.end_feeders(feeders)
+        self.pipeline.end()
+        self.check_all(feeders)
+
+    def test_a_stop_does_not_wait_for_a_full_disk_and_the_next_run_has_what_a_checkpoint_covers(self):
+        self.start_on(source=", cells: 512")
+        first = self.feeders(1, 2)
+        self.until_published(first, 500)
+        covered = [self.progress(f)[1] for f in first]
+        published = self.source()["published"]
+        harness.until("all of that to be taken", lambda: self.source()["taken"] >= published)
+        self.until_saved()
+        self.machine.fail("records.csv", WRITE, errno.ENOSPC, times=machine.ALWAYS)
+        self.machine.until_met(2)
+        before = self.said_bytes()
+        self.ringctl("stop", "p", want=1)
+        self.assertEqual(self.pipeline.process.wait(timeout=harness.PATIENCE), 1)
+        said = self.said_since(before)
+        self.assertIn("records.csv lacks rows: No space left on device", said)
+        self.assertEqual(self.left_behind(), [])
+        for feeder in first:
+            feeder.communicate("", timeout=harness.PATIENCE)
+        self.start_on(source=", cells: 512")
+        second = self.feeders(3, 4)
+        self.until_published(second)
+        self.end_feeders(second)
+        self.pipeline.end()
+        came = self.records()
+        ids = {r["id"] for r in came}
+        self.assertEqual(len(ids), len(came))
+        for feeder, count in zip(first, covered):
+            self.assertTrue(ids.issuperset((feeder.seed << 32) + i for i in range(count)))
+        self.assertTrue(ids.issuperset(r["id"] for r in self.made(second)))
+        self.check_windows(came)
+
+
+if __name__ == "__main__":
+    harness.main()
