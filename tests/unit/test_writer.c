@@ -545,7 +545,7 @@ static void where_marks_are_given_a_full_disk_is_waited_for_and_every_row_comes_
     limit_files(0);
     mark_all(f, 2);
     assert_int_equal(rml_writer_round(f->writer, &err), 0);
-    assert_int_equal(f->complaints, 2);
+    assert_int_equal(atomic_load(&f->complaints), 2);
     assert_non_null(strstr(f->complaint, "a.csv: it can be written again"));
     assert_int_equal(rml_writer_finish(f->writer), 0);
     assert_int_equal(rml_count_read(&f->counts[0].value[RML_SINK_rows]), 7);
@@ -589,7 +589,7 @@ static void after_a_flush_that_failed_no_round_is_whole(void **state)
     mark_all(f, 1);
     assert_int_equal(rml_writer_round(f->writer, &err), 0);
     give_window(f, 0, 30);
-    flush_fails = true;
+    atomic_store(&flush_fails, true);
     mark_all(f, 2);
     assert_string_equal(f->unsure, "sink sink1: a.csv: flushing it failed: Input/output error");
     for (uint64_t round = 2; round < 5; round++) {  // the next flush would succeed
