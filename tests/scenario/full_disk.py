@@ -28,6 +28,9 @@ class Full(faults.Faulty):
         super(restarts.Restarts, self).start(runtime=exactly_once.RUNTIME, args=restarts.OFTEN, stderr=self.said,
                                              source=", cells: 512", **more)
 
+    def size(self, name):
+        return (self.dir / name).stat().st_size
+
     def until_stuck(self, *feeders):
         """Wait until nothing is published any more: lanes are full."""
         def published():
@@ -49,7 +52,8 @@ class Limited(Full):
             before = self.said_bytes()
             engine = self.pipeline.engine
             unlimited = resource.prlimit(engine, resource.RLIMIT_FSIZE)
-            most = (self.dir / "records.csv").stat().st_size + before + 50_000  # what it says needs room, too
+            harness.until("more records than words", lambda: self.size("records.csv") > self.size("said") + 9000)
+            most = self.size("records.csv") + 1000  # it comes to that before lanes are full
             resource.prlimit(engine, resource.RLIMIT_FSIZE, (most, unlimited[1]))
             self.until_said(f"records.csv: {os.strerror(errno.EFBIG)}; {faults.WAITS}", before)
             self.until_stuck(*feeders)
