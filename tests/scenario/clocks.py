@@ -49,9 +49,11 @@ class Clocks(faults.Faulty):
         with self.machine.around():
             super(restarts.Restarts, self).start_text(PIPELINE % (stream.SCHEMA, stream.AGGREGATES),
                                                       args=restarts.OFTEN)
-            feeders = [self.feeder(seed, 1 << 31, "batch", 16, "pause", 300, "wait", -1, "until-told") for seed in (1, 2)]
+            feeders = [self.feeder(seed, 1 << 31, "batch", 16, "pause", 300, "wait", -1, "gate",
+                                    "until-told") for seed in (1, 2)]
             silent = self.feeder(3, 3000, "gate", "wait", -1)
             self.attached(*feeders, silent)
+        self.go(*feeders)  # none before all are there, or they would be late for the first
         self.until_it_goes_on()
         now = 0
         for hours in (1, -1, -1, 1, 24, -48):
