@@ -12,6 +12,7 @@
 #include "runtime/base/check.h"
 #include "runtime/base/err.h"
 #include "runtime/control/checkpointer.h"
+#include "runtime/control/going_back.h"
 #include "runtime/control/kept.h"
 #include "runtime/control/rings.h"
 #include "runtime/io/writer.h"
@@ -126,12 +127,41 @@ static void show_lane(struct rml_engine *engine, uint32_t index)
     rml_board_lane_write(&engine->board, index, &lane->row);
 }
 
+// Rather one whose row does not tell why its last lane was closed.
 static uint32_t free_lane(const struct rml_engine *engine)
 {
-    uint32_t index = 0;
-    while (index < engine->plan->lanes_max && engine->lanes[index].in != NULL)
-        index++;
-    return index;
+    struct rml_board_lane closed;
+    uint32_t found = engine->plan->lanes_max;
+    for (uint32_t index = engine->plan->lanes_max; index-- > 0;) {
+        if (engine->lanes[index].in == NULL
+            && (found == engine->plan->lanes_max
+                || !rml_board_lane_closed(&engine->board, index, &closed)))
+            found = index;
+    }
+    return found;
+}
+
+// All lanes together have a limit: their memory is reserved, whether anything is ever written there.
+static int check_room(const struct rml_engine *engine, const struct rml_lane_geometry *geometry,
+                      struct rml_err *err)
+{
+    uint64_t most = engine->plan->limits.lane_bytes, taken = 0;
+    if (most == 0)
+        most = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE) / 2;
+    uint64_t wanted = rml_lane_records_bytes(geometry) + rml_lane_returns_bytes(geometry);
+    for (uint32_t i = 0; i < engine->plan->lanes_max; i++) {
+        if (engine->lanes[i].in == NULL)
+            continue;
+        const struct rml_lane_geometry *of = rml_lane_in_geometry(engine->lanes[i].in);
+        taken += rml_lane_records_bytes(of) + rml_lane_returns_bytes(of);
+    }
+    if (wanted <= most && taken <= most - wanted)
+        return 0;
+    return RML_FAIL(err, -ENOMEM,
+                    "a lane of %u cells takes %" PRIu64 " KiB, and of %" PRIu64
+                    " KiB for all (runtime.limits.lane_bytes) %" PRIu64
+                    " are taken: ask for fewer cells, or wait",
+                    geometry->cells, wanted >> 10, most >> 10, taken >> 10);
 }
 
 /* What is kept of a lane beside what it is made of. */
@@ -235,6 +265,9 @@ int rml_engine_attach(struct rml_engine *engine, uint32_t source,
     fill_geometry(engine, source, &geometry);
     if (producer->cells != 0)
         geometry.cells = producer->cells;
+    int rc = producer->pid != 0 ? check_room(engine, &geometry, err) : 0;
+    if (rc < 0)
+        return rc;
     struct rml_lane_in *in;
     struct kept_lane what = {.source = source,
                              .cells = geometry.cells,
@@ -246,7 +279,7 @@ int rml_engine_attach(struct rml_engine *engine, uint32_t source,
                                                                         : engine->last_serial + 1;
     what.serial = engine->checkpointer != NULL ? engine->last_serial : 0;
     snprintf(what.program, sizeof what.program, "%s", producer->program);
-    int rc = open_lane(engine, index, &geometry, &what, &in, err);
+    rc = open_lane(engine, index, &geometry, &what, &in, err);
     if (rc < 0)
         return RML_WRAP(err, rc, "lane %u", index);
     set_lane(engine, index, in, &what);
@@ -302,7 +335,9 @@ static void free_lane_of(struct rml_engine *engine, uint32_t index)
     static const struct rml_board_lane nothing = {.state = RML_BOARD_LANE_FREE};
     struct engine_lane *lane = &engine->lanes[index];
     rml_keeping_drop(engine->options.keeping, lane_id(index));
-    rml_board_lane_write(&engine->board, index, &nothing);
+    lane->row.state = RML_BOARD_LANE_CLOSED;
+    rml_board_lane_write(&engine->board, index,
+                         lane->row.reason[0] != '\0' ? &lane->row : &nothing);
     rml_lane_in_close(lane->in);
     lane->in = NULL;
 }
@@ -390,6 +425,7 @@ static void lane_faulty(struct rml_engine *engine, uint32_t index)
              engine->plan->sources[lane->source].name);
     if (engine->options.complain != NULL)
         engine->options.complain(engine->options.complain_context, sentence);
+    rml_count(&engine->board.head->gate.value[RML_GATE_faulty_lanes], 1);
     rml_engine_cut_off(engine, index, EPROTO, "positions that cannot be true");
 }
 
@@ -760,8 +796,10 @@ static int adopt_lanes(struct rml_engine *engine, struct rml_err *err)
         bool is_wanted = !is_gone || engine->checkpointer != NULL;
         const struct rml_kept *kept = is_wanted ? rml_keeping_take(keeping, lane_id(i)) : NULL;
         if (kept == NULL) {
+            struct rml_board_lane closed;
             rml_keeping_let_go(keeping, lane_id(i));
-            rml_board_lane_write(&engine->board, i, &nothing);
+            if (!rml_board_lane_closed(&engine->board, i, &closed))
+                rml_board_lane_write(&engine->board, i, &nothing);
             continue;
         }
         char reason[RML_BOARD_NAME];
@@ -869,6 +907,9 @@ static int open_checkpoints(struct rml_engine *engine, struct rml_err *err)
     engine->begun = rc == 0 ? rml_checkpointer_restored(engine->checkpointer) : 0;
     if (rc == 0) {
         forget_counts(engine);
+        if (engine->options.complain != NULL)
+            rml_gone_back_say(rml_checkpointer_gone_back(engine->checkpointer), engine->plan,
+                              engine->options.complain, engine->options.complain_context);
         rml_board_state_folder(&engine->board, folder);
     }
     return rc;
