@@ -81,7 +81,8 @@ static int sum_up(struct rml_engine *engine, const struct rml_plan *plan, bool d
     if (lost > 0)
         fprintf(stderr, "ringmill: %s: %" PRIu64 " result rows could not be written\n", plan->name,
                 lost);
-    return lost == 0 && balanced ? RML_EXIT_OK : RML_EXIT_FAILED;
+    bool saved = rml_engine_is_saved(engine);
+    return lost == 0 && balanced && saved ? RML_EXIT_OK : RML_EXIT_FAILED;
 }
 
 static int serve(struct rml_server *server, struct rml_plan *plan, struct rml_keeping *keeping,

@@ -123,8 +123,12 @@ static int sum_up(const struct rml_ctl *ctl, const struct rml_view *view)
         print_text(view, how, left, lost);
     if (died)
         return RML_EXIT_DEAD;
-    return rml_balance_holds(&balance) && lost == 0 && !(drains && left > 0) ? RML_EXIT_OK
-                                                                             : RML_EXIT_FAILED;
+    struct rml_board_saves saves;
+    rml_board_saves_read(&view->board, &saves);
+    return rml_balance_holds(&balance) && lost == 0 && saves.is_end_unsaved == 0
+                   && !(drains && left > 0)
+               ? RML_EXIT_OK
+               : RML_EXIT_FAILED;
 }
 
 static int end(const struct rml_ctl *ctl, struct rml_view *view)

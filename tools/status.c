@@ -5,6 +5,12 @@
 #include "runtime/time/clock.h"
 #include "runtime/time/time.h"
 
+const char *const rml_status_wanted[RML_BOARD_WANTED_COUNT] = {
+    [RML_BOARD_WANTED_PERIOD] = "period",     [RML_BOARD_WANTED_LANE] = "lane",
+    [RML_BOARD_WANTED_SCHEDULE] = "schedule", [RML_BOARD_WANTED_TABLES] = "tables",
+    [RML_BOARD_WANTED_ASKED] = "asked",       [RML_BOARD_WANTED_END] = "end",
+};
+
 void rml_status_take(struct rml_status *status, const struct rml_view *view)
 {
     const struct rml_clock *clock = &rml_clock_system;

@@ -17,6 +17,9 @@ struct rml_status {
     struct rml_look look;
 };
 
+/* Why checkpoints begin, in a word. */
+extern const char *const rml_status_wanted[RML_BOARD_WANTED_COUNT];
+
 void rml_status_take(struct rml_status *status, const struct rml_view *view);
 
 /* 0 or -ENOMEM. */

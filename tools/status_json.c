@@ -148,6 +148,56 @@ static void json_restarts(struct rml_json *json, const struct rml_board *board)
     rml_json_close(json, '}');
 }
 
+static void json_saves(struct rml_json *json, const struct rml_board *board)
+{
+    struct rml_board_saves saves;
+    if (board->head->state_folder[0] == '\0') {
+        rml_json_text(json, "checkpoints", NULL);
+        return;
+    }
+    rml_board_saves_read(board, &saves);
+    rml_json_open(json, "checkpoints", '{');
+    rml_json_text(json, "folder", board->head->state_folder);
+    rml_json_text(json, "way", saves.way);
+    rml_json_text(json, "why_not", saves.why_not[0] != '\0' ? saves.why_not : NULL);
+    rml_json_unsigned(json, "durable", saves.durable);
+    rml_json_unsigned(json, "failed", saves.failed);
+    rml_json_unsigned(json, "bytes_written", saves.bytes_all);
+    rml_json_unsigned(json, "took_ns_sum", saves.took_ns_all);
+    rml_json_unsigned(json, "took_ns_max", saves.took_ns_most);
+    rml_json_text(json, "wanted_by",
+                  saves.durable + saves.failed > 0 ? rml_status_wanted[saves.wanted_by] : NULL);
+    rml_json_open(json, "wanted", '{');
+    for (uint32_t i = 0; i < RML_BOARD_WANTED_COUNT; i++)
+        rml_json_unsigned(json, rml_status_wanted[i], saves.wanted[i]);
+    rml_json_close(json, '}');
+    rml_json_unsigned(json, "lanes_full", saves.lanes_full);
+    rml_json_unsigned(json, "schedules_full", saves.schedules_full);
+    rml_json_unsigned(json, "restored_epoch", saves.restored_epoch);
+    rml_json_unsigned(json, "gone_back_from", saves.gone_back_from);
+    rml_json_unsigned(json, "records_missing", saves.records_missing);
+    rml_json_unsigned(json, "rows_missing", saves.rows_missing);
+    if (saves.durable == 0) {
+        rml_json_text(json, "last", NULL);
+    } else {
+        rml_json_open(json, "last", '{');
+        rml_json_unsigned(json, "epoch", saves.epoch);
+        rml_json_integer(json, "at_ns", saves.durable_ns);
+        rml_json_unsigned(json, "own_bytes", saves.bytes);
+        rml_json_unsigned(json, "took_ns", saves.took_ns);
+        rml_json_close(json, '}');
+    }
+    if (saves.failed == 0) {
+        rml_json_text(json, "last_failure", NULL);
+    } else {
+        rml_json_open(json, "last_failure", '{');
+        rml_json_integer(json, "at_ns", saves.failed_ns);
+        rml_json_text(json, "why", saves.failed_why);
+        rml_json_close(json, '}');
+    }
+    rml_json_close(json, '}');
+}
+
 void rml_status_json(const struct rml_status *status)
 {
     const struct rml_board_head *head = status->board->head;
@@ -163,6 +213,7 @@ void rml_status_json(const struct rml_status *status)
     rml_json_integer(&json, "start_ns", head->start_ns);
     rml_json_integer(&json, "uptime_ns", rml_time_sub(status->wall_ns, head->start_ns));
     json_restarts(&json, status->board);
+    json_saves(&json, status->board);
     rml_json_open(&json, "memory", '{');
     rml_json_text(&json, "allocator", head->allocator);
     rml_json_unsigned(&json, "allocated", rml_count_read(&head->memory_allocated));

@@ -20,7 +20,56 @@ static void print_restarts(const struct rml_board *board)
     rml_ctl_second(death.wall_ns, at);
     printf("restarts    %" PRIu32 ", the last at %s: process %" PRIu32 " died: %s\n", restarts, at,
            death.pid, death.why);
-    printf("            (windows that were open then are lost, with all that was in them)\n");
+    if (board->head->state_folder[0] == '\0')
+        printf("            (windows that were open then are lost, with all that was in them)\n");
+}
+
+static void print_last_saved(const struct rml_status *status, const struct rml_board_saves *saves)
+{
+    char age[32], bytes[32], took[32], most[32];
+    if (saves->epoch == 0) {
+        printf("checkpoints none yet");
+        return;
+    }
+    rml_about_duration(rml_time_sub(status->wall_ns, saves->durable_ns), age);
+    rml_size_print_about(saves->bytes, bytes);
+    rml_about_duration((int64_t)saves->took_ns, took);
+    rml_about_duration((int64_t)saves->took_ns_most, most);
+    printf("checkpoints %" PRIu64 ", the last of them %" PRIu64 ", %s ago: %s in %s (%s at most)",
+           saves->durable, saves->epoch, age, bytes, took, most);
+}
+
+static void print_saves(const struct rml_status *status)
+{
+    struct rml_board_saves saves;
+    char at[40];
+    if (status->board->head->state_folder[0] == '\0') {
+        printf("checkpoints none: its file has no runtime.state\n");
+        return;
+    }
+    rml_board_saves_read(status->board, &saves);
+    print_last_saved(status, &saves);
+    printf(", by %s%s%s%s\n", saves.way, saves.why_not[0] != '\0' ? " (" : "", saves.why_not,
+           saves.why_not[0] != '\0' ? ")" : "");
+    printf("            because of");
+    for (uint32_t i = 0; i < RML_BOARD_WANTED_COUNT; i++)
+        printf("%s %s %" PRIu64, i > 0 ? "," : "", rml_status_wanted[i], saves.wanted[i]);
+    printf("\n");
+    if (saves.failed > 0) {
+        rml_ctl_second(saves.failed_ns, at);
+        printf("            %" PRIu64 " failed, the last at %s: %s\n", saves.failed, at,
+               saves.failed_why);
+    }
+    if (saves.lanes_full + saves.schedules_full > 0)
+        printf("            producers or workers waited for one: %" PRIu64
+               " times a lane was full, %" PRIu64 " times a schedule\n",
+               saves.lanes_full, saves.schedules_full);
+    if (saves.restored_epoch != 0)
+        printf("            it went on from checkpoint %" PRIu64 "\n", saves.restored_epoch);
+    if (saves.gone_back_from != 0)
+        printf("            back from %" PRIu64 ": %" PRIu64 " records and %" PRIu64
+               " rows of files are missing\n",
+               saves.gone_back_from, saves.records_missing, saves.rows_missing);
 }
 
 // Who was let in says nothing; who was not is worth a line.
@@ -55,6 +104,7 @@ static void print_head(const struct rml_status *status)
     printf("\n");
     printf("up          %s, since %s\n", up, since);
     print_restarts(status->board);
+    print_saves(status);
     rml_size_print_about(rml_count_read(&head->memory_allocated), allocated);
     rml_size_print_about(rml_count_read(&head->memory_resident), resident);
     printf("memory      %s allocated, %s resident (%s), besides state and rings\n", allocated,

@@ -1,7 +1,7 @@
 /*
  * ROWS
  *
- * A lane's row, and that of a death, is replaced as a whole, and readers may be reading it. As in runtime/ring/broadcast.c a stamp
+ * A lane's row, and those of a death and of checkpoints, is replaced as a whole, and readers may be reading it. As in runtime/ring/broadcast.c a stamp
  * stands before the words: odd while they change. A reader copies the words and looks at the stamp
  * again; it never holds the writer up.
  *
@@ -27,7 +27,8 @@
 
 #define LANE_WORDS  (sizeof(struct rml_board_lane) / 8)
 #define DEATH_WORDS (sizeof(struct rml_board_death) / 8)
-#define ROW_WORDS   64
+#define SAVES_WORDS (sizeof(struct rml_board_saves) / 8)
+#define ROW_WORDS   96
 
 struct rml_board_lane_slot {
     alignas(64) _Atomic uint64_t stamp;
@@ -39,14 +40,20 @@ struct rml_board_death_slot {
     _Atomic uint64_t words[DEATH_WORDS];
 };
 
+struct rml_board_saves_slot {
+    alignas(64) _Atomic uint64_t stamp;
+    _Atomic uint64_t words[SAVES_WORDS];
+};
+
 _Static_assert(sizeof(struct rml_board_lane) % 8 == 0, "rows are copied by words");
 _Static_assert(sizeof(struct rml_board_death) % 8 == 0, "likewise");
+_Static_assert(sizeof(struct rml_board_saves) % 8 == 0 && SAVES_WORDS <= ROW_WORDS, "likewise");
 _Static_assert(sizeof((struct rml_death){0}.why) <= RML_BOARD_WHY, "room for the words");
 _Static_assert(LANE_WORDS <= ROW_WORDS && DEATH_WORDS <= ROW_WORDS, "room for either");
 
 /* Where the parts lie; computed alike by whoever writes and whoever reads. */
 struct places {
-    uint64_t sources, stages, sinks, schemas, workers, lanes, death;
+    uint64_t sources, stages, sinks, schemas, workers, lanes, death, saves;
     uint64_t stage_counts, source_counts, worker_counts, sink_counts;
     uint64_t bytes;
 };
@@ -71,6 +78,7 @@ static struct places places_of(const struct rml_board_head *head)
     p.workers = place(&used, head->workers, sizeof(struct rml_board_worker));
     p.lanes = place(&used, head->lanes_max, sizeof(struct rml_board_lane_slot));
     p.death = place(&used, 1, sizeof(struct rml_board_death_slot));
+    p.saves = place(&used, 1, sizeof(struct rml_board_saves_slot));
     p.stage_counts = place(&used, partitions * head->stages, sizeof(struct rml_stage_counts));
     p.source_counts = place(&used, partitions * head->sources, sizeof(struct rml_source_counts));
     p.worker_counts = place(&used, head->workers, sizeof(struct rml_worker_counts));
@@ -90,6 +98,7 @@ static void point(struct rml_board *board, const struct places *p)
     board->workers = (void *)(memory + p->workers);
     board->lanes = (void *)(memory + p->lanes);
     board->death = (void *)(memory + p->death);
+    board->saves = (void *)(memory + p->saves);
     board->stage_counts = (void *)(memory + p->stage_counts);
     board->source_counts = (void *)(memory + p->source_counts);
     board->worker_counts = (void *)(memory + p->worker_counts);
@@ -333,6 +342,22 @@ void rml_board_death_read(const struct rml_board *board, struct rml_board_death 
     if (!read_row(&board->death->stamp, board->death->words, ret_death, DEATH_WORDS))
         *ret_death = (struct rml_board_death){.wall_ns = 0};
     ret_death->why[RML_BOARD_WHY - 1] = '\0';
+}
+
+void rml_board_saves_write(struct rml_board *board, const struct rml_board_saves *saves)
+{
+    write_row(&board->saves->stamp, board->saves->words, saves, SAVES_WORDS);
+}
+
+void rml_board_saves_read(const struct rml_board *board, struct rml_board_saves *ret_saves)
+{
+    if (!read_row(&board->saves->stamp, board->saves->words, ret_saves, SAVES_WORDS))
+        *ret_saves = (struct rml_board_saves){.durable = 0};
+    ret_saves->way[sizeof ret_saves->way - 1] = '\0';
+    ret_saves->why_not[sizeof ret_saves->why_not - 1] = '\0';
+    ret_saves->failed_why[sizeof ret_saves->failed_why - 1] = '\0';
+    if (ret_saves->wanted_by >= RML_BOARD_WANTED_COUNT)
+        ret_saves->wanted_by = RML_BOARD_WANTED_PERIOD;
 }
 
 /* After a death */

@@ -5,7 +5,7 @@
  * The engine opens a board, `ringctl` attaches to it; both know its layout from the same few numbers
  * in its head, and a board of another version is refused.
  *
- *     head | sources | stages | sinks | schemas | workers | lane rows | death
+ *     head | sources | stages | sinks | schemas | workers | lane rows | death | saves
  *          | counters: stage, source, worker, sink
  */
 #ifndef RML_CONTROL_BOARD_H
@@ -24,7 +24,7 @@ struct rml_keeping;
 struct rml_memory;
 
 #define RML_BOARD_MAGIC   0x72a9b0a7u
-#define RML_BOARD_VERSION 5
+#define RML_BOARD_VERSION 6
 #define RML_BOARD_NAME    (RML_NAME_MAX + 1)
 #define RML_BOARD_PATH    256
 #define RML_BOARD_WHY     328
@@ -143,8 +143,39 @@ struct rml_board_death {
     char why[RML_BOARD_WHY];
 };
 
+/* Why a checkpoint began. */
+enum rml_board_wanted {
+    RML_BOARD_WANTED_PERIOD,    // checkpoint.every was over
+    RML_BOARD_WANTED_LANE,      // a lane was half full
+    RML_BOARD_WANTED_SCHEDULE,  // a schedule was
+    RML_BOARD_WANTED_TABLES,    // rows for result tables had piled up
+    RML_BOARD_WANTED_ASKED,     // somebody asked for one
+    RML_BOARD_WANTED_END,       // the pipeline ends
+    RML_BOARD_WANTED_COUNT,
+};
+
+/* What became of checkpoints, of all engines of this run. */
+struct rml_board_saves {
+    uint64_t durable, failed;
+    uint64_t epoch, bytes, took_ns;  // of the last durable one; epoch 0: there was none
+    int64_t durable_ns, failed_ns;   // wall clock, when the last one was over; 0: none was
+    uint64_t bytes_all, took_ns_all, took_ns_most;
+    uint64_t wanted[RML_BOARD_WANTED_COUNT];
+    uint32_t wanted_by;       // enum rml_board_wanted, of the last that began
+    uint32_t is_end_unsaved;  // it ended, and what was taken last is in none
+    /* How often a lane, or a schedule, was full of what no checkpoint covered. */
+    uint64_t lanes_full, schedules_full;
+    uint64_t restored_epoch;                 // that the present engine went on from; 0: from none
+    uint64_t gone_back_from;                 // 0: it did not go back
+    uint64_t records_missing, rows_missing;  // because of that
+    char way[16];                            // rml_vault_way
+    char why_not[120];
+    char failed_why[200];
+};
+
 struct rml_board_lane_slot;   // a row and its stamp
 struct rml_board_death_slot;  // likewise
+struct rml_board_saves_slot;  // likewise
 
 /* Pointers into a board's memory; write through them only where one has opened it. */
 struct rml_board {
@@ -157,6 +188,7 @@ struct rml_board {
     struct rml_board_worker *workers;
     struct rml_board_lane_slot *lanes;
     struct rml_board_death_slot *death;
+    struct rml_board_saves_slot *saves;
     struct rml_stage_counts *stage_counts;    // [partition][stage]
     struct rml_source_counts *source_counts;  // [partition][source]
     struct rml_worker_counts *worker_counts;
@@ -204,6 +236,10 @@ void rml_board_lane_write(struct rml_board *board, uint32_t index,
 void rml_board_lane_gone(struct rml_board *board, uint32_t index,
                          const struct rml_board_lane *lane);
 bool rml_board_is_gone(struct rml_board *board, uint32_t index);
+
+/* The control thread, and anyone: what became of checkpoints. */
+void rml_board_saves_write(struct rml_board *board, const struct rml_board_saves *saves);
+void rml_board_saves_read(const struct rml_board *board, struct rml_board_saves *ret_saves);
 
 /* Anyone: the CPU that a worker is pinned to, or -1; the state; a copy of a lane's row, or of the
  * last death, as it was at one moment; how many engines there were before this one; its process; whether

@@ -25,7 +25,7 @@
 #define ROWS_BYTES   ((uint64_t)1 << 40)   // of tables: one step may make as many as there are keys
 #define RETRY_NS     (INT64_C(1) * 1000000000)  // after one that failed
 
-enum command { WANT, BEGIN, BEGIN_LAST, STOP };
+enum command { BEGIN, BEGIN_LAST, STOP, WANT };  // and behind WANT why
 
 struct rml_checkpointer {
     struct rml_checkpointer_options options;
@@ -54,6 +54,8 @@ struct rml_checkpointer {
     int64_t began_ns, ended_ns, due_ns;
     bool told_due;
     bool wanted;  // another, since the open one began
+    enum rml_board_wanted wanted_by;
+    char why[600];  // the open one failed, or the last one
 };
 
 static int64_t now_ns(const struct rml_checkpointer *c)
@@ -185,6 +187,7 @@ static void failed(struct rml_checkpointer *c, int rc, const struct rml_err *err
     if (c->rc < 0)
         return;  // the first reason is the one
     c->rc = rc;
+    snprintf(c->why, sizeof c->why, "%s", err->text);
     char sentence[600];
     snprintf(sentence, sizeof sentence, "checkpoint %" PRIu64 " failed: %s", c->number, err->text);
     if (c->options.complain != NULL)
@@ -197,8 +200,9 @@ static void give_news(struct rml_checkpointer *c, const struct rml_checkpointer_
     rml_bell_ring(c->options.bell);
 }
 
-static void want(struct rml_checkpointer *c)
+static void want(struct rml_checkpointer *c, enum rml_board_wanted why)
 {
+    c->wanted_by = c->wanted ? c->wanted_by : why;
     c->wanted = true;
     int64_t least = c->ended_ns + c->options.plan->checkpoint_min_pause_ns;
     c->due_ns = least < c->due_ns ? least : c->due_ns;
@@ -245,9 +249,10 @@ static void close_one(struct rml_checkpointer *c)
     c->ended_ns = now_ns(c);
     c->due_ns = c->ended_ns + (c->rc < 0 ? RETRY_NS : c->options.plan->checkpoint_every_ns);
     if (c->rc == 0 && c->wanted)
-        want(c);
+        want(c, c->wanted_by);
     const struct rml_checkpointer_news news = {.kind = RML_CHECKPOINTER_DONE,
                                                .rc = c->rc,
+                                               .why = c->why,
                                                .number = c->number,
                                                .epoch = c->epoch,
                                                .bytes = c->bytes,
@@ -282,18 +287,12 @@ static bool take_commands(struct rml_checkpointer *c)
     bool any = false;
     while (rml_queue_take(&c->commands, &command)) {
         any = true;
-        switch ((enum command)command) {
-        case WANT:
-            want(c);
-            break;
-        case BEGIN:
-        case BEGIN_LAST:
-            open_one(c, command == BEGIN_LAST);
-            break;
-        case STOP:
+        if (command >= WANT)
+            want(c, (enum rml_board_wanted)(command - WANT));
+        else if (command == STOP)
             c->stopping = true;
-            break;
-        }
+        else
+            open_one(c, command == BEGIN_LAST);
     }
     return any;
 }
@@ -317,7 +316,7 @@ static bool take_messages(struct rml_checkpointer *c)
     // between two of them, lest one that settles rows makes room be wanted once more
     if (!c->is_open && !c->wanted
         && rml_pile_bytes(rml_writer_pile(c->writer)) > RML_PILE_BYTES / 2) {
-        want(c);
+        want(c, RML_BOARD_WANTED_TABLES);
         any = true;
     }
     return any;
@@ -328,7 +327,9 @@ static void tell_if_due(struct rml_checkpointer *c)
     if (c->is_open || c->told_due || now_ns(c) < c->due_ns)
         return;
     c->told_due = true;
-    give_news(c, &(struct rml_checkpointer_news){.kind = RML_CHECKPOINTER_DUE});
+    give_news(c, &(struct rml_checkpointer_news){.kind = RML_CHECKPOINTER_DUE,
+                                                 .wanted_by = c->wanted ? c->wanted_by
+                                                                        : RML_BOARD_WANTED_PERIOD});
 }
 
 static int sleep_ms(const struct rml_checkpointer *c)
@@ -378,16 +379,15 @@ int rml_checkpointer_start(struct rml_checkpointer *c, struct rml_writer *writer
 
 /* The control thread's side */
 
-static void tell(struct rml_checkpointer *c, enum command command)
+static void tell(struct rml_checkpointer *c, uint64_t word)
 {
-    const uint64_t word = command;
     RML_CHECK(rml_queue_give(&c->commands, &word));
     rml_bell_ring(&c->bell);
 }
 
-void rml_checkpointer_want(struct rml_checkpointer *c)
+void rml_checkpointer_want(struct rml_checkpointer *c, enum rml_board_wanted why)
 {
-    tell(c, WANT);
+    tell(c, WANT + (uint64_t)why);
 }
 
 uint64_t rml_checkpointer_begin(struct rml_checkpointer *c, bool is_end)
@@ -418,6 +418,21 @@ void rml_checkpointer_forget_past(struct rml_checkpointer *c)
 uint64_t rml_checkpointer_restored(const struct rml_checkpointer *c)
 {
     return c->past.restored;
+}
+
+uint64_t rml_checkpointer_restored_epoch(const struct rml_checkpointer *c)
+{
+    return c->past.epoch;
+}
+
+const char *rml_checkpointer_way(const struct rml_checkpointer *c)
+{
+    return rml_vault_way(c->vault);
+}
+
+const char *rml_checkpointer_why_not(const struct rml_checkpointer *c)
+{
+    return rml_vault_why_not(c->vault);
 }
 
 uint64_t rml_checkpointer_renewed(const struct rml_checkpointer *c)

@@ -21,6 +21,7 @@
 #include <stdint.h>
 
 #include "runtime/checkpoint/handover.h"
+#include "runtime/control/board.h"
 #include "runtime/control/fitting.h"
 #include "runtime/io/writer.h"
 #include "runtime/partition/partition.h"
@@ -63,6 +64,13 @@ void rml_checkpointer_forget_past(struct rml_checkpointer *checkpointer);
 /* The number of the checkpoint that was restored, 0 when there is none. */
 uint64_t rml_checkpointer_restored(const struct rml_checkpointer *checkpointer);
 
+/* Its name in the state folder. */
+uint64_t rml_checkpointer_restored_epoch(const struct rml_checkpointer *checkpointer);
+
+/* How it writes, and why not better (vault.h). */
+const char *rml_checkpointer_way(const struct rml_checkpointer *checkpointer);
+const char *rml_checkpointer_why_not(const struct rml_checkpointer *checkpointer);
+
 /* Stages that begin empty though the checkpoint has some of their names, by bit. */
 uint64_t rml_checkpointer_renewed(const struct rml_checkpointer *checkpointer);
 
@@ -80,7 +88,7 @@ int rml_checkpointer_start(struct rml_checkpointer *checkpointer, struct rml_wri
                            struct rml_err *err);
 
 /* A checkpoint is wanted as soon as min_pause allows. */
-void rml_checkpointer_want(struct rml_checkpointer *checkpointer);
+void rml_checkpointer_want(struct rml_checkpointer *checkpointer, enum rml_board_wanted why);
 
 /*
  * Begin one, none being under way. Returns its number, to be told to all workers. `is_end`: the
@@ -95,7 +103,9 @@ enum rml_checkpointer_news_kind {
 
 struct rml_checkpointer_news {
     uint32_t kind;
-    int32_t rc;  // DONE: 0: it is durable
+    int32_t rc;                       // DONE: 0: it is durable
+    enum rml_board_wanted wanted_by;  // DUE
+    const char *why;                  // DONE: a sentence, where it failed; until the next begins
     uint64_t number;
     uint64_t epoch;    // DONE: its name in the state folder
     uint64_t bytes;    // DONE: written for it

@@ -15,6 +15,7 @@
 #include "runtime/control/going_back.h"
 #include "runtime/control/kept.h"
 #include "runtime/control/rings.h"
+#include "runtime/control/saves.h"
 #include "runtime/io/writer.h"
 #include "runtime/keeper/keeping.h"
 #include "runtime/observe/memory.h"
@@ -24,6 +25,7 @@
 #include "runtime/worker/worker.h"
 
 #define BLOCKS_SPARE   64u         // of a worker, beyond what one step can fill at once
+#define END_TRIES      30u         // a second apart, to save the end
 #define SCHEDULE_STEPS (1u << 17)  // of a partition, from one checkpoint to the next
 
 struct engine_lane {
@@ -62,10 +64,13 @@ struct rml_engine {
     uint64_t begun;        // number of the last checkpoint that began
     uint64_t last_serial;  // of lanes
     uint64_t turns;        // checkpoints that began in this engine, those that failed included
-    bool is_asked;         // somebody waits for one that has not begun
-    bool saving;           // one is under way
-    bool is_last;          // and it is that of the end
-    bool ended;            // that one is over
+    struct rml_saves saves;
+    uint32_t end_tries;  // to save the end
+    bool is_unsaved;     // the end was saved by no checkpoint
+    bool is_asked;       // somebody waits for one that has not begun
+    bool saving;         // one is under way
+    bool is_last;        // and it is that of the end
+    bool ended;          // that one is over
     uint32_t lane_count;
     uint32_t sources_left;  // reports that the end of sources still lacks
     bool writer_started, started, draining, ending, stopped;
@@ -358,8 +363,10 @@ static void lane_done(struct rml_engine *engine, uint32_t index, uint64_t publis
 
 /* Checkpoints */
 
-static void begin_checkpoint(struct rml_engine *engine, bool is_last)
+static void begin_checkpoint(struct rml_engine *engine, bool is_last, enum rml_board_wanted why)
 {
+    rml_saves_begun(&engine->saves, why);
+    engine->end_tries += is_last;
     engine->begun = rml_checkpointer_begin(engine->checkpointer, is_last);
     engine->turns++;
     engine->is_asked = false;
@@ -372,7 +379,10 @@ static void begin_checkpoint(struct rml_engine *engine, bool is_last)
 static void checkpoint_done(struct rml_engine *engine, const struct rml_checkpointer_news *news)
 {
     engine->saving = false;
-    engine->ended |= engine->is_last;
+    rml_saves_done(&engine->saves, news);
+    bool is_given_up = news->rc < 0 && engine->end_tries >= END_TRIES;
+    engine->ended |= engine->is_last && (news->rc == 0 || is_given_up);
+    engine->is_unsaved = news->rc < 0;
     const struct rml_worker_message message = {.kind = news->rc == 0 ? RML_WORKER_SAVED
                                                                      : RML_WORKER_UNSAVED};
     tell(engine, &message);
@@ -398,20 +408,25 @@ uint64_t rml_engine_save(struct rml_engine *engine)
     return engine->turns + 1;
 }
 
-// Once all sources have ended there is one more, which says so.
+// Once all sources have ended there is one more, which says so. Where it fails it is tried again: whoever
+// runs the pipeline next goes on from the last, and has rows that are out already cut off.
 static void see_to_checkpoints(struct rml_engine *engine)
 {
     struct rml_checkpointer_news news;
     bool is_due = engine->is_asked;
+    enum rml_board_wanted why = RML_BOARD_WANTED_ASKED;
     while (rml_checkpointer_hear(engine->checkpointer, &news)) {
         if (news.kind == RML_CHECKPOINTER_DONE)
             checkpoint_done(engine, &news);
-        else
+        else if (!is_due) {
             is_due = true;
+            why = news.wanted_by;
+        }
     }
     bool is_end = engine->ending && engine->sources_left == 0;
-    if (!engine->saving && !engine->ended && (is_end || is_due))
-        begin_checkpoint(engine, is_end);
+    bool is_first = is_end && engine->end_tries == 0;
+    if (!engine->saving && !engine->ended && (is_first || is_due))
+        begin_checkpoint(engine, is_end, is_end ? RML_BOARD_WANTED_END : why);
 }
 
 static void lane_faulty(struct rml_engine *engine, uint32_t index)
@@ -468,7 +483,12 @@ void rml_engine_poll(struct rml_engine *engine)
                 engine->sources_left--;
                 break;
             case RML_WORKER_WANTS_SAVING:
-                rml_checkpointer_want(engine->checkpointer);
+                rml_checkpointer_want(engine->checkpointer, news.index != 0
+                                                                ? RML_BOARD_WANTED_SCHEDULE
+                                                                : RML_BOARD_WANTED_LANE);
+                break;
+            case RML_WORKER_FULL:
+                rml_saves_full(&engine->saves, news.source);
                 break;
             case RML_WORKER_UNLISTENED:
                 unlistened(engine, news.index);
@@ -543,7 +563,7 @@ static void save_all(struct rml_engine *engine)
         if (begun && !engine->saving)
             break;  // durable or not: it was tried, and what went wrong was said
         if (!begun && engine->lane_count == 0 && !engine->saving) {
-            begin_checkpoint(engine, false);
+            begin_checkpoint(engine, false, RML_BOARD_WANTED_END);
             begun = true;
         }
         rml_bell_wait(&engine->bell, -1);
@@ -561,6 +581,11 @@ uint64_t rml_engine_stop(struct rml_engine *engine)
         rml_writer_hurry(engine->writer);  // a worker may wait for it, and it for room on a disk
     if (engine->checkpointer != NULL && engine->started && !engine->draining)
         save_all(engine);
+    bool is_cut_short = engine->draining && !rml_engine_is_drained(engine);
+    if (engine->checkpointer != NULL && engine->started && (engine->is_unsaved || is_cut_short)) {
+        engine->is_unsaved = true;
+        rml_saves_end_unsaved(&engine->saves);
+    }
     engine->stopped = true;
     const struct rml_worker_message message = {.kind = RML_WORKER_STOP};
     // a start that failed half-way leaves some workers running
@@ -574,6 +599,11 @@ uint64_t rml_engine_stop(struct rml_engine *engine)
     rml_engine_refresh(engine);
     rml_board_say(&engine->board, RML_BOARD_ENDED);
     return engine->lost;
+}
+
+bool rml_engine_is_saved(const struct rml_engine *engine)
+{
+    return !engine->is_unsaved;
 }
 
 /* What others see */
@@ -907,6 +937,15 @@ static int open_checkpoints(struct rml_engine *engine, struct rml_err *err)
     engine->begun = rc == 0 ? rml_checkpointer_restored(engine->checkpointer) : 0;
     if (rc == 0) {
         forget_counts(engine);
+        engine->saves = (struct rml_saves){.board = &engine->board,
+                                           .plan = engine->plan,
+                                           .clock = engine->options.clock,
+                                           .complain = engine->options.complain,
+                                           .complain_context = engine->options.complain_context};
+        rml_saves_open(&engine->saves, rml_checkpointer_restored_epoch(engine->checkpointer),
+                       rml_checkpointer_way(engine->checkpointer),
+                       rml_checkpointer_why_not(engine->checkpointer),
+                       rml_checkpointer_gone_back(engine->checkpointer));
         if (engine->options.complain != NULL)
             rml_gone_back_say(rml_checkpointer_gone_back(engine->checkpointer), engine->plan,
                               engine->options.complain, engine->options.complain_context);

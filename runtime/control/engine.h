@@ -149,6 +149,9 @@ void rml_engine_drain(struct rml_engine *engine);
 /* Stop the workers and let the writer write what it has. Returns how many rows files lost. */
 uint64_t rml_engine_stop(struct rml_engine *engine);
 
+/* Of one that was stopped: is all that it took in a checkpoint, where there are any? If not, that was said. */
+bool rml_engine_is_saved(const struct rml_engine *engine);
+
 /* What the engine shows of itself; lanes' rows are as of the last refresh. */
 struct rml_board *rml_engine_board(struct rml_engine *engine);
 

@@ -171,6 +171,7 @@ static int read_newest(struct rml_past *past, struct rml_err *err)
         rc = read_number(past, manifest, err);
     if (rc == 0)
         rc = read_notes(past, manifest, err);
+    past->epoch = rc == 0 ? manifest->epoch : 0;
     for (uint32_t i = 0; rc == 0 && i < manifest->part_count; i++)
         rc = read_part(past, manifest->epoch, &manifest->parts[i], err);
     return rc;

@@ -37,6 +37,7 @@ struct rml_past {
     struct rml_writer_note notes[RML_SINKS_MAX];
     void *note_memory[RML_SINKS_MAX];
     uint64_t restored;  // number of the checkpoint; 0: there is none
+    uint64_t epoch;     // its name in the state folder
     uint64_t renewed;   // stages that begin empty all the same, by bit
     bool is_new;        // what is in the vault is of a life that is over
     struct rml_gone_back gone_back;

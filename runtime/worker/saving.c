@@ -135,8 +135,10 @@ void rml_saving_durable(struct rml_saving *s)
             part->released = part->noted;
         }
     }
-    for (uint32_t p = 0; p < s->own_count; p++)
+    for (uint32_t p = 0; p < s->own_count; p++) {
         s->own[p].durable_steps = s->own[p].noted_steps;
+        s->own[p].was_held_up = false;
+    }
 }
 
 void rml_saving_abandon(struct rml_saving *s)
@@ -152,6 +154,21 @@ void rml_saving_took(struct rml_saving *s, struct rml_worker_lane *lane, uint32_
     struct rml_worker_lane_part *part = &lane->parts[own];
     part->taken += rows;
     const struct rml_schedule *schedule = &s->own[own].schedule;
-    s->wanted |= part->taken - part->released > rml_lane_in_geometry(lane->in)->cells / 2
-                 || schedule->position - s->own[own].durable_steps > schedule->capacity / 2;
+    uint64_t cells = rml_lane_in_geometry(lane->in)->cells, held = part->taken - part->released;
+    bool is_schedule = schedule->position - s->own[own].durable_steps > schedule->capacity / 2;
+    s->wanted_for_schedule = s->wanted ? s->wanted_for_schedule : is_schedule;
+    s->wanted |= is_schedule || held > cells / 2;
+    if (held < cells || held - rows >= cells)
+        return;
+    s->is_full = true;
+    s->full_source = lane->source;
+}
+
+void rml_saving_held_up(struct rml_saving *s, struct rml_own *own)
+{
+    if (own->was_held_up)
+        return;
+    own->was_held_up = true;
+    s->is_full = true;
+    s->full_source = UINT32_MAX;
 }

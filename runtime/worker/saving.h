@@ -29,6 +29,7 @@ struct rml_own {
     struct rml_partition *partition;
     struct rml_schedule schedule;
     struct rml_undo undo;
+    bool was_held_up;                       // since the last durable checkpoint
     uint64_t noted_steps;                   // at the moment of the last snapshot
     uint64_t durable_steps;                 // at that of the last durable one
     uint64_t noted_taken[RML_SOURCES_MAX];  // records of each source, at that of the last
@@ -41,8 +42,11 @@ struct rml_saving {
     struct rml_worker_lanes *lanes;
     struct rml_writer *writer;  // told of each partition's moment
     uint32_t worker;
-    bool is_open, begun;  // the checkpoint; the snapshot of partition `at`
-    bool wanted;          // soon, because room is getting short; until it begins
+    bool is_open, begun;       // the checkpoint; the snapshot of partition `at`
+    bool wanted;               // soon, because room is getting short; until it begins
+    bool wanted_for_schedule;  // it is a schedule that is half full
+    bool is_full;              // a lane, or a schedule, since the last durable one; to be told
+    uint32_t full_source;      // of that lane; UINT32_MAX: it is a schedule
     uint64_t number;
     uint32_t at;
     uint32_t needs;         // the snapshot, of those before it
@@ -68,6 +72,9 @@ void rml_saving_abandon(struct rml_saving *saving);
  * schedule is half full of what the last one does not cover. */
 void rml_saving_took(struct rml_saving *saving, struct rml_worker_lane *lane, uint32_t own,
                      uint32_t rows);
+
+/* There is no room for a step: to be told, once for each durable checkpoint. */
+void rml_saving_held_up(struct rml_saving *saving, struct rml_own *own);
 
 /* Is there room in the schedule, and for rows of tables, for a step that can wait? Some is left for those
  * that cannot. */

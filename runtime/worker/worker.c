@@ -358,8 +358,10 @@ static void take_run(struct rml_worker *w, struct rml_worker_lane *lane, uint32_
 static bool take_from(struct rml_worker *w, struct rml_worker_lane *lane, uint32_t i)
 {
     struct rml_own *own = &w->own[i];
-    if (!rml_saving_has_room(&w->saving, own))
+    if (!rml_saving_has_room(&w->saving, own)) {
+        rml_saving_held_up(&w->saving, own);
         return false;
+    }
     struct rml_lane_run run;
     int32_t rows = rml_lane_in_peek(lane->in, own->index, RML_WORKER_STEP_ROWS, w->marks, &run);
     if (rows < 0) {
@@ -555,7 +557,11 @@ bool rml_worker_round(struct rml_worker *w)
     any |= rml_saving_round(&w->saving);
     if (w->saving.wanted && !w->told_want) {
         w->told_want = true;
-        report(w, RML_WORKER_WANTS_SAVING, 0, 0);
+        report(w, RML_WORKER_WANTS_SAVING, 0, w->saving.wanted_for_schedule);
+    }
+    if (w->saving.is_full) {
+        w->saving.is_full = false;
+        report(w, RML_WORKER_FULL, w->saving.full_source, 0);
     }
     return any;
 }

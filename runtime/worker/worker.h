@@ -66,8 +66,9 @@ enum rml_worker_report_kind {
     RML_WORKER_LANE_DONE,    // this worker will not touch lane `index` again
     RML_WORKER_LANE_FAULTY,  // lane `index` shows what cannot be: finish it (LANE_DONE follows then)
     RML_WORKER_UNLISTENED,   // this worker will not touch listener `index` again
-    RML_WORKER_SOURCE_DONE,   // every partition of this worker has ended `source`
-    RML_WORKER_WANTS_SAVING,  // a lane or a schedule is half full: once for each checkpoint
+    RML_WORKER_SOURCE_DONE,  // every partition of this worker has ended `source`
+    RML_WORKER_WANTS_SAVING,  // a lane or a schedule (index 1) is half full: once for each checkpoint
+    RML_WORKER_FULL,  // one of `source` is full of what no checkpoint covers; UINT32_MAX: a schedule
 };
 
 struct rml_worker_report {

@@ -175,6 +175,111 @@ class Checkpoints(feeding.Feeding):
         self.ringctl("checkpoint", "verify", "p")
         self.pipeline.process.kill()
 
+    def limit(self, bytes_most):
+        """Let no file of the engine grow beyond; None: as it was."""
+        engine = self.pipeline.engine
+        if bytes_most is None:
+            resource.prlimit(engine, resource.RLIMIT_FSIZE, self.before)
+            return
+        self.before = resource.prlimit(engine, resource.RLIMIT_FSIZE)
+        resource.prlimit(engine, resource.RLIMIT_FSIZE, (bytes_most, self.before[1]))
+
+    def status(self):
+        return self.pipeline.look("status")["checkpoints"]
+
+    def test_status_tells_how_many_there_were_what_the_last_was_and_why_one_failed(self):
+        self.assertEqual(self.start() and self.status(), None)
+        self.pipeline.end()
+        feeder = self.start_saving(every="1h")
+        self.attached(feeder)
+        seen = self.status()
+        self.assertEqual((seen["durable"], seen["failed"], seen["last"], seen["last_failure"], seen["wanted_by"]),
+                         (0, 0, None, None, None))
+        self.assertIn("checkpoints none yet", self.pipeline.ctl("status").stdout)
+        saved = [self.checkpoint("now", "p") for _ in range(3)]
+        seen = self.status()
+        self.assertEqual(seen["folder"], str(self.dir / "state"))
+        self.assertIn(seen["way"], ("io_uring", "pwrite", "buffered"))
+        self.assertEqual((seen["durable"], seen["failed"], seen["wanted"]["asked"], seen["wanted_by"]),
+                         (3, 0, 3, "asked"))
+        self.assertEqual({n: seen["last"][n] for n in ("epoch", "own_bytes", "took_ns")},
+                         {n: saved[-1][n] for n in ("epoch", "own_bytes", "took_ns")})
+        self.assertEqual(seen["bytes_written"], sum(c["own_bytes"] for c in saved))
+        self.assertEqual((seen["took_ns_sum"], seen["took_ns_max"]),
+                         (sum(c["took_ns"] for c in saved), max(c["took_ns"] for c in saved)))
+        self.limit(1)
+        self.checkpoint_fails()
+        self.limit(None)
+        seen = self.status()
+        self.assertEqual((seen["durable"], seen["failed"]), (3, 1))
+        self.assertIn(os.strerror(errno.EFBIG), seen["last_failure"]["why"])
+        self.assertRegex(self.pipeline.ctl("status").stdout, "1 failed, the last at .*" + os.strerror(errno.EFBIG))
+        os.kill(self.pipeline.engine, signal.SIGKILL)  # the next engine goes on counting
+        harness.until("the next one", lambda: self.status()["restored_epoch"] == saved[-1]["epoch"])
+        self.assertEqual(self.status()["durable"], 3)
+        feeder.stdin.close()
+        self.pipeline.end()
+
+    def checkpoint_fails(self):
+        self.ringctl("checkpoint", "now", "p", want=1)
+
+    def test_that_a_lane_is_full_before_a_checkpoint_covers_it_is_counted_and_said_and_nothing_is_lost(self):
+        self.start(runtime=", state: ./state, checkpoint: {every: 1h, min_pause: 1h}", source=", cells: 64")
+        feeder = self.feeder(1, 1000, "keys", 1, "batch", 16, "wait", -1)
+        self.attached(feeder)
+        harness.until("the lane to be full", lambda: self.status()["lanes_full"] > 0)
+        self.assertIsNone(feeder.poll())
+        while feeder.poll() is None:
+            self.checkpoint("now", "p")
+        seen = self.status()
+        self.assertGreater(seen["lanes_full"], 5)
+        self.assertIn(f"{seen['lanes_full']} times a lane was full", self.pipeline.ctl("status").stdout)
+        self.until_taken(1000)
+        _, err = self.pipeline.end()
+        self.assertEqual(err.count("is full of records that no checkpoint covers yet: its producer waits"), 1)
+        self.assertEqual(len(self.records()), 1000)
+
+    def failing_drain(self):
+        """A pipeline that has drained but for the checkpoint of its end, which fails."""
+        feeder = self.start_saving(every="1h")
+        self.attached(feeder)
+        harness.until("records", lambda: self.progress(feeder)[1] > 500)
+        epoch = self.checkpoint("now", "p")["epoch"]
+        harness.until("more", lambda: self.progress(feeder)[1] > 1500)
+        self.limit((256 << 10) - 1)  # room for rows, and none for checkpoints
+        feeder.kill()
+        self.pipeline.process.send_signal(signal.SIGTERM)
+        harness.until("a failure of the end", lambda: self.status()["failed"] > 0)
+        return feeder, epoch
+
+    def test_the_checkpoint_of_a_drains_end_is_tried_again_until_it_is_durable(self):
+        feeder, _ = self.failing_drain()
+        self.limit(None)
+        _, err = self.pipeline.process.communicate(timeout=harness.PATIENCE)
+        self.assertEqual(self.pipeline.process.returncode, 0, err)
+        self.assertRegex(err, "checkpoint .* failed: .*" + os.strerror(errno.EFBIG))
+        self.assertGreater(len(self.records()), 1000)
+        self.start_saving()  # begins anew
+        self.pipeline.end()
+        self.assertEqual(self.records(), [])
+
+    def test_a_drain_whose_end_no_checkpoint_has_exits_1_and_the_next_run_has_no_row_twice(self):
+        feeder, epoch = self.failing_drain()
+        _, err = self.pipeline.end(want=1)  # a second signal ends it at once
+        self.assertIn(f"what was taken since checkpoint {epoch} is in none", err)
+        out = len(self.records())
+        self.start(runtime=RUNTIME % "1h")
+        self.assertEqual(self.status()["restored_epoch"], epoch)
+        again = self.feeder(2, 500, "keys", 4)
+        self.attached(again)
+        self.assertEqual(again.wait(timeout=harness.PATIENCE), 0)
+        self.pipeline.end()
+        came = self.records()
+        self.assertEqual(len({r["id"] for r in came}), len(came))
+        self.assertEqual(sum(r["id"] >> 32 == 2 for r in came), 500)
+        self.assertLess(len(came), out + 500)
+        self.check_windows(came)
+
     def test_nobody_waits_for_an_engine_that_has_died(self):
         rng = random.Random(SEED + 1)
         print("seed", SEED + 1)
