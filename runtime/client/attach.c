@@ -10,6 +10,8 @@
 
 #include "runtime/base/err.h"
 
+#define AGAIN_NS 10000000  // between two attempts
+
 static size_t page_bytes(void)
 {
     return (size_t)sysconf(_SC_PAGESIZE);
@@ -89,6 +91,20 @@ int64_t rml_attach_now_ns(void)
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+int64_t rml_attach_end_ns(int64_t wait_ns)
+{
+    return rml_attach_now_ns() + limit_of(wait_ns);
+}
+
+bool rml_attach_again(int rc, int64_t end_ns)
+{
+    if (rc != -EPIPE || rml_attach_now_ns() + AGAIN_NS >= end_ns)
+        return false;
+    const struct timespec pause = {.tv_nsec = AGAIN_NS};
+    nanosleep(&pause, NULL);
+    return true;
 }
 
 static int await(int socket, int64_t wait_ns, struct rml_err *err)

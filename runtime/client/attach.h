@@ -58,4 +58,13 @@ int rml_attach_answer(int socket, enum rml_wire_type wanted, int64_t wait_ns, vo
 
 int64_t rml_attach_now_ns(void);  // monotonic
 
+/*
+ * An engine that dies hangs up on whoever was just attaching, and another one takes its place: is this
+ * worth another try before `end_ns`? Pauses for a moment if so.
+ */
+bool rml_attach_again(int rc, int64_t end_ns);
+
+/* When an attempt that begins now and may take `wait_ns` (0: as above) is over. */
+int64_t rml_attach_end_ns(int64_t wait_ns);
+
 #endif

@@ -29,7 +29,7 @@ static bool is_ours(const struct rml_producer *producer)
 
 static int say_hello(struct rml_producer *producer, const char *place, uint64_t schema_hash,
                      uint32_t record_bytes, const struct rml_producer_options *options,
-                     struct rml_err *err)
+                     int64_t wait_ns, struct rml_err *err)
 {
     char pipeline[RML_WIRE_NAME];
     struct rml_wire_hello_produce hello = {.head =
@@ -41,7 +41,7 @@ static int say_hello(struct rml_producer *producer, const char *place, uint64_t 
     if (rc < 0)
         return rc;
     rml_attach_program(hello.program);
-    producer->socket = rml_attach_connect(pipeline, &hello.head, options->open_ns, err);
+    producer->socket = rml_attach_connect(pipeline, &hello.head, wait_ns, err);
     return producer->socket < 0 ? producer->socket : 0;
 }
 
@@ -72,16 +72,34 @@ static int take_lane(struct rml_producer *producer, uint32_t record_bytes, int64
     return 0;
 }
 
+// One engine after the other, until one answers.
+static int ask_for_lane(struct rml_producer *producer, const char *place, uint64_t schema_hash,
+                        uint32_t record_bytes, const struct rml_producer_options *options,
+                        struct rml_lane_geometry *ret_geometry, struct rml_err *err)
+{
+    int64_t end_ns = rml_attach_end_ns(options->open_ns);
+    int rc;
+    do {
+        if (producer->socket >= 0)
+            close(producer->socket);
+        producer->socket = -1;
+        int64_t left_ns = end_ns - rml_attach_now_ns();
+        left_ns = left_ns > 0 ? left_ns : 1;
+        rc = say_hello(producer, place, schema_hash, record_bytes, options, left_ns, err);
+        if (rc == 0)
+            rc = take_lane(producer, record_bytes, left_ns, ret_geometry, err);
+    } while (rml_attach_again(rc, end_ns));
+    return rc;
+}
+
 static int attach(struct rml_producer *producer, const char *place, uint64_t schema_hash,
                   uint32_t record_bytes, const struct rml_producer_options *options,
                   struct rml_err *err)
 {
     int rc = rml_owner_open(&producer->owner, err);
-    if (rc == 0)
-        rc = say_hello(producer, place, schema_hash, record_bytes, options, err);
     struct rml_lane_geometry geometry = {0};
     if (rc == 0)
-        rc = take_lane(producer, record_bytes, options->open_ns, &geometry, err);
+        rc = ask_for_lane(producer, place, schema_hash, record_bytes, options, &geometry, err);
     if (rc == 0)
         rc = rml_lane_out_open(&producer->lane, &geometry, &producer->fds, producer->socket, err);
     if (rc < 0)

@@ -108,11 +108,18 @@ static int attach(struct rml_subscriber *subscriber, const char *place, uint64_t
     int fds[2];
     uint32_t fd_count = 0;
     int rc = rml_owner_open(&subscriber->owner, err);
-    if (rc == 0)
-        rc = say_hello(subscriber, place, options->open_ns, err);
-    if (rc == 0)
-        rc = rml_attach_answer(subscriber->socket, RML_WIRE_RESULTS, options->open_ns, &message,
-                               sizeof message, fds, 2, &fd_count, err);
+    int64_t end_ns = rml_attach_end_ns(options->open_ns);
+    do {
+        if (rc == -EPIPE)
+            close(subscriber->socket);
+        int64_t left_ns = end_ns - rml_attach_now_ns();
+        left_ns = left_ns > 0 ? left_ns : 1;
+        if (rc == 0 || rc == -EPIPE)
+            rc = say_hello(subscriber, place, left_ns, err);
+        if (rc == 0)
+            rc = rml_attach_answer(subscriber->socket, RML_WIRE_RESULTS, left_ns, &message,
+                                   sizeof message, fds, 2, &fd_count, err);
+    } while (rml_attach_again(rc, end_ns));
     if (rc < 0)
         return rc;
     rc = fd_count == 2 ? 0 : RML_FAIL(err, -EPROTO, "rings with %u descriptors", fd_count);

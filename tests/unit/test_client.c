@@ -33,7 +33,8 @@ static struct rml_lane_run run;
 static struct engine {
     int listener, connection;
     int refuse;          // with this code instead of a lane
-    bool mute, hang_up;  // instead of an answer
+    bool mute, hang_up;  // instead of an answer, and for good
+    int deaths;          // engines that hang up before one answers
     pthread_t thread;
     struct rml_wire_hello_produce hello;
     struct rml_lane_in *in;
@@ -68,12 +69,18 @@ static void *serve(void *unused)
     (void)unused;
     uint32_t fd_count = 0;
     engine.connection = accept4(engine.listener, NULL, NULL, SOCK_CLOEXEC);
+    for (; engine.deaths > 0; engine.deaths--) {
+        close(engine.connection);
+        engine.connection = accept4(engine.listener, NULL, NULL, SOCK_CLOEXEC);
+    }
     if (rml_wire_receive(engine.connection, &engine.hello, sizeof engine.hello, NULL, 0, &fd_count,
                          NULL)
         == RML_WIRE_HELLO_PRODUCE)
         answer();
-    if (engine.hang_up)
+    if (engine.hang_up) {
+        close(engine.listener);
         close(engine.connection);
+    }
     return NULL;
 }
 
@@ -103,8 +110,9 @@ static int open_with(const struct rml_producer_options *options)
 static void stop_engine(void)
 {
     rml_lane_in_close(engine.in);
-    if (!engine.hang_up)
-        close(engine.connection);
+    if (engine.hang_up)
+        return;
+    close(engine.connection);
     close(engine.listener);
 }
 
@@ -211,11 +219,22 @@ static void an_engine_that_hangs_up_or_is_silent_ends_the_attempt(void **state)
     (void)state;
     start_engine();
     engine.mute = engine.hang_up = true;
-    assert_int_equal(open_with(NULL), -EPIPE);
+    assert_int_equal(open_with(NULL), -ECONNREFUSED);
     stop_engine();
     start_engine();
     engine.mute = true;
     assert_int_equal(open_with(&(struct rml_producer_options){.open_ns = 1000000}), -ETIMEDOUT);
+    stop_engine();
+}
+
+static void engines_that_die_while_a_producer_attaches_are_hidden_by_the_next(void **state)
+{
+    (void)state;
+    start_engine();
+    engine.deaths = 3;
+    assert_int_equal(open_with(NULL), 0);
+    assert_int_equal(engine.deaths, 0);
+    rml_producer_close(producer);
     stop_engine();
 }
 
@@ -328,6 +347,7 @@ int main(void)
         CLAIM(a_refusal_says_what_the_engine_said),
         CLAIM(a_refusal_is_heard_from_an_engine_that_did_not_listen),
         CLAIM(an_engine_that_hangs_up_or_is_silent_ends_the_attempt),
+        CLAIM(engines_that_die_while_a_producer_attaches_are_hidden_by_the_next),
         CLAIM(nobody_to_attach_to_is_told_apart),
         CLAIM(a_full_lane_holds_a_call_up_no_longer_than_allowed),
         CLAIM(a_detached_producer_learns_why),
