@@ -262,7 +262,8 @@ int rml_engine_attach(struct rml_engine *engine, uint32_t source,
     uint32_t index = free_lane(engine);
     if (index == engine->plan->lanes_max)
         return RML_FAIL(err, -EMFILE,
-                        "%u producers are attached, as many as runtime.lanes_max allows", index);
+                        "%u producers are attached, as many as runtime.lanes_max allows: raise it",
+                        index);
     if (producer->cells > RML_ENGINE_CELLS_MAX)
         return RML_FAIL(err, -EINVAL, "a lane has at most %u cells, got %u", RML_ENGINE_CELLS_MAX,
                         producer->cells);
@@ -514,6 +515,18 @@ void rml_engine_sleep_begin(struct rml_engine *engine)
 void rml_engine_sleep_end(struct rml_engine *engine)
 {
     rml_bell_awake(&engine->bell);
+}
+
+bool rml_engine_keeps_lanes(const struct rml_engine *engine)
+{
+    if (engine->checkpointer == NULL)
+        return false;
+    for (uint32_t i = 0; i < engine->plan->lanes_max; i++) {
+        const struct engine_lane *lane = &engine->lanes[i];
+        if (lane->in != NULL && (lane->is_done || lane->finishing))
+            return true;
+    }
+    return false;
 }
 
 uint32_t rml_engine_lane_count(const struct rml_engine *engine)

@@ -131,6 +131,9 @@ void rml_engine_sleep_end(struct rml_engine *engine);
  */
 uint64_t rml_engine_save(struct rml_engine *engine);
 
+/* Are there lanes whose producers are gone, and that stay until a checkpoint covers what they gave? */
+bool rml_engine_keeps_lanes(const struct rml_engine *engine);
+
 /* How many lanes are attached, those that finish included. */
 uint32_t rml_engine_lane_count(const struct rml_engine *engine);
 

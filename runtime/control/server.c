@@ -27,7 +27,8 @@
 #include "runtime/keeper/keeping.h"
 #include "runtime/lane/wire.h"
 
-#define CONNS_SPARE    64u  // beyond producers: people who look
+#define LANE_NS        (INT64_C(4) * 1000000000)  // how long a producer waits for a lane to come free
+#define CONNS_SPARE    64u                        // beyond producers: people who look
 #define EVENTS_AT_ONCE 64
 #define REPLY_TEXT     240
 
@@ -53,6 +54,8 @@ struct conn {
     uint32_t number;   // of its lane, or of its subscription
     int64_t deadline;  // for its first message
     uint64_t turn;     // of the checkpoint that it waits for; 0: for none
+    bool waits;        // for a lane, to attach as `hello` says
+    struct rml_wire_hello_produce hello;
     uint32_t pid, uid;
     char program[RML_WIRE_NAME];
 };
@@ -258,7 +261,8 @@ static int check_producer(const struct rml_server *s, const struct conn *conn,
                         "`ringmill gen header` and compile",
                         hello->source);
     *ret_source = source;
-    return s->draining ? RML_FAIL(err, -ESHUTDOWN, "pipeline %s is draining", plan->name) : 0;
+    return s->draining || s->over ? RML_FAIL(err, -ESHUTDOWN, "pipeline %s is draining", plan->name)
+                                  : 0;
 }
 
 static void name_conn(struct conn *conn, const char program[RML_WIRE_NAME])
@@ -284,6 +288,23 @@ static void offer_lane(struct rml_server *s, struct conn *conn)
         note_answered(s, conn, conn->number);
 }
 
+/*
+ * All lanes have been given out, and some of them only stay until a checkpoint covers what they gave: have one
+ * taken at once, and let the producer wait for it, for less long than it waits for us.
+ */
+static bool wait_for_lane(struct rml_server *s, struct conn *conn,
+                          const struct rml_wire_hello_produce *hello)
+{
+    if (!rml_engine_keeps_lanes(s->engine) || (conn->waits && now(s) >= conn->deadline))
+        return false;
+    if (!conn->waits) {
+        conn->waits = true;
+        conn->hello = *hello;
+        conn->deadline = now(s) + LANE_NS;
+    }
+    return rml_engine_save(s->engine) != 0;
+}
+
 static void attach_producer(struct rml_server *s, struct conn *conn,
                             const struct rml_wire_hello_produce *hello)
 {
@@ -295,6 +316,9 @@ static void attach_producer(struct rml_server *s, struct conn *conn,
     int rc = check_producer(s, conn, hello, &source, &err);
     if (rc == 0)
         rc = rml_engine_attach(s->engine, source, &producer, &lane, &err);
+    if (rc == -EMFILE && wait_for_lane(s, conn, hello))
+        return;
+    conn->waits = false;
     if (rc < 0) {
         if (rc != -EACCES)
             rml_gate_count(s->gate, RML_GATE_no_lane);
@@ -393,9 +417,21 @@ static void begin_checkpoint(struct rml_server *s, struct conn *conn)
     conn->is_kept = conn->is_kept && conn->turn == 0;
 }
 
+// Lanes have come free, perhaps.
+static void attach_waiting(struct rml_server *s)
+{
+    for (uint32_t i = 0; i < s->conn_max; i++) {
+        if (s->conns[i].waits) {
+            const struct rml_wire_hello_produce hello = s->conns[i].hello;
+            attach_producer(s, &s->conns[i], &hello);
+        }
+    }
+}
+
 static void tell_saved(void *context, const struct rml_engine_saved *saved)
 {
     struct rml_server *s = context;
+    attach_waiting(s);
     char text[REPLY_TEXT];
     if (saved->rc == 0)
         snprintf(text, sizeof text, "%" PRIu64 " %" PRIu64 " %" PRIu64, saved->epoch, saved->bytes,
@@ -480,7 +516,9 @@ static void read_conn(struct rml_server *s, struct conn *conn)
         return;
     const struct rml_wire_hello_control *control = (const void *)s->message;
     bool ends = type == 0 || type == RML_WIRE_BYE || type == -ECONNRESET;
-    if (type < 0 && conn->role == ROLE_UNKNOWN) {
+    if (conn->waits) {
+        close_conn(s, conn);  // it has gone, or says more than it may
+    } else if (type < 0 && conn->role == ROLE_UNKNOWN) {
         rml_gate_count(s->gate, RML_GATE_nonsense);
         refuse(s, conn, type, err.text);
     } else if (type == RML_WIRE_HELLO_PRODUCE && conn->role == ROLE_UNKNOWN)
@@ -522,7 +560,10 @@ static void drop_silent(struct rml_server *s)
     int64_t present = now(s);
     for (uint32_t i = 0; i < s->conn_max; i++) {
         struct conn *conn = &s->conns[i];
-        if (conn->socket >= 0 && conn->role == ROLE_UNKNOWN && present >= conn->deadline) {
+        if (conn->waits && present >= conn->deadline) {
+            const struct rml_wire_hello_produce hello = conn->hello;
+            attach_producer(s, conn, &hello);  // for the last time
+        } else if (conn->socket >= 0 && conn->role == ROLE_UNKNOWN && present >= conn->deadline) {
             rml_gate_count(s->gate, RML_GATE_silent);
             close_conn(s, conn);
         }

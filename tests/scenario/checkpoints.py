@@ -239,6 +239,25 @@ class Checkpoints(feeding.Feeding):
         self.assertEqual(err.count("is full of records that no checkpoint covers yet: its producer waits"), 1)
         self.assertEqual(len(self.records()), 1000)
 
+    def test_producers_that_come_and_go_wait_for_a_checkpoint_that_frees_a_lane(self):
+        self.start(runtime=", lanes_max: 2, state: ./state, checkpoint: {every: 1h, min_pause: 1h}")
+        for seed in range(1, 9):
+            feeder = self.feeder(seed, 100, "keys", 2)
+            self.attached(feeder)
+            self.ends(feeder)
+        seen = self.status()
+        self.assertGreaterEqual(seen["wanted"]["asked"], 3)
+        self.checkpoint("now", "p")
+        staying = [self.feeder(seed, 1, "hold") for seed in (20, 21)]
+        self.attached(*staying)
+        late = self.feeder(22, 1)
+        _, err = late.communicate(timeout=harness.PATIENCE)
+        self.assertIn("2 producers are attached, as many as runtime.lanes_max allows: raise it", err)
+        for feeder in staying:
+            self.ends(feeder)
+        self.pipeline.end()
+        self.assertEqual(len(self.records()), 802)
+
     def failing_drain(self):
         """A pipeline that has drained but for the checkpoint of its end, which fails."""
         feeder = self.start_saving(every="1h")
