@@ -414,7 +414,7 @@ uint64_t rml_engine_save(struct rml_engine *engine)
 static void see_to_checkpoints(struct rml_engine *engine)
 {
     struct rml_checkpointer_news news;
-    bool is_due = engine->is_asked;
+    bool is_due = false;
     enum rml_board_wanted why = RML_BOARD_WANTED_ASKED;
     while (rml_checkpointer_hear(engine->checkpointer, &news)) {
         if (news.kind == RML_CHECKPOINTER_DONE)
@@ -425,6 +425,10 @@ static void see_to_checkpoints(struct rml_engine *engine)
         }
     }
     bool is_end = engine->ending && engine->sources_left == 0;
+    if (engine->is_asked) {  // perhaps by somebody who was just told of the last
+        is_due = true;
+        why = RML_BOARD_WANTED_ASKED;
+    }
     bool is_first = is_end && engine->end_tries == 0;
     if (!engine->saving && !engine->ended && (is_first || is_due))
         begin_checkpoint(engine, is_end, is_end ? RML_BOARD_WANTED_END : why);

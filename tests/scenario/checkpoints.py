@@ -243,7 +243,7 @@ class Checkpoints(feeding.Feeding):
         self.start(runtime=", lanes_max: 2, state: ./state, checkpoint: {every: 1h, min_pause: 1h}")
         for seed in range(1, 9):
             feeder = self.feeder(seed, 100, "keys", 2)
-            self.attached(feeder)
+            self.assertEqual(feeder.stdout.readline(), "attached\n", feeder.poll() is not None and feeder.stderr.read())
             self.ends(feeder)
         seen = self.status()
         self.assertGreaterEqual(seen["wanted"]["asked"], 3)
