@@ -2,6 +2,7 @@
 import json
 import os
 import random
+import resource
 import time
 
 import exactly_once
@@ -262,6 +263,84 @@ class Looked(Tables):
         self.pipeline.end()
 
 
+# Sixty rows for each record.
+MANY = """
+version: 1
+pipeline: p
+schema: {event: %s}
+runtime: {partitions: 3, workers: 2, state: ./state, checkpoint: {every: 1h, min_pause: 1ms}}
+sources:
+  events: {schema: event, event_time: ts, partition_by: [key], cells: 65536}
+stages:
+  many: {from: events, key: key, window: {type: sliding, size: 600ms, every: 10ms%s}, aggregate: {n: count()}}
+sinks:
+  table: {from: many, type: lmdb, max_rows: 0}
+"""
+
+
+class Full(Tables):
+    def start_many(self):
+        self.start_text(MANY % (stream.SCHEMA, ", emit: updates"), args=restarts.OFTEN)
+
+    def check_many(self, count):
+        """The table has what a replay without early rows has, but for their numbers."""
+        self.write("made.csv", stream.as_csv(stream.events(1, count, 9)))
+        self.write("once.yaml", MANY % (stream.SCHEMA, ""))
+        self.ringmill("replay", self.dir / "once.yaml", "--input", "events=made.csv", "--output", "many=once.jsonl")
+        once, table = [sorted((r["window_start"], r["key"], r["n"]) for r in rows) for rows in
+                       (harness.rows_of_jsonl((self.dir / "once.jsonl").read_text()), self.table("many"))]
+        self.assertEqual(table, once)
+
+    def feeder_of_many(self, count):
+        feeder = self.feeder(1, count, "keys", 9, "batch", 64, "wait", -1, "gate", "hold")
+        self.attached(feeder)
+        return feeder
+
+    def newest_epoch(self):
+        kept = json.loads(self.ringctl("checkpoint", "list", "p", "--json").stdout)["checkpoints"]
+        return kept[-1]["epoch"] if kept else 0
+
+    def test_rows_that_pile_up_ask_for_a_checkpoint(self):
+        self.start_many()
+        feeder = self.feeder_of_many(20_000)  # some 90 MB of rows, and too few records to fill lanes
+        self.go(feeder)
+        harness.until("a checkpoint that nobody asked for but the rows", lambda: self.newest_epoch() > 0)
+        self.ends(feeder)
+        self.pipeline.end()
+        self.check_many(20_000)
+
+    def test_no_records_are_taken_while_too_many_rows_wait_for_a_checkpoint_and_none_is_lost(self):
+        self.start_many()
+        feeder = self.feeder_of_many(60_000)
+        engine = self.pipeline.engine
+        before = resource.prlimit(engine, resource.RLIMIT_FSIZE)
+        resource.prlimit(engine, resource.RLIMIT_FSIZE, (1, before[1]))
+        self.go(feeder)
+        harness.until("workers to wait before all is taken", self.all_asleep_with_records)
+        self.ringctl("checkpoint", "now", "p", want=1)
+        taken = self.taken()
+        self.assertLess(taken, 40_000)
+        self.ringctl("checkpoint", "now", "p", want=1)
+        self.assertEqual(self.taken(), taken)
+        self.assertEqual(self.newest_epoch(), 0)
+        resource.prlimit(engine, resource.RLIMIT_FSIZE, before)
+        self.until_taken(60_000)
+        self.ends(feeder)
+        _, err = self.pipeline.end()
+        self.assertIn("failed", err)
+        self.check_many(60_000)
+
+    def taken(self):
+        source, = self.pipeline.look("status")["sources"]
+        return source["taken"]
+
+    def all_asleep_with_records(self):
+        status = self.pipeline.look("status")
+        source, = status["sources"]
+        return (source["published"] == 60_000 and source["taken"] > 5_000 and source["backlog"] > 0
+                and all(w["asleep_ns"] is not None for w in status["workers"]))
+
+
 class Kept(Tables):
     def test_rows_are_kept_as_long_and_as_many_as_the_file_says(self):
         self.start_tables(more=", keep: 2s")
@@ -311,6 +390,32 @@ class Kept(Tables):
         self.end_feeders([feeder])
         self.pipeline.end()
         self.check_tables(self.tables(), as_table(self.file_rows()))
+
+    def test_a_table_may_be_added_to_a_pipeline_that_goes_on(self):
+        more = """
+  more: {from: moving, type: lmdb}
+  file: {from: moving, type: jsonl, path: moving.jsonl}
+"""
+        whole = PIPELINE % (stream.SCHEMA, OFTEN, "")
+        without = whole.replace("fixed, moving, bursts", "fixed, bursts")
+        super(restarts.Restarts, self).start_text(without, args=restarts.OFTEN)
+        feeder = self.feed(seed=1)
+        self.until_published([feeder])
+        self.end_feeders([feeder])
+        harness.until("all lanes to be freed", lambda: self.pipeline.look("status")["lanes"] == 0)
+        self.ringctl("stop", "p")
+        self.assertEqual(self.pipeline.process.wait(timeout=harness.PATIENCE), 0)
+        super(restarts.Restarts, self).start_text(without.rstrip() + more, args=restarts.OFTEN)
+        feeder = self.feed(seed=2)
+        self.until_published([feeder])
+        harness.until("rows beyond those of the first run", lambda: self.file("moving.jsonl"))
+        self.end_feeders([feeder])
+        self.pipeline.end()
+        rows = self.file_rows() + [dict(r, stage="moving") for r in self.file("moving.jsonl")]
+        self.check_tables(self.tables(), as_table(rows))
+
+    def file(self, name):
+        return harness.rows_of_jsonl((self.dir / name).read_text())
 
 
 if __name__ == "__main__":
