@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "runtime/base/err.h"
+#include "runtime/io/pile.h"
 #include "runtime/io/writer.h"
 #include "runtime/ring/bell.h"
 #include "runtime/time/time.h"
@@ -602,6 +603,70 @@ static void after_a_flush_that_failed_no_round_is_whole(void **state)
     end(f);
 }
 
+// What lies ready: of each row its partition and what it fired at.
+static size_t look_at_ready(struct fixture *f, int64_t *fires, uint32_t *partitions)
+{
+    const struct rml_pile_row *row;
+    size_t at = 0, count = 0;
+    while ((row = rml_pile_next(rml_writer_pile(f->writer), &at)) != NULL) {
+        struct window_row record;
+        assert_int_equal(row->record_bytes, sizeof record);
+        memcpy(&record, row->record, sizeof record);
+        assert_int_equal(record.end, row->fire);
+        fires[count] = row->fire;
+        partitions[count++] = row->partition;
+    }
+    return count;
+}
+
+static void mark_from(struct fixture *f, uint32_t from)
+{
+    uint64_t rounds = rml_writer_rounds(f->writer);
+    for (uint32_t p = from; p < PARTITIONS; p++)
+        rml_writer_mark(f->writer, 0, p);
+    while (rml_writer_rounds(f->writer) == rounds)
+        rml_bell_wait(&f->marked, 1);
+}
+
+static void rows_for_tables_lie_ready_once_all_marks_behind_them_have_come(void **state)
+{
+    (void)state;
+    struct fixture *f = new_fixture();
+    add_sink(f, RML_SINK_TABLE, "");
+    take_from(f, 0);
+    struct rml_writer_note notes[3] = {0};
+    int64_t fires[8];
+    uint32_t partitions[8];
+    f->notes = notes;
+    assert_int_equal(rml_bell_open(&f->marked, NULL), 0);
+    start(f, false, 1);
+    give_window(f, 0, 20);
+    rml_writer_mark(f->writer, 0, 0);
+    give_window(f, 0, 30);  // behind the moment of its partition
+    give_window(f, 1, 21);  // before it
+    assert_int_equal(look_at_ready(f, fires, partitions), 0);
+    mark_from(f, 1);
+    assert_int_equal(look_at_ready(f, fires, partitions), 2);
+    assert_int_equal(fires[0], 20);
+    assert_int_equal(fires[1], 21);
+    assert_int_equal(partitions[1], 1);
+
+    // that checkpoint fails: the next has its rows, too
+    give_window(f, 2, 40);
+    mark_from(f, 0);
+    assert_int_equal(look_at_ready(f, fires, partitions), 4);
+    assert_int_equal(fires[2], 30);
+    assert_int_equal(fires[3], 40);
+    assert_true(rml_pile_bytes(rml_writer_pile(f->writer)) > 0);
+
+    rml_pile_settle(rml_writer_pile(f->writer));
+    assert_int_equal(rml_pile_bytes(rml_writer_pile(f->writer)), 0);
+    mark_from(f, 0);
+    assert_int_equal(look_at_ready(f, fires, partitions), 0);
+    rml_bell_close(&f->marked);
+    end(f);
+}
+
 static int make_folder(void **state)
 {
     (void)state;
@@ -630,6 +695,7 @@ int main(void)
         CLAIM(where_marks_are_given_a_full_disk_is_waited_for_and_every_row_comes_once),
         CLAIM(who_hurries_waits_for_no_disk_and_gets_no_whole_round),
         CLAIM(after_a_flush_that_failed_no_round_is_whole),
+        CLAIM(rows_for_tables_lie_ready_once_all_marks_behind_them_have_come),
     };
     return cmocka_run_group_tests(claims, make_folder, remove_folder);
 }
