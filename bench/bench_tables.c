@@ -106,7 +106,7 @@ static int open_all(uint32_t rows, struct rml_err *err)
     if (rc == 0)
         rc = rml_vault_open(&b.vault, path_of_vault, &options, err);
     if (rc == 0)
-        rc = rml_tables_open(&b.tables, b.plan, b.vault, err);
+        rc = rml_tables_open(&b.tables, b.plan, b.vault, 0, err);
     if (rc == 0) {
         rml_shape_of(b.plan, (struct rml_plan_output){0}, &b.shape);
         int opened = open_lmdb();

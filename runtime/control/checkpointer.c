@@ -460,6 +460,19 @@ struct rml_handover *rml_checkpointer_handover(struct rml_checkpointer *c, uint3
     return &c->handovers[worker];
 }
 
+// Stages whose tables begin anew: they do themselves, or the whole pipeline does and they were named.
+static uint64_t emptied(const struct rml_checkpointer *c)
+{
+    const struct rml_fitting_options *fitting = &c->past.options.fitting;
+    uint64_t stages = c->past.renewed;
+    for (uint32_t i = 0; c->past.is_new && i < fitting->name_count; i++) {
+        uint32_t stage = rml_plan_stage_find(c->options.plan, fitting->names[i]);
+        if (stage != UINT32_MAX)
+            stages |= UINT64_C(1) << stage;
+    }
+    return stages;
+}
+
 static int set_up(struct rml_checkpointer *c, struct rml_err *err)
 {
     const struct rml_plan *plan = c->options.plan;
@@ -488,7 +501,7 @@ static int set_up(struct rml_checkpointer *c, struct rml_err *err)
     if (rc == 0)
         rc = rml_past_read(&c->past, c->vault, &past, err);
     if (rc == 0)
-        rc = rml_tables_open(&c->tables, plan, c->vault, err);
+        rc = rml_tables_open(&c->tables, plan, c->vault, emptied(c), err);
     if (rc == 0 && c->past.is_new)
         rml_tables_begin_anew(c->tables);
     if (rc == 0)

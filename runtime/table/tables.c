@@ -17,7 +17,8 @@
 
 struct table {
     struct rml_shape shape;
-    uint32_t sink;
+    uint32_t sink, stage;
+    bool is_emptied;                     // what is there goes with the next checkpoint
     struct rml_shape_state state, next;  // as of the last checkpoint; as of the one under way
 };
 
@@ -47,7 +48,15 @@ struct rml_tables {
 
 /* Opening */
 
-static int read_note(struct table *table, struct rml_catalog_view *view, struct rml_err *err)
+// It begins anew, but for the number of its life: of one that cannot be read another one is as good.
+static void empty(struct table *table, const struct rml_shape_state *was)
+{
+    table->is_emptied = true;
+    table->state = (struct rml_shape_state){.life = was->life + 1, .clock = RML_TIME_NONE};
+}
+
+static int read_note(struct table *table, const char *file, struct rml_catalog_view *view,
+                     bool is_emptied, struct rml_err *err)
 {
     struct rml_table_row row;
     struct rml_shape there;
@@ -61,22 +70,28 @@ static int read_note(struct table *table, struct rml_catalog_view *view, struct 
     if (rc == 0)
         rc = rml_shape_read(name, (uint32_t)strlen(name), row.value, row.value_bytes, &there,
                             &table->state, err);
+    if (is_emptied) {
+        empty(table, &table->state);
+        return 0;
+    }
     if (rc == 0 && rml_shape_differs(&there, &table->shape, sentence))
         rc = RML_FAIL(err, -EINVAL,
-                      "stage %s was changed and does not fit its table: %s; run with --fresh to "
-                      "empty all tables and begin anew, or name another folder as state",
-                      name, sentence);
+                      "stage %s was changed and does not fit its table: %s; `ringmill run --fresh "
+                      "%.*s %.80s` empties that table",
+                      name, sentence, (int)strcspn(name, "."), name, file);
     return rc;
 }
 
-static int open_tables(struct rml_tables *tables, struct rml_vault *vault, struct rml_err *err)
+static int open_tables(struct rml_tables *tables, struct rml_vault *vault, uint64_t emptied,
+                       struct rml_err *err)
 {
     struct rml_catalog_view *view;
     int rc = rml_vault_look(vault, &view, err);
     if (rc < 0)
         return rc;
     for (uint32_t i = 0; rc == 0 && i < tables->count; i++)
-        rc = read_note(&tables->tables[i], view, err);
+        rc = read_note(&tables->tables[i], tables->plan->path, view,
+                       (emptied >> tables->tables[i].stage & 1) != 0, err);
     rml_catalog_view_close(view);
     return rc;
 }
@@ -92,6 +107,7 @@ static void list_tables(struct rml_tables *tables, const struct rml_plan *plan)
         for (uint32_t f = 0; sink->kind == RML_SINK_TABLE && f < sink->from_count; f++) {
             struct table *table = &tables->tables[tables->count];
             table->sink = s;
+            table->stage = sink->from[f].stage;
             rml_shape_of(plan, sink->from[f], &table->shape);
             for (uint32_t o = 0; o < output_count; o++)
                 if (outputs[o].stage == sink->from[f].stage
@@ -103,7 +119,7 @@ static void list_tables(struct rml_tables *tables, const struct rml_plan *plan)
 }
 
 int rml_tables_open(struct rml_tables **ret_tables, const struct rml_plan *plan,
-                    struct rml_vault *vault, struct rml_err *err)
+                    struct rml_vault *vault, uint64_t emptied, struct rml_err *err)
 {
     struct rml_tables *tables = calloc(1, sizeof *tables);
     if (tables == NULL)
@@ -113,7 +129,7 @@ int rml_tables_open(struct rml_tables **ret_tables, const struct rml_plan *plan,
     int rc = tables->tables != NULL ? 0 : RML_FAIL(err, -ENOMEM, "no memory for tables");
     if (rc == 0) {
         list_tables(tables, plan);
-        rc = tables->count > 0 ? open_tables(tables, vault, err) : 0;
+        rc = tables->count > 0 ? open_tables(tables, vault, emptied, err) : 0;
     }
     if (rc < 0)
         rml_tables_close(tables);
@@ -330,6 +346,8 @@ static int look_up(const struct putting *p, const unsigned char *id, uint32_t id
 {
     struct rml_table_row row;
     struct rml_shape_head head;
+    if (p->table->is_emptied)
+        return 0;
     int rc = rml_catalog_row(p->view, p->table->shape.name, id, id_bytes, false, &row, p->err);
     if (rc == -ENOENT)
         return 0;
@@ -440,6 +458,9 @@ struct listed {
 static int next_listed(const struct putting *p, struct listed *listed)
 {
     struct rml_table_row row = {0};
+    listed->is_there = false;
+    if (p->table->is_emptied)
+        return 0;
     do {
         int rc = rml_catalog_row(p->view, p->table->shape.by_time, listed->next, listed->next_bytes,
                                  true, &row, p->err);
@@ -514,9 +535,26 @@ static int put_note(const struct putting *p)
                          note, bytes, p->err);
 }
 
+static int remove_rows(const struct putting *p, const char *name)
+{
+    struct rml_table_row row = {0};
+    int rc = rml_catalog_row(p->view, name, "", 0, true, &row, p->err);
+    while ((rc == 0 || rc == -EBADMSG) && row.table_bytes == strlen(name)
+           && memcmp(row.table, name, row.table_bytes) == 0) {
+        rc = rml_vault_row(p->vault, name, row.key, row.key_bytes, NULL, 0, p->err);
+        if (rc < 0)
+            return rc;
+        row = (struct rml_table_row){0};
+        rc = rml_catalog_next_row(p->view, &row, p->err);
+    }
+    return rc == -ENOENT || rc == -EBADMSG ? 0 : rc;
+}
+
 static int put_table(struct putting *p, struct change **put)
 {
-    int rc = 0;
+    int rc = p->table->is_emptied ? remove_rows(p, p->table->shape.name) : 0;
+    if (rc == 0 && p->table->is_emptied)
+        rc = remove_rows(p, p->table->shape.by_time);
     for (size_t i = 0; rc == 0 && i < p->count; i++)
         rc = apply(p, &p->changes[i]);
     if (rc == 0)
@@ -576,8 +614,10 @@ int rml_tables_put(struct rml_tables *tables, struct rml_vault *vault, const str
 
 void rml_tables_committed(struct rml_tables *tables)
 {
-    for (uint32_t t = 0; t < tables->count; t++)
+    for (uint32_t t = 0; t < tables->count; t++) {
         tables->tables[t].state = tables->tables[t].next;
+        tables->tables[t].is_emptied = false;
+    }
     if (tables->room > ROOM_KEPT)
         forget_room(tables);
 }

@@ -26,11 +26,12 @@ struct rml_tables;
 struct rml_vault;
 
 /*
- * The tables that the plan's sinks want, compared with those that are there. 0; -EINVAL with a sentence:
+ * The tables that the plan's sinks want, compared with those that are there. `emptied`: stages of the plan, by
+ * bit, whose tables lose all rows with the next checkpoint, and are not compared. 0; -EINVAL with a sentence:
  * a stage was changed so that its rows do not fit; -EPROTONOSUPPORT, -EBADMSG: a note cannot be read.
  */
 int rml_tables_open(struct rml_tables **ret_tables, const struct rml_plan *plan,
-                    struct rml_vault *vault, struct rml_err *err);
+                    struct rml_vault *vault, uint64_t emptied, struct rml_err *err);
 void rml_tables_close(struct rml_tables *tables);  // accepts NULL
 
 /* The pipeline begins anew: numbers of rows begin with 0, and are not those of rows that are there. */

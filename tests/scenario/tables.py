@@ -355,23 +355,29 @@ class Kept(Tables):
         self.assertGreater(len(kept), len(times))
         self.assertLessEqual(max(times) - min(times), 2_100_000_000)
 
-    def test_a_file_that_fits_its_tables_no_more_is_refused_and_begins_anew_when_told(self):
+    def test_a_stage_that_fits_its_table_no_more_is_refused_and_the_table_emptied_when_told(self):
         self.start_tables()
         feeder = self.feed()
         self.until_published([feeder])
         self.drained(feeder)
-        before = len(self.table("fixed"))
+        before = self.tables()
         path = self.dir / "p.yaml"
         path.write_text(path.read_text().replace("mean: avg(value)", "mean: max(value)"))
         said = self.ringmill("run", path, want=1).stderr
         self.assertIn("stage fixed was changed and does not fit its table", said)
         self.assertIn("mean f64", said)
-        self.assertIn("--fresh", said)
-        self.assertEqual(len(self.table("fixed")), before)
+        self.assertIn("--fresh fixed", said)
+        self.assertEqual(self.tables(), before)
+        self.pipeline = self.run_pipeline(path.read_text(), "p", "--fresh", "fixed")
+        self.ringctl("checkpoint", "now", "p")
+        wanted = dict(before, **{"fixed": [], "fixed.late": []})
+        self.assertEqual(self.tables("p"), wanted)
+        self.pipeline.end()
+        self.assertEqual(self.tables(), wanted)
         self.pipeline = self.run_pipeline(path.read_text(), "p", "--fresh")
         self.assertIn("there are no tables", self.results("p").stdout)
         self.pipeline.end()
-        self.assertEqual(self.table("fixed"), [])
+        self.assertEqual(self.tables(), {stage: [] for stage in STAGES})
 
     def test_a_pipeline_that_was_stopped_goes_on_with_its_tables(self):
         self.start_tables()

@@ -99,7 +99,7 @@ static void open_tables(bool is_new)
         .first_bytes = 1 << 20, .step_bytes = 1 << 20, .rows_bytes_max = 1 << 30};
     struct rml_err err = {0};
     must(rml_vault_open(&f.vault, f.folder.path, &options, &err), &err);
-    must(rml_tables_open(&f.tables, f.plan, f.vault, &err), &err);
+    must(rml_tables_open(&f.tables, f.plan, f.vault, 0, &err), &err);
     if (is_new)
         rml_tables_begin_anew(f.tables);
 }
@@ -671,13 +671,13 @@ static void a_stage_whose_rows_do_not_fit_its_table_is_refused_with_what_differs
                  at + strlen(changes[i].from));
         struct rml_plan *plan = plan_of(text);
         struct rml_tables *tables;
-        assert_int_equal(rml_tables_open(&tables, plan, f.vault, &err), -EINVAL);
+        assert_int_equal(rml_tables_open(&tables, plan, f.vault, 0, &err), -EINVAL);
         assert_non_null(strstr(err.text, "stage fixed"));
         assert_non_null(strstr(err.text, changes[i].sentence));
-        assert_non_null(strstr(err.text, "--fresh"));
+        assert_non_null(strstr(err.text, "--fresh fixed test.yaml"));
         rml_plan_close(plan);
     }
-    must(rml_tables_open(&f.tables, f.plan, f.vault, NULL), NULL);
+    must(rml_tables_open(&f.tables, f.plan, f.vault, 0, NULL), NULL);
     close_tables();
 }
 
@@ -694,6 +694,33 @@ static void a_pipeline_that_begins_anew_keeps_rows_and_replaces_windows(void **s
     close_tables();
     assert_int_equal(read_all(FIXED).rows, 2);
     assert_int_equal(read_all(TENS).rows, 4);  // whose numbers began with 0 again
+}
+
+static void a_table_that_is_emptied_has_new_rows_alone_and_others_keep_theirs(void **state)
+{
+    (void)state;
+    struct rml_err err = {0};
+    uint64_t fixed = UINT64_C(1) << rml_plan_stage_find(f.plan, "fixed");
+    open_tables(true);
+    put_two(FIXED);
+    put_two(LATE);
+    put_two(EVER);
+    rml_tables_close(f.tables);
+    must(rml_tables_open(&f.tables, f.plan, f.vault, fixed, &err), &err);
+    const struct row row = {
+        .table = FIXED, .model = 3, .start = 2000, .end = 2005, .fire = 2005, .seq = 2};
+    for (int turn = 0; turn < 2; turn++) {  // the first checkpoint fails
+        if (turn == 0)
+            pile_row(&row, false);
+        rml_pile_turn(&f.pile);
+        checkpoint(turn == 1);
+    }
+    checkpoint(true);  // and the next empties nothing
+    close_tables();
+    assert_int_equal(read_all(FIXED).rows, 1);
+    assert_int_equal(read_all(FIXED).damages, 0);
+    assert_int_equal(read_all(LATE).rows, 0);
+    assert_int_equal(read_all(EVER).rows, 2);
 }
 
 static void tables_that_are_removed_leave_nothing(void **state)
@@ -753,6 +780,7 @@ int main(void)
         FIXTURE(a_damaged_row_that_comes_again_is_whole_again),
         FIXTURE(a_stage_whose_rows_do_not_fit_its_table_is_refused_with_what_differs),
         FIXTURE(a_pipeline_that_begins_anew_keeps_rows_and_replaces_windows),
+        FIXTURE(a_table_that_is_emptied_has_new_rows_alone_and_others_keep_theirs),
         FIXTURE(tables_that_are_removed_leave_nothing),
     };
     seed = rml_test_seed();
