@@ -221,6 +221,26 @@ class Limits(harness.Scenario):
         self.assertGreaterEqual(gate["silent"], len(answers) - len(refused))
         self.pipeline.end()
 
+    def test_peers_that_dawdle_hold_nobody_up_and_are_hung_up_on(self):
+        self.start("hello: 300ms")
+        control = struct.pack("<IHHII", 0x4C4D524D, 1, 3, 24, 0) + b"refresh\0"
+        silent = [self.connect() for _ in range(30)]
+        byte_by_byte, halves = [self.connect() for _ in range(10)], [self.connect() for _ in range(10)]
+        for peer in byte_by_byte:
+            peer.send(control[:1])
+        for peer in halves:
+            peer.send(control[:12])
+        self.feeder()  # is served while they are there
+        for peer in byte_by_byte + halves:  # a message comes whole, or is none
+            self.assertIn(b"not a message", peer.recv(1000))
+            with contextlib.suppress(ConnectionResetError):
+                self.assertEqual(peer.recv(1000), b"")
+        for peer in silent:
+            self.assertEqual(peer.recv(1000), b"")
+        gate = self.pipeline.look("status")["gate"]
+        self.assertEqual((gate["silent"], gate["nonsense"]), (30, 20))
+        self.pipeline.end()
+
     def test_who_asks_without_end_is_hung_up_on_and_others_are_served(self):
         self.start("requests: 30")
         peer = self.connect()
