@@ -74,6 +74,8 @@ static int map(struct rml_kept *kept, const struct rml_keeper_message *message)
         mmap(NULL, message->map_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, kept->fds[0], 0);
     if (memory == MAP_FAILED)
         return -errno;
+    // as with the mapping of whoever had it made (runtime/segment)
+    (void)madvise(memory, message->map_bytes, MADV_DONTDUMP);
     kept->memory = memory;
     kept->bytes = message->map_bytes;
     return 0;

@@ -48,6 +48,8 @@ static int segment_map(struct rml_segment *segment, int fd, int protection, stru
         int rc = -errno;
         return RML_FAIL(err, rc, "mmap of %zu bytes: %s", segment->bytes, strerrordesc_np(-rc));
     }
+    // records and results are for those who may read them, and not for whoever gets to see a core
+    (void)madvise(memory, segment->bytes, MADV_DONTDUMP);
     segment->memory = memory;
     return 0;
 }

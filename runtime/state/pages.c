@@ -52,6 +52,8 @@ int rml_pages_open(struct rml_pages *pages, uint64_t bytes_max, struct rml_err *
     // none to give, small ones serve.
     if (bytes >= HUGE_BYTES)
         (void)madvise(base, bytes, MADV_HUGEPAGE);
+    // what keys and values there were is nobody's to see in a core
+    (void)madvise(base, bytes, MADV_DONTDUMP);
     *pages = (struct rml_pages){.base = base, .limit = (uint32_t)count, .fresh = 1};
     return 0;
 }
