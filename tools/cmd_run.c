@@ -14,6 +14,7 @@
 #include "runtime/control/fitting.h"
 #include "runtime/control/leave.h"
 #include "runtime/control/reach.h"
+#include "runtime/control/sandbox.h"
 #include "runtime/control/server.h"
 #include "runtime/keeper/keeper.h"
 #include "runtime/keeper/keeping.h"
@@ -197,6 +198,15 @@ static int let_others_through(struct rml_plan *plan, const struct rml_claim *cla
     return rc;
 }
 
+static int enter_sandbox(struct rml_plan *plan, struct rml_err *err)
+{
+    int rc = plan->sandbox == RML_PLAN_SANDBOX_OFF ? 0 : rml_sandbox_enter(err);
+    if (rc == 0 || plan->sandbox == RML_PLAN_SANDBOX_ON)
+        return rc;
+    say(plan, err->text);  // it runs as well without
+    return 0;
+}
+
 static int run(struct rml_plan *plan)
 {
     struct rml_err err = {0};
@@ -209,6 +219,8 @@ static int run(struct rml_plan *plan)
         rc = rml_claim_listen(&claim, &err);
     if (rc == 0)
         rc = let_others_through(plan, &claim, &err);
+    if (rc == 0)
+        rc = enter_sandbox(plan, &err);
     if (rc == 0 && !options.alone) {
         rc = run_kept(plan, &claim, &code, &err);
     } else {

@@ -227,6 +227,8 @@ struct rml_plan_default {
     const char *key, *standard;
 };
 
+enum rml_plan_sandbox { RML_PLAN_SANDBOX_AUTO, RML_PLAN_SANDBOX_ON, RML_PLAN_SANDBOX_OFF };
+
 /* What those who attach may take at most. */
 struct rml_plan_limits {
     uint32_t connections;     // of one user that is neither the engine's own nor root
@@ -249,6 +251,7 @@ struct rml_plan {
     uint32_t lanes_max;         // default 256
     struct rml_allow view, control;  // who may look; and who may also steer
     struct rml_plan_limits limits;
+    enum rml_plan_sandbox sandbox;
     char *state;  // folder of checkpoints, relative to the file's; NULL: there are none
     int64_t checkpoint_every_ns, checkpoint_min_pause_ns;
     uint32_t checkpoint_keep;

@@ -129,6 +129,9 @@ void rml_read_runtime(struct rml_reader *reader, const struct rml_values *file)
     read_state(reader, &values);
     read_checkpoint(reader, &values, place);
     read_limits(reader, &values, place);
+    uint32_t sandbox = 0;
+    if (rml_reader_choice(reader, &values, RML_SET_RUNTIME_SANDBOX, &sandbox))
+        reader->plan->sandbox = (enum rml_plan_sandbox)sandbox;
     rml_read_allow(reader, &values, RML_SET_RUNTIME_VIEW, "runtime.view", &reader->plan->view);
     rml_read_allow(reader, &values, RML_SET_RUNTIME_CONTROL, "runtime.control",
                    &reader->plan->control);
