@@ -184,12 +184,11 @@ static void finish_checkpoint(struct side *side)
 
 /* Rounds */
 
-// Put records in, and have them taken. Returns the nanoseconds of the rounds.
-static int64_t take(struct side *side, uint32_t count)
+// Put records in, and have them taken.
+static void take(struct side *side, uint32_t count)
 {
     const _Atomic uint64_t *taken = &side->query.sources[0].value[RML_SOURCE_taken];
     uint64_t until = rml_count_read(taken) + feed(side, count);
-    int64_t sum_ns = 0;
     do {
         int64_t cpu_ns = bench_cpu_ns(), since_ns = bench_now_ns();
         (void)rml_worker_round(side->query.worker);
@@ -197,16 +196,14 @@ static int64_t take(struct side *side, uint32_t count)
         cpu_ns = bench_cpu_ns() - cpu_ns;
         bench_figures_add(&round_us[WALL], (double)took_ns / 1e3);
         bench_figures_add(&round_us[CPU], (double)cpu_ns / 1e3);
-        sum_ns += took_ns;
     } while (rml_count_read(taken) < until);
-    return sum_ns;
 }
 
 static void take_all(struct side *side, uint64_t count)
 {
     for (uint64_t until = side->fed + count; side->fed < until;) {
         uint64_t left = until - side->fed;
-        (void)take(side, left < RML_WORKER_STEP_ROWS ? (uint32_t)left : RML_WORKER_STEP_ROWS);
+        take(side, left < RML_WORKER_STEP_ROWS ? (uint32_t)left : RML_WORKER_STEP_ROWS);
         see_to_checkpoints(side);
     }
 }
@@ -217,23 +214,26 @@ static const char *const pace_name[] = {"none", "one", "back_to_back"};
 
 struct run {
     double p50[CLOCKS], p99[CLOCKS], p999[CLOCKS], max[CLOCKS];  // microseconds
-    double rate;                                                 // records a second
+    double rate[CLOCKS];                                         // records a second
     uint64_t checkpoints;
 };
 
-static void add_up(struct run *run, struct histogram *histogram)
+static void add_up(struct run *run, uint64_t records, struct histogram *histogram)
 {
     for (uint32_t c = 0; c < CLOCKS; c++) {
         run->p50[c] = bench_figures_quantile(&round_us[c], 0.5);
         run->p99[c] = bench_figures_quantile(&round_us[c], 0.99);
         run->p999[c] = bench_figures_quantile(&round_us[c], 0.999);
         run->max[c] = bench_figures_quantile(&round_us[c], 1);
+        double sum_us = 0;
         for (uint32_t i = 0; i < round_us[c].count; i++) {
+            sum_us += round_us[c].values[i];
             uint32_t column = 0;
             while (column < BOUNDS && round_us[c].values[i] > bounds_us[column])
                 column++;
             histogram->count[c][column]++;
         }
+        run->rate[c] = (double)records * 1e6 / sum_us;
     }
 }
 
@@ -241,18 +241,17 @@ static struct run run(struct side *side, enum pace pace, struct histogram *histo
 {
     struct run r = {.checkpoints = side->checkpoints};
     uint64_t fed = side->fed;
-    int64_t rounds_ns = 0, until_ns = bench_now_ns() + run_ms * INT64_C(1000000);
+    int64_t until_ns = bench_now_ns() + run_ms * INT64_C(1000000);
     round_us[WALL].count = round_us[CPU].count = 0;
     if (pace != NONE)
         begin_checkpoint(side);
     while (bench_now_ns() < until_ns) {
-        rounds_ns += take(side, batch);
+        take(side, batch);
         see_to_checkpoints(side);
         if (pace == BACK_TO_BACK && !side->is_saving)
             begin_checkpoint(side);
     }
-    r.rate = (double)(side->fed - fed) * 1e9 / (double)rounds_ns;
-    add_up(&r, histogram);
+    add_up(&r, side->fed - fed, histogram);
     finish_checkpoint(side);
     r.checkpoints = side->checkpoints - r.checkpoints;
     return r;
@@ -277,7 +276,7 @@ static void print_runs(enum pace pace, enum clock clock, const struct run *runs)
         p99[i] = runs[i].p99[clock];
         p999[i] = runs[i].p999[clock];
         max[i] = runs[i].max[clock];
-        rate[i] = runs[i].rate;
+        rate[i] = runs[i].rate[clock];
         checkpoints += runs[i].checkpoints;
     }
     printf("{\"bench\":\"saving\",\"figure\":\"rounds\",\"checkpoints\":\"%s\",\"count\":%llu,"
@@ -299,7 +298,7 @@ static void print_ratios(enum pace pace, enum clock clock, const struct run *wit
         p999[i] = with[i].p999[clock] / without[i].p999[clock];
         more[i] = with[i].p999[clock] - without[i].p999[clock];
         most[i] = with[i].max[clock] - without[i].max[clock];
-        rate[i] = with[i].rate / without[i].rate;
+        rate[i] = with[i].rate[clock] / without[i].rate[clock];
     }
     printf("{\"bench\":\"saving\",\"figure\":\"to_none\",\"checkpoints\":\"%s\",\"keys\":%u,"
            "\"batch\":%u,\"clock\":\"%s\",\"p50\":%.2f,\"p99\":%.2f,\"p99.9\":%.2f,"
@@ -384,11 +383,11 @@ static int measure_dirty(uint32_t dirty, uint32_t count)
 static int measure_restore(const char *changed, uint32_t count)
 {
     double ms[RUNS_MAX];
-    (void)bench_stay_on(1);  // the new checkpointer's thread and writer
     int rc = 0;
     for (uint32_t i = 0; rc == 0 && i < count; i++) {
         rml_lane_out_close(saved.out);
         saved.out = NULL;
+        (void)bench_stay_on(BENCH_ANYWHERE);  // as an engine that comes up
         rc = bench_query_restart(&saved.query, folder, &ms[i]);
         if (rc == 0)
             rc = open_lane(&saved);

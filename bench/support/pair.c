@@ -196,6 +196,8 @@ int bench_stay_on(uint32_t which)
     static int rc = 1;
     if (rc == 1)
         rc = choose_cpus(&allowed, cpus);
+    if (rc == 0 && which == BENCH_ANYWHERE)
+        return sched_setaffinity(0, sizeof allowed, &allowed) < 0 ? -errno : 0;
     return rc < 0 ? rc : stay_on(cpus[which]);
 }
 
@@ -217,7 +219,7 @@ static void watch_child(bool on)
 
 int bench_pair_open(struct bench_pair *pair, size_t memory_bytes, bench_part *part)
 {
-    size_t cpus[2];
+    size_t cpus[2] = {0};
     cpu_set_t allowed;
     int rc = choose_cpus(&allowed, cpus);
     if (rc < 0)

@@ -56,7 +56,8 @@ void bench_pair_close(struct bench_pair *pair);
 struct bench_segment bench_pair_run(struct bench_pair *pair, uint32_t job, bench_part *part);
 
 /* Let this thread, and those that it starts, run on the first CPU alone (0) or on the second (1) of those
- * that it had at first. 0, or -ENODEV where there are fewer than two. */
+ * that it had at first, or on all of these. 0, or -ENODEV where there are fewer than two. */
+#define BENCH_ANYWHERE 2u
 int bench_stay_on(uint32_t which);
 
 /* The monotonic clock, and the time for which this thread has had a CPU. */

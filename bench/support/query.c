@@ -222,6 +222,8 @@ static int open_engine(struct bench_query *query, const char *state, double *ret
     if (rc == 0)
         rc = open_worker(query, err);
     *ret_ms = (double)(read_ns + bench_now_ns() - since_ns) / 1e6;
+    if (state != NULL)
+        (void)bench_stay_on(1);  // the threads that are started now, beside this one's CPU
     if (rc == 0 && state != NULL)
         rc = start_checkpointer(query, err);
     if (rc == 0)
