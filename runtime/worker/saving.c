@@ -148,16 +148,22 @@ void rml_saving_abandon(struct rml_saving *s)
         rml_partition_abandon(s->own[p].partition);
 }
 
+void rml_saving_stepped(struct rml_saving *s, uint32_t own)
+{
+    const struct rml_schedule *schedule = &s->own[own].schedule;
+    bool is_half = schedule->position - s->own[own].durable_steps > schedule->capacity / 2;
+    s->wanted_for_schedule = s->wanted ? s->wanted_for_schedule : is_half;
+    s->wanted |= is_half;
+}
+
 void rml_saving_took(struct rml_saving *s, struct rml_worker_lane *lane, uint32_t own,
                      uint32_t rows)
 {
     struct rml_worker_lane_part *part = &lane->parts[own];
     part->taken += rows;
-    const struct rml_schedule *schedule = &s->own[own].schedule;
     uint64_t cells = rml_lane_in_geometry(lane->in)->cells, held = part->taken - part->released;
-    bool is_schedule = schedule->position - s->own[own].durable_steps > schedule->capacity / 2;
-    s->wanted_for_schedule = s->wanted ? s->wanted_for_schedule : is_schedule;
-    s->wanted |= is_schedule || held > cells / 2;
+    rml_saving_stepped(s, own);
+    s->wanted |= held > cells / 2;
     if (held < cells || held - rows >= cells)
         return;
     s->is_full = true;

@@ -68,8 +68,11 @@ bool rml_saving_round(struct rml_saving *saving);
 void rml_saving_durable(struct rml_saving *saving);
 void rml_saving_abandon(struct rml_saving *saving);
 
-/* `rows` more of a lane were taken, or a step was written: a checkpoint is wanted when the lane or the
- * schedule is half full of what the last one does not cover. */
+/*
+ * A step was written, or `rows` more of a lane were taken by one (0: a lane is as an engine before this one left
+ * it). A checkpoint is wanted when the schedule or the lane is half full of what the last one does not cover.
+ */
+void rml_saving_stepped(struct rml_saving *saving, uint32_t own);
 void rml_saving_took(struct rml_saving *saving, struct rml_worker_lane *lane, uint32_t own,
                      uint32_t rows);
 

@@ -427,6 +427,8 @@ static void attach_part(struct rml_worker *w, struct rml_worker_lane *lane, uint
     part->noted = part->released = counts.released;
     part->done = !seen.attached;
     lane->parts_left -= part->done;
+    // full of what was taken before, it gives nothing more that would have it noticed
+    rml_saving_took(&w->saving, lane, i, 0);
 }
 
 static void attach(struct rml_worker *w, const struct rml_worker_message *message)
@@ -539,8 +541,11 @@ static void tick_if_due(struct rml_worker *w)
     w->next_tick_ns = now + until_tick(w, wall);
     const struct rml_step step = {.kind = RML_STEP_TICK, .time = wall, .steady_ns = now};
     for (uint32_t i = 0; i < w->own_count; i++) {
-        if (rml_saving_has_room(&w->saving, &w->own[i]))
-            take_step(w, &w->own[i], &step, NULL, NULL);
+        if (!rml_saving_has_room(&w->saving, &w->own[i]))
+            continue;
+        take_step(w, &w->own[i], &step, NULL, NULL);
+        if (w->saving.handover != NULL)
+            rml_saving_stepped(&w->saving, i);
     }
 }
 

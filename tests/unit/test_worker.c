@@ -12,6 +12,7 @@
 
 #include "operators/registry.h"
 #include "runtime/base/err.h"
+#include "runtime/checkpoint/handover.h"
 #include "runtime/lane/lane_out.h"
 #include "runtime/segment/segment.h"
 #include "runtime/worker/worker.h"
@@ -55,7 +56,8 @@ static struct fixture {
     struct rml_lane_out *out[4];
 } f;
 
-static void open_worker_of(const char *text, const struct rml_clock *clock)
+static void open_worker_with(const char *text, const struct rml_clock *clock,
+                             struct rml_handover *handover)
 {
     memset(&f, 0, sizeof f);
     struct rml_plan_errors errors;
@@ -91,10 +93,16 @@ static void open_worker_of(const char *text, const struct rml_clock *clock)
         .sources = f.sources,
         .reports_bell = &f.bell,
         .rings = f.rings,
+        .handover = handover,
     };
     rc = rml_worker_open(&f.worker, &options, &err);
     if (rc < 0)
         fail_msg("%s", err.text);
+}
+
+static void open_worker_of(const char *text, const struct rml_clock *clock)
+{
+    open_worker_with(text, clock, NULL);
 }
 
 static void open_worker(void)
@@ -399,6 +407,32 @@ static void a_wall_clock_that_is_set_makes_no_lane_idle_and_stops_no_trigger(voi
     close_worker(false);
 }
 
+// Looks at the clock alone fill a schedule, too.
+static void a_checkpoint_is_wanted_when_a_schedule_is_half_full_of_ticks(void **state)
+{
+    (void)state;
+    struct rml_handover handover;
+    struct rml_bell bell;
+    assert_int_equal(rml_bell_open(&bell, NULL), 0);
+    assert_int_equal(rml_handover_open(&handover, 4, &bell, NULL), 0);
+    held_set = 0;
+    held_now = 0;
+    open_worker_with(pipeline, &held_clock, &handover);
+    attach(0);
+    struct rml_worker_report report;
+    uint32_t ticks = 0;
+    do {
+        rounds_at(held_now + 13000000);
+        ticks++;
+        assert_true(ticks < 4096);  // the steps that a schedule has here
+    } while (!rml_worker_hear(f.worker, &report));
+    assert_int_equal(report.kind, RML_WORKER_WANTS_SAVING);
+    assert_true(ticks > 2000);
+    close_worker(false);
+    rml_handover_close(&handover);
+    rml_bell_close(&bell);
+}
+
 static void a_lane_that_ends_is_taken_to_what_it_had_published_and_no_further(void **state)
 {
     (void)state;
@@ -639,6 +673,7 @@ TEST_MAIN(CLAIM(records_become_rows_in_the_ring),
           CLAIM(a_trigger_looks_at_the_wall_clock_at_its_multiples),
           CLAIM(records_too_far_ahead_of_the_wall_clock_are_refused_as_it_stands_then),
           CLAIM(a_wall_clock_that_is_set_makes_no_lane_idle_and_stops_no_trigger),
+          CLAIM(a_checkpoint_is_wanted_when_a_schedule_is_half_full_of_ticks),
           CLAIM(a_lane_that_ends_is_taken_to_what_it_had_published_and_no_further),
           CLAIM(a_lane_that_lies_is_reported_and_spares_the_others),
           CLAIM(a_sleeping_listener_is_woken_once_for_each_sleep),
