@@ -207,7 +207,11 @@ class Checkpoints(feeding.Feeding):
         self.assertEqual(seen["bytes_written"], sum(c["own_bytes"] for c in saved))
         self.assertEqual((seen["took_ns_sum"], seen["took_ns_max"]),
                          (sum(c["took_ns"] for c in saved), max(c["took_ns"] for c in saved)))
-        self.limit(1)
+        feeder.stdin.close()
+        self.assertEqual(feeder.wait(timeout=harness.PATIENCE), 0)
+        self.until_taken(self.progress(feeder)[1])
+        harness.until("all rows in the file", lambda: len(self.records()) == self.progress(feeder)[1])
+        self.limit(1)  # the engine waits for room for rows, and there shall be none
         self.checkpoint_fails()
         self.limit(None)
         seen = self.status()
@@ -217,7 +221,6 @@ class Checkpoints(feeding.Feeding):
         os.kill(self.pipeline.engine, signal.SIGKILL)  # the next engine goes on counting
         harness.until("the next one", lambda: self.status()["restored_epoch"] == saved[-1]["epoch"])
         self.assertEqual(self.status()["durable"], 3)
-        feeder.stdin.close()
         self.pipeline.end()
 
     def checkpoint_fails(self):
