@@ -173,6 +173,10 @@ static int take_note(struct rml_writer *w, struct target *target, const char *pa
     _Atomic uint64_t *counts = w->options.counts[target->sink].value;
     struct target_note head = {0}, *given;
     fill_note(w, target);
+    // an engine that died before there was a note has counted what is written again
+    rml_count_set(&counts[RML_SINK_bytes], 0);
+    rml_count_set(&counts[RML_SINK_rows], 0);
+    rml_count_set(&counts[RML_SINK_lost], 0);
     if (kept.data != NULL && kept.bytes >= sizeof head)
         memcpy(&head, kept.data, sizeof head);
     if (head.froms == 0 || head.froms > RML_OUTPUTS_MAX

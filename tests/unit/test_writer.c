@@ -667,6 +667,34 @@ static void rows_for_tables_lie_ready_once_all_marks_behind_them_have_come(void 
     end(f);
 }
 
+// One that died before there was a note has counted rows that are made, and written, again.
+static void a_file_that_begins_anew_is_counted_anew(void **state)
+{
+    (void)state;
+    struct fixture *f = new_fixture();
+    add_sink(f, RML_SINK_CSV, "a.csv");
+    take_from(f, 0);
+    static const struct rml_writer_note notes[3];
+    f->notes = notes;
+    assert_int_equal(rml_bell_open(&f->marked, NULL), 0);
+    for (int life = 0; life < 2; life++) {
+        f->again = life > 0;
+        f->seq[0][0] = 0;
+        start(f, false, 1);
+        give_window(f, 0, 20);
+        assert_int_equal(rml_writer_finish(f->writer), 0);
+        assert_int_equal(rml_count_read(&f->counts[0].value[RML_SINK_rows]), 1);
+        rml_count_set(&f->counts[0].value[RML_SINK_lost], 7);
+        rml_writer_close(f->writer);
+    }
+    start(f, false, 1);
+    assert_int_equal(rml_count_read(&f->counts[0].value[RML_SINK_lost]), 0);
+    assert_int_equal(rml_writer_finish(f->writer), 0);
+    assert_string_equal(content("a.csv"), "window_start,window_end,key,revision,count\n");
+    rml_bell_close(&f->marked);
+    end(f);
+}
+
 static int make_folder(void **state)
 {
     (void)state;
@@ -696,6 +724,7 @@ int main(void)
         CLAIM(who_hurries_waits_for_no_disk_and_gets_no_whole_round),
         CLAIM(after_a_flush_that_failed_no_round_is_whole),
         CLAIM(rows_for_tables_lie_ready_once_all_marks_behind_them_have_come),
+        CLAIM(a_file_that_begins_anew_is_counted_anew),
     };
     return cmocka_run_group_tests(claims, make_folder, remove_folder);
 }
