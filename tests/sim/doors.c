@@ -55,6 +55,7 @@ EXPORT int pthread_join(pthread_t thread, void **ret_result)
 {
     uint32_t fiber = (uint32_t)(thread - 1);
     sim_sleep(has_ended, &fiber, INT64_MAX);
+    world_drop_thread(fiber);
     if (ret_result != NULL)
         *ret_result = NULL;
     return 0;
@@ -184,6 +185,15 @@ EXPORT ssize_t write(int fd, const void *bytes, size_t count)
         sim_door(is_bell ? DOOR_BELL : DOOR_FILE_WRITE);
     if (is_simulated() && is_bell && sim.wrong == SIM_rings_no_bell && sim_draw(8) == 0)
         return (ssize_t)count;
+    if (sim.is_full && is_simulated() && !is_bell) {
+        sim.is_full = false;
+        errno = ENOSPC;
+        return -1;
+    }
+    if (is_simulated() && !is_bell && sim_strikes(SIM_rows_find_no_room)) {
+        sim.is_full = true;
+        count = (count + 1) / 2;
+    }
     ssize_t put = syscall(SYS_write, fd, bytes, count);
     if (is_simulated() && !is_bell)
         sim_door(DOOR_FILE_WRITTEN);

@@ -48,4 +48,7 @@ uint64_t ledger_rows(void);
 /* All has come to its end: is it as it should be? Files of rows lie in `folder`. */
 void ledger_check(const char *folder);
 
+/* And the tables in the state there, where a checkpoint has all. After ledger_check. */
+void ledger_check_tables(const char *folder);
+
 #endif

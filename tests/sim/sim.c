@@ -52,7 +52,7 @@ void sim_begin(uint64_t seed)
     sim.turns = 0;
     sim.now_ns = 1000000000;
     sim.wall_ahead_ns = WALL_NS;
-    sim.is_calm = false;
+    sim.is_calm = sim.is_full = false;
     sim.hash = seed;
     chance = seed * UINT64_C(0x9e3779b97f4a7c15) + 1;
     line_count = 0;

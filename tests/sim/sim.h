@@ -61,6 +61,7 @@ extern struct sim {
     enum sim_wrong wrong;
     bool is_traced;      // print all that happens
     bool is_calm;        // nothing fails any more
+    bool is_full;        // the disk: a part of the last write of rows found room
     uint32_t faults_of;  // points strike so many times as often as they say, in quarters
     uint64_t hash;
 } sim;

@@ -142,18 +142,32 @@ static int run_seeds(void)
     return missing > 0 && options.is_all ? 1 : 0;
 }
 
-/* A run in a process of its own, which says whether it failed. */
-static bool fails(uint64_t seed)
+/* A run in a process of its own. Returns whether it failed, and what it said last but one. */
+static bool fails(uint64_t seed, char why[300])
 {
+    int pipes[2];
     fflush(stdout);
+    if (pipe(pipes) < 0)
+        return false;
     pid_t child = fork();
     if (child == 0) {
         alarm(120);
-        if (freopen("/dev/null", "w", stdout) == NULL || freopen("/dev/null", "w", stderr) == NULL)
+        if (dup2(pipes[1], STDOUT_FILENO) < 0 || freopen("/dev/null", "w", stderr) == NULL)
             _exit(2);
         (void)run(seed);
         _exit(0);
     }
+    close(pipes[1]);
+    FILE *said = fdopen(pipes[0], "r");
+    char line[300] = "";
+    why[0] = '\0';
+    while (said != NULL && fgets(line, sizeof line, said) != NULL) {
+        line[strcspn(line, "\n")] = '\0';
+        if (strncmp(line, "seed ", 5) == 0)
+            memcpy(why, line, sizeof line);
+    }
+    if (said != NULL)
+        fclose(said);
     int status = 0;
     waitpid(child, &status, 0);
     return status != 0;
@@ -171,13 +185,23 @@ static void hear_signal(int number)
     sim_fail("signal %d", number);
 }
 
+// "seed 7, turn 1234, ..."
+static uint64_t turns_of(const char *why)
+{
+    const char *turn = strstr(why, "turn ");
+    return turn != NULL ? strtoull(turn + 5, NULL, 10) : 0;
+}
+
 static int find_wrong(enum sim_wrong wrong)
 {
     sim.wrong = wrong;
     for (uint64_t seed = options.first; seed < options.first + FIND_SEEDS; seed++) {
-        if (!fails(seed))
+        char why[300];
+        if (!fails(seed, why))
             continue;
-        printf("%s: found by seed %llu\n", sim_wrong_name(wrong), (unsigned long long)seed);
+        printf("%-22s found behind %6llu turns of %3llu seeds: %s\n", sim_wrong_name(wrong),
+               (unsigned long long)((seed - options.first) * options.turns + turns_of(why)),
+               (unsigned long long)(seed - options.first + 1), why);
         return 0;
     }
     printf("%s: not found by %u seeds\n", sim_wrong_name(wrong), FIND_SEEDS);

@@ -47,7 +47,7 @@ struct shape {
     uint32_t partitions, workers, producers, stages;  // bits of those stages that there are
     int64_t window_ns, late_ns, out_of_order_ns, every_ns;
     uint32_t cells, schedule_steps, ring_rows;
-    bool ticks;
+    bool ticks, has_tables;
     struct producers_options records;
 };
 
@@ -103,6 +103,8 @@ static void draw_shape(void)
     s->schedule_steps = 256u << sim_draw(6);
     s->ring_rows = 1024;
     s->ticks = sim_draw(3) == 0;
+    s->has_tables =
+        sim_draw(2) == 0 && s->stages != 8;  // what counted windows are known by is no window
     s->records = (struct producers_options){
         .partitions = s->partitions,
         .keys = sim_draw(4) == 0 ? 400 : 1 + sim_draw(20),
@@ -154,7 +156,7 @@ static void write_pipeline(char *text, size_t bytes)
 {
     const struct shape *s = &w.shape;
     static const char *const names[] = {"w", "slide", "bursts", "runs"};
-    char stages[4][600] = {""}, live[600] = "", lines[100] = "";
+    char stages[4][600] = {""}, live[900] = "", lines[100] = "", tables[100] = "";
     for (uint32_t i = 0; i < 4; i++) {
         if ((s->stages >> i & 1) == 0)
             continue;
@@ -165,6 +167,13 @@ static void write_pipeline(char *text, size_t bytes)
             snprintf(lines + strlen(lines), sizeof lines - strlen(lines), "%s%s",
                      lines[0] ? ", " : "", names[i]);
     }
+    for (uint32_t i = 0; i < 3; i++)
+        if ((s->stages >> i & 1) != 0)
+            snprintf(tables + strlen(tables), sizeof tables - strlen(tables), "%s%s",
+                     tables[0] ? ", " : "", names[i]);
+    if (s->has_tables)
+        snprintf(live + strlen(live), sizeof live - strlen(live),
+                 "  kept: {from: [%s], type: lmdb, max_rows: 0}\n", tables);
     bool has_w = (s->stages & 1) != 0;
     if (has_w && s->late_ns > 0)
         snprintf(live + strlen(live), sizeof live - strlen(live),
@@ -392,6 +401,15 @@ void world_add_thread(uint32_t fiber)
     snprintf(thread->name, sizeof thread->name, "thread %u", w.thread_count);
 }
 
+void world_drop_thread(uint32_t fiber)
+{
+    uint32_t i = 0;
+    while (w.threads[i].fiber != fiber)
+        RML_CHECK(++i < w.thread_count);
+    memmove(&w.threads[i], &w.threads[i + 1], (--w.thread_count - i) * sizeof w.threads[0]);
+    fiber_drop(fiber);
+}
+
 void world_name_thread(uint32_t fiber, const char *name)
 {
     for (uint32_t i = 0; i < w.thread_count; i++) {
@@ -588,23 +606,24 @@ static bool befalls(struct thread *thread, bool has_stepped)
 static void turn_thread(void)
 {
     uint32_t which = (uint32_t)sim_draw(w.thread_count);
-    if (which == w.quiet && sim.turns < w.quiet_until)
+    uint32_t fiber = w.threads[which].fiber;
+    if ((which == w.quiet && sim.turns < w.quiet_until) || fiber_has_ended(fiber))
         return;
-    struct thread *thread = &w.threads[which];
-    if (fiber_has_ended(thread->fiber))
-        return;
-    bool was_asleep = sim_is_asleep(thread->fiber);
+    bool was_asleep = sim_is_asleep(fiber);
     process_turn(true);
-    fiber_turn(thread->fiber);
+    fiber_turn(fiber);
     process_turn(false);
     bool has_stepped = ledger_look();
-    bool is_idle = was_asleep && sim_is_asleep(thread->fiber);
+    bool is_idle = was_asleep && sim_is_asleep(fiber);
     w.idle_turns = is_idle ? w.idle_turns + 1 : 0;
     sim_mix((uint64_t)which << 8 | (uint64_t)sim_last_door());
+    // another may have its place by now
+    for (which = 0; which < w.thread_count && w.threads[which].fiber != fiber;)
+        which++;
     if (w.fate != RUNS)
         see_to_end();
-    else if (!is_idle)
-        (void)befalls(thread, has_stepped);
+    else if (!is_idle && which < w.thread_count)
+        (void)befalls(&w.threads[which], has_stepped);
 }
 
 static void turn_producer(void)
@@ -743,6 +762,8 @@ uint64_t world_run(uint64_t seed, uint64_t turns, const char *folder)
     while (w.has_engine)
         turn(turns);
     ledger_check(w.folder);
+    if (w.was_durable)
+        ledger_check_tables(w.folder);
     keeper_close();
     disk_end();
     sums.rows += ledger_rows();

@@ -20,8 +20,9 @@ uint64_t world_run(uint64_t seed, uint64_t turns, const char *folder);
 /* Of all runs. */
 struct world_sums world_sums(void);
 
-/* Of doors.c: a thread of the engine. */
+/* Of doors.c: a thread of the engine begins; it has ended and is forgotten. */
 void world_add_thread(uint32_t fiber);
+void world_drop_thread(uint32_t fiber);
 void world_name_thread(uint32_t fiber, const char *name);
 
 #endif
