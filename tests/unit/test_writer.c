@@ -524,7 +524,8 @@ static void limit_files(uint64_t bytes)
 
 static void until_tried_again(struct fixture *f)
 {
-    while (rml_count_read(&f->counts[0].value[RML_SINK_retries]) == 0)
+    while (rml_count_read(&f->counts[0].value[RML_SINK_retries]) == 0
+           || atomic_load(&f->complaints) == 0)
         sched_yield();
 }
 
