@@ -33,9 +33,9 @@ class SmallLanes(exactly_once.Saving):
     def test_a_lane_that_is_half_full_has_a_checkpoint_taken_long_before_one_is_due(self):
         self.start_with(SELDOM % "1ms", ", cells: 64")
         feeders = self.feeders(1, 2, 3, 4)
-        self.until_published(feeders, 1000)  # many times what a lane holds
+        self.until_published(feeders, 300)  # some times what a lane holds
         self.kill_some()
-        self.until_published(feeders, 2000)
+        self.until_published(feeders, 500)
         self.end_feeders(feeders)
         self.until_freed()
         self.assertTrue(self.pipeline.look("balance")["adds_up"])
