@@ -139,10 +139,14 @@
 #define LAP_SHIFT   23
 #define LAP_MAX     (UINT64_MAX >> LAP_SHIFT)
 
+#define INTENT_SHIFT 40  // an index in front, the end of the log, as far as it fits, behind
+#define INTENT_END   ((UINT64_C(1) << INTENT_SHIFT) - 1)
+
 enum state { FREE, CLAIMED, PUBLISHED, TAKING };
 
 _Static_assert(ATOMIC_LLONG_LOCK_FREE == 2, "a lock in shared memory would outlive its owner");
 _Static_assert(RML_SHARED_RUN_MAX == 1u << (OWNER_SHIFT - COUNT_SHIFT), "a count fits its bits");
+_Static_assert(RML_RING_CELLS_MAX <= 1u << (64 - INTENT_SHIFT), "an index fits its bits");
 _Static_assert(RML_SHARED_OWNERS_MAX == (1u << (LAP_SHIFT - OWNER_SHIFT)) - 1, "an owner too");
 
 struct tail_line {
@@ -154,11 +158,13 @@ struct head_line {
     _Alignas(RML_RING_LINE) _Atomic uint64_t passes;
 };
 
-// What a take has copied so far.
+// What a take has copied so far, and where to: to a caller's memory, or into a log.
 struct sink {
     unsigned char *records;
     uint16_t *owners;
     uint32_t want, got;
+    const struct rml_shared_log *log;  // NULL: to memory
+    uint64_t end;                      // of the log
 };
 
 static uint32_t least(uint32_t a, uint32_t b)
@@ -291,6 +297,7 @@ void rml_shared_attach_in(struct rml_shared_in *in, const struct rml_shared_plac
     *in = (struct rml_shared_in){.place = *place,
                                  .patience = PATIENCE,
                                  .lap_shift = lap_shift_of(place->shape),
+                                 .last = UINT64_MAX,
                                  .owner = owner};
 }
 
@@ -536,21 +543,59 @@ static int free_run(struct rml_shared_in *in, uint32_t index, uint64_t taking)
     return in_fault(in, "a run changed while it was taken");
 }
 
+static uint64_t intent_of(uint32_t index, uint64_t end)
+{
+    return (uint64_t)index << INTENT_SHIFT | (end & INTENT_END);
+}
+
+// Say, to who comes after us, what is about to be copied and where to.
+static void mean_to(const struct sink *sink, uint32_t index)
+{
+    // relaxed: the swap that takes the run comes after it, and whoever reads it after our death
+    atomic_store_explicit(sink->log->intent, intent_of(index, sink->end), memory_order_relaxed);
+}
+
+// The cells of a run, which goes on at the log's beginning where its memory ends.
+static void put_in_log(const struct rml_shared_in *in, const struct rml_shared_log *log,
+                       uint64_t end, uint32_t index, uint32_t count)
+{
+    size_t cell_bytes = in->place.shape.cell_bytes;
+    uint32_t at = (uint32_t)end & (log->cell_count - 1);
+    uint32_t first = least(count, log->cell_count - at);
+    const unsigned char *from = cell_at(&in->place, index);
+    memcpy(log->cells + at * cell_bytes, from, first * cell_bytes);
+    memcpy(log->cells, from + first * cell_bytes, (count - first) * cell_bytes);
+    // release: ring.cells
+    atomic_store_explicit(log->end, end + count, memory_order_release);
+}
+
+static void put_in_memory(const struct rml_shared_in *in, const struct sink *sink, uint32_t index,
+                          uint32_t owner, uint32_t count)
+{
+    size_t cell_bytes = in->place.shape.cell_bytes;
+    memcpy(sink->records + sink->got * cell_bytes, cell_at(&in->place, index), count * cell_bytes);
+    for (uint32_t i = 0; sink->owners != NULL && i < count; i++)
+        sink->owners[sink->got + i] = (uint16_t)owner;
+}
+
 /* Take a published run. 1: it is in the sink; 0: the word has changed; -EPROTO. */
 static int take_run(struct rml_shared_in *in, uint32_t index, uint64_t word, struct sink *sink)
 {
     uint64_t taking = taken_by(word, in->owner);
     uint64_t seen = word;
+    if (sink->log != NULL)
+        mean_to(sink, index);
     if (!atomic_compare_exchange_strong_explicit(
             &in->place.words[index], &seen, taking,
             memory_order_acq_rel,   // acquire: shared.cells, release: shared.chain
             memory_order_relaxed))  // relaxed: whoever loses looks again
         return 0;
     uint32_t count = count_of(word);
-    size_t cell_bytes = in->place.shape.cell_bytes;
-    memcpy(sink->records + sink->got * cell_bytes, cell_at(&in->place, index), count * cell_bytes);
-    for (uint32_t i = 0; sink->owners != NULL && i < count; i++)
-        sink->owners[sink->got + i] = (uint16_t)owner_of(word);
+    if (sink->log != NULL)
+        put_in_log(in, sink->log, sink->end, index, count);
+    else
+        put_in_memory(in, sink, index, owner_of(word), count);
+    sink->end += count;
     sink->got += count;
     int rc = free_run(in, index, taking);
     return rc < 0 ? rc : 1;
@@ -620,6 +665,7 @@ static int see_end(struct rml_shared_in *in, uint64_t position, uint64_t lap)
     uint64_t tail = atomic_load_explicit(in->place.tail, memory_order_acquire);
     if (tail > position && lap_of(look_at(&in->place, index_at(&in->place, position))) < lap)
         return in_fault(in, "the tail lies beyond a cell that nobody claimed");
+    in->is_end = true;
     return 0;
 }
 
@@ -629,11 +675,16 @@ static int pass_over(struct rml_shared_in *in, uint64_t word, uint64_t *position
 {
     uint32_t index = index_at(&in->place, *position);
     uint64_t behind = *position + count_of(word);
-    if (lap_of(look_at(&in->place, index_at(&in->place, behind))) != (behind >> in->lap_shift) + 1)
+    bool is_last = in->last != UINT64_MAX;
+    if (!is_last
+        && lap_of(look_at(&in->place, index_at(&in->place, behind)))
+               != (behind >> in->lap_shift) + 1) {
+        in->is_end = true;
         return 0;  // nothing would be won
+    }
     if (sink->got > 0)
         return 0;  // what there is first
-    for (uint32_t i = 0; i < in->patience; i++) {
+    for (uint32_t i = 0; !is_last && i < in->patience; i++) {
         rml_pause();
         if (look_at(&in->place, index) != word)
             return 1;
@@ -686,6 +737,10 @@ static int catch_up(struct rml_shared_in *in, uint64_t *position, const char *fa
 // One run of the chain.
 static int visit(struct rml_shared_in *in, uint64_t *position, struct sink *sink)
 {
+    if (*position >= in->last) {
+        in->is_end = true;
+        return 0;
+    }
     uint32_t index = index_at(&in->place, *position);
     uint64_t word = look_at(&in->place, index);
     uint64_t lap = (*position >> in->lap_shift) + 1;
@@ -721,10 +776,24 @@ static void move_head(struct rml_shared_in *in, uint64_t head, uint64_t position
     while (head < position) {
         if (atomic_compare_exchange_weak_explicit(
                 in->place.head, &head, position,
-                memory_order_release,   // release: shared.chain
+                memory_order_seq_cst,   // total order: before a look at who waits for room
                 memory_order_relaxed))  // relaxed: whoever loses only tries again
             return;
     }
+}
+
+// Go along the chain, as long as there is something to be had.
+static int32_t walk(struct rml_shared_in *in, struct sink *sink, int rc)
+{
+    // acquire: shared.chain
+    uint64_t head = atomic_load_explicit(in->place.head, memory_order_acquire);
+    uint64_t position = head;
+    if (rc == 0)
+        rc = 1;
+    for (uint32_t looks = 2 * sink->want + in->place.shape.run_max; rc > 0 && looks > 0; looks--)
+        rc = sink->got < sink->want ? visit(in, &position, sink) : 0;
+    move_head(in, head, position);
+    return rc < 0 && sink->got == 0 ? rc : (int32_t)sink->got;
 }
 
 // NOLINTNEXTLINE(readability-non-const-parameter): written by way of the sink
@@ -735,16 +804,104 @@ int32_t rml_shared_take(struct rml_shared_in *in, void *records, uint16_t *owner
         return -EPROTO;
 
     struct sink sink = {.records = records, .owners = owners, .want = want};
-    int rc = look_back(in, &sink);
+    return walk(in, &sink, look_back(in, &sink));
+}
+
+/*
+ * Look again at all that was passed over. 0; 1 when something published found no room; -EPROTO. Nobody
+ * else passes over in a ring with one consumer, so what is open is all that is.
+ */
+static int look_back_at_all(struct rml_shared_in *in, struct sink *sink)
+{
+    // relaxed: nobody else writes it
+    uint64_t passes = atomic_load_explicit(in->place.passes, memory_order_relaxed);
+    if (in->is_clear && passes == in->passes)
+        return 0;
+    bool any = false;
+    for (uint32_t owner = 1; owner <= in->place.shape.owner_count; owner++) {
+        uint64_t entry = look_at_held(in, owner);
+        if (!is_open(entry))
+            continue;
+        int rc = settle(in, owner, entry, sink);
+        if (rc < 0 || rc == NO_PLACE)
+            return rc < 0 ? rc : 1;
+        any |= rc == STANDING;
+    }
+    in->passes = passes;
+    in->is_clear = !any;
+    return 0;
+}
+
+int32_t rml_shared_gather(struct rml_shared_in *in, const struct rml_shared_log *log, uint32_t want,
+                          uint64_t room)
+{
+    if (in->fault != NULL)
+        return -EPROTO;
+    in->is_end = false;
+    // relaxed: nobody else writes it
+    uint64_t end = atomic_load_explicit(log->end, memory_order_relaxed);
+    struct sink sink = {.log = log, .end = end, .want = want};
+    if (room - end < want)
+        sink.want = (uint32_t)(room - end);
+    int rc = look_back_at_all(in, &sink);
+    in->is_back = rc == 0;
+    if (rc > 0)
+        return (int32_t)sink.got;
+    return walk(in, &sink, rc);
+}
+
+int rml_shared_gather_again(struct rml_shared_in *in, const struct rml_shared_log *log,
+                            uint64_t room)
+{
+    // relaxed: of one that is dead
+    uint64_t intent = atomic_load_explicit(log->intent, memory_order_relaxed);
+    // relaxed: likewise
+    uint64_t end = atomic_load_explicit(log->end, memory_order_relaxed);
+    uint32_t index = (uint32_t)(intent >> INTENT_SHIFT) & (in->place.shape.cell_count - 1);
+    uint64_t word = look_at(&in->place, index);
+    if (state_of(word) != TAKING || owner_of(word) != in->owner)
+        return 0;  // it had not begun, or was done
+    if (misfit(&in->place, index, word) != NULL)
+        return in_fault(in, misfit(&in->place, index, word));
+    if ((intent & INTENT_END) == (end & INTENT_END)) {
+        if (room - end < count_of(word))
+            return in_fault(in, "a run changed while it was taken");
+        put_in_log(in, log, end, index, count_of(word));
+    }
+    return free_run(in, index, word);
+}
+
+void rml_shared_gather_last(struct rml_shared_in *in)
+{
+    in->last = rml_shared_position(in) + in->place.shape.cell_count;
+}
+
+uint64_t rml_shared_position(const struct rml_shared_in *in)
+{
     // acquire: shared.chain
-    uint64_t head = atomic_load_explicit(in->place.head, memory_order_acquire);
-    uint64_t position = head;
-    if (rc == 0)
-        rc = 1;
-    for (uint32_t looks = 2 * want + in->place.shape.run_max; rc > 0 && looks > 0; looks--)
-        rc = sink.got < want ? visit(in, &position, &sink) : 0;
-    move_head(in, head, position);
-    return rc < 0 && sink.got == 0 ? rc : (int32_t)sink.got;
+    return atomic_load_explicit(in->place.head, memory_order_acquire);
+}
+
+uint64_t rml_shared_chain_end(const struct rml_shared_in *in)
+{
+    uint64_t head = rml_shared_position(in), most = head + in->place.shape.cell_count;
+    // acquire: shared.chain
+    uint64_t position = atomic_load_explicit(in->place.tail, memory_order_acquire);
+    if (position < head || position > most)
+        position = head;
+    while (position < most) {
+        uint64_t word = look_at(&in->place, index_at(&in->place, position));
+        if (lap_of(word) != (position >> in->lap_shift) + 1)
+            break;
+        position += count_of(word);
+    }
+    return position;
+}
+
+uint64_t rml_shared_head_look(const struct rml_shared_out *out)
+{
+    // total order: after the producer's word that it waits, before it sleeps
+    return atomic_load_explicit(out->place.head, memory_order_seq_cst);
 }
 
 // Free a run if a dead owner still holds it: its cells, 0, or -EPROTO.

@@ -3,7 +3,8 @@
  * processes, and nobody waits for anybody: whoever is stopped or killed, anywhere, the others go on.
  *
  *     a producer, holding an out end   claim a run of cells -> fill them -> publish, or give up
- *     a consumer, holding an in end    take: whole runs, copied out
+ *     a consumer, holding an in end    take: whole runs, copied out; or, where there is only one and its
+ *                                      death must not lose a record, gather: into a log
  *     who knows that a process died    recover: what its ends had claimed comes free
  *
  * Every end, of either kind, is an owner: a number that no other end of the ring has. What one owner
@@ -68,6 +69,20 @@ struct rml_shared_in {
     uint64_t passes;     // as this round of looking began
     bool open_seen;      // in this round
     bool is_clear;       // nothing was held in all of a round that began at `passes`
+    bool is_end;         // the last gathering came to where nothing is published any more
+    bool is_back;        // and took all that was published of what had been passed over
+    uint64_t last;       // no run is taken that begins here or later
+};
+
+/*
+ * Where the only consumer of a ring puts records so that none is lost or there twice when it dies: a
+ * ring of cells, and two words that outlive it. New, zeroed memory is an empty log.
+ */
+struct rml_shared_log {
+    unsigned char *cells;
+    uint32_t cell_count;       // a power of two, at least run_max
+    _Atomic uint64_t *end;     // records ever put into the log
+    _Atomic uint64_t *intent;  // the run being copied, and where to
 };
 
 /* 0, or -EINVAL and a sentence when there is no such ring. */
@@ -111,6 +126,36 @@ int rml_shared_give_up(struct rml_shared_out *out);
  * what cannot be, from then on always. A record is taken once, by one consumer.
  */
 int32_t rml_shared_take(struct rml_shared_in *in, void *records, uint16_t *owners, uint32_t want);
+
+/*
+ * The same for an only consumer, into its log: at most `want` records (at least run_max), and none at or
+ * behind position `room` of the log. With in->is_end everything is in the log then that was published
+ * before the call. Returns how many, or -EPROTO.
+ */
+int32_t rml_shared_gather(struct rml_shared_in *in, const struct rml_shared_log *log, uint32_t want,
+                          uint64_t room);
+
+/*
+ * Of an only consumer, before anything else after the death of the one before, whose number it has: a run
+ * that was being copied gets into the log once. 0, or -EPROTO: the log has no room for it, which cannot be.
+ */
+int rml_shared_gather_again(struct rml_shared_in *in, const struct rml_shared_log *log,
+                            uint64_t room);
+
+/*
+ * Of an only consumer: from now on look no further than a ring's length, and pass over at once what is
+ * claimed and not published. So it comes to an end, whatever producers still do.
+ */
+void rml_shared_gather_last(struct rml_shared_in *in);
+
+/* Where the chain of claims ends, as it seems to a consumer; and where it goes on taking. What is
+ * claimed later lies at or behind the first. */
+uint64_t rml_shared_chain_end(const struct rml_shared_in *in);
+uint64_t rml_shared_position(const struct rml_shared_in *in);
+
+/* How far consumers have come, looked up in the total order of all sequentially consistent accesses:
+ * for a producer that has said that it will sleep. */
+uint64_t rml_shared_head_look(const struct rml_shared_out *out);
 
 /*
  * `owner` is dead, which the caller has seen proved: none of its stores is still to come. What it had
