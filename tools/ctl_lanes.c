@@ -7,10 +7,17 @@
 #include "tools/json.h"
 #include "tools/table.h"
 
+static bool is_shared(const struct rml_board_lane *lane)
+{
+    return lane->variant == RML_RING_VARIANTS;
+}
+
 static const char *variant_of(const struct rml_board_lane *lane)
 {
     static const char *const names[RML_RING_VARIANTS] = {
         [RML_RING_PLAIN] = "plain", [RML_RING_STAGED] = "staged", [RML_RING_FLUSH] = "flush"};
+    if (is_shared(lane))
+        return "shared";
     return lane->variant < RML_RING_VARIANTS ? names[lane->variant] : "?";
 }
 
@@ -39,7 +46,11 @@ static void row(struct rml_table *table, const struct rml_board *board, uint32_t
     rml_table_cell(table, "%s", source_of(board, lane));
     rml_table_number(table, lane->pid);
     rml_table_number(table, lane->uid);
-    rml_table_cell(table, "%s", lane->program);
+    if (is_shared(lane))
+        rml_table_cell(table, "%u %s", lane->producers,
+                       lane->producers == 1 ? "producer" : "producers");
+    else
+        rml_table_cell(table, "%s", lane->program);
     rml_table_number(table, lane->published);
     rml_table_number(table, lane->taken);
     rml_table_number(table, backlog_of(lane));
@@ -65,6 +76,11 @@ static void json_one(struct rml_json *json, const struct rml_board *board, uint3
     rml_json_unsigned(json, "released", lane->released);
     rml_json_unsigned(json, "dropped", lane->dropped);
     rml_json_text(json, "variant", variant_of(lane));
+    if (is_shared(lane)) {
+        rml_json_unsigned(json, "producers", lane->producers);
+        rml_json_unsigned(json, "tombstones", lane->tombstones);
+        rml_json_unsigned(json, "passed_over", lane->passed);
+    }
     rml_json_text(json, "state", state_of(lane));
     rml_json_text(json, "reason", lane->reason[0] != '\0' ? lane->reason : NULL);
     rml_json_close(json, '}');
@@ -96,6 +112,18 @@ static void print_json(const struct rml_view *view)
     printf("\n");
 }
 
+static void print_losses(const struct rml_view *view)
+{
+    for (uint32_t i = 0; i < view->board.head->lanes_max; i++) {
+        struct rml_board_lane lane;
+        if (!read_lane(&view->board, i, &lane) || !is_shared(&lane) || lane.tombstones == 0)
+            continue;
+        printf("lane %u: producers died holding %" PRIu64
+               " cells that they had not published; these are free again\n",
+               i, lane.tombstones);
+    }
+}
+
 static int print_text(const struct rml_view *view)
 {
     static const char *const columns[] = {">LANE",    "SOURCE",     ">PID",   ">UID",
@@ -112,6 +140,7 @@ static int print_text(const struct rml_view *view)
         count += lane.state != RML_BOARD_LANE_CLOSED;
     }
     int rc = rml_table_end(&table, stdout);
+    print_losses(view);
     if (count == 0)
         printf("no producer is attached to %s\n", view->pipeline);
     return rc < 0 ? RML_EXIT_FAILED : RML_EXIT_OK;
@@ -133,7 +162,8 @@ int rml_ctl_cmd_lanes(int argc, char **argv)
             "Show each attached producer: what it published, how much of that is taken, what\n"
             "waits in its lane (backlog), what it dropped because the lane was full, how its\n"
             "ring carries cells, and for a lane that ends, or was closed, why. A closed one is\n"
-            "shown until its number is used again.",
+            "shown until its number is used again. A lane that producers share is one line, and\n"
+            "says how many they are; of it counts as published what is in its log.",
     };
     struct rml_ctl ctl = {0};
     return rml_ctl_run(&ctl, &args, argc, argv, show);

@@ -18,7 +18,10 @@ const char *const rml_explain_sink_kinds[] = {[RML_SINK_JSONL] = "jsonl",
 
 uint64_t rml_explain_lane_bytes(const struct rml_plan *plan, const struct rml_plan_source *source)
 {
-    return (uint64_t)source->cells * source->schema.record_bytes * plan->partitions;
+    uint64_t cells = source->cells;
+    if (source->is_shared)
+        cells += rml_plan_log_cells(plan, source);
+    return cells * source->schema.record_bytes * plan->partitions;
 }
 
 uint64_t rml_explain_panes(const struct rml_plan *plan, const struct rml_plan_stage *stage)

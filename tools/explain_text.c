@@ -102,8 +102,9 @@ static void show_source(const struct rml_plan *plan, const struct rml_plan_sourc
                 source->schema.fields[source->partition_fields[i]].name);
     fprintf(out, "%s\n", source->partition_field_count == 0 ? "by nothing" : "");
     show_times(source, out);
-    fprintf(out, "  lane         %s for each producer: %u cells of %u bytes for each partition\n",
-            about(rml_explain_lane_bytes(plan, source), text), source->cells,
+    fprintf(out, "  lane         %s for %s: %u cells of %u bytes for each partition\n",
+            about(rml_explain_lane_bytes(plan, source), text),
+            source->is_shared ? "all producers together" : "each producer", source->cells,
             source->schema.record_bytes);
     fprintf(out, "  when full    %s\n",
             source->on_full == RML_ON_FULL_BLOCK ? "the producer waits"

@@ -11,11 +11,13 @@
 #include "runtime/base/err.h"
 #include "runtime/client/attach.h"
 #include "runtime/lane/lane_out.h"
+#include "runtime/lane/share_out.h"
 #include "runtime/lane/wire.h"
 
 struct rml_producer {
     struct rml_owner owner;
-    struct rml_lane_out *lane;
+    struct rml_lane_out *lane;    // of its own, or NULL
+    struct rml_share_out *share;  // in a lane of several, or NULL
     struct rml_lane_fds fds;
     int socket;
     uint32_t partitions;
@@ -46,7 +48,8 @@ static int say_hello(struct rml_producer *producer, const char *place, uint64_t 
 }
 
 static int take_lane(struct rml_producer *producer, uint32_t record_bytes, int64_t wait_ns,
-                     struct rml_lane_geometry *ret_geometry, struct rml_err *err)
+                     struct rml_lane_geometry *ret_geometry, uint32_t *ret_owner,
+                     struct rml_err *err)
 {
     union {
         alignas(8) unsigned char bytes[512];
@@ -69,13 +72,15 @@ static int take_lane(struct rml_producer *producer, uint32_t record_bytes, int64
         return RML_FAIL(err, -EPROTO, "a lane for records of %u bytes, not %u",
                         message.lane.geometry.cell_bytes, record_bytes);
     memcpy(ret_geometry, &message.lane.geometry, sizeof *ret_geometry);
+    *ret_owner = message.lane.owner;
     return 0;
 }
 
 // One engine after the other, until one answers.
 static int ask_for_lane(struct rml_producer *producer, const char *place, uint64_t schema_hash,
                         uint32_t record_bytes, const struct rml_producer_options *options,
-                        struct rml_lane_geometry *ret_geometry, struct rml_err *err)
+                        struct rml_lane_geometry *ret_geometry, uint32_t *ret_owner,
+                        struct rml_err *err)
 {
     int64_t end_ns = rml_attach_end_ns(options->open_ns);
     int rc;
@@ -87,9 +92,23 @@ static int ask_for_lane(struct rml_producer *producer, const char *place, uint64
         left_ns = left_ns > 0 ? left_ns : 1;
         rc = say_hello(producer, place, schema_hash, record_bytes, options, left_ns, err);
         if (rc == 0)
-            rc = take_lane(producer, record_bytes, left_ns, ret_geometry, err);
+            rc = take_lane(producer, record_bytes, left_ns, ret_geometry, ret_owner, err);
     } while (rml_attach_again(rc, end_ns));
     return rc;
+}
+
+static void set_options(struct rml_producer *producer, const struct rml_producer_options *options)
+{
+    uint32_t every = options->publish_every > 0 ? options->publish_every : RML_LANE_PUBLISH_EVERY;
+    if (producer->share != NULL) {
+        rml_share_out_publish_every(producer->share, every);
+        if (options->wait_ns != 0)
+            rml_share_out_wait_max(producer->share, options->wait_ns);
+    } else {
+        rml_lane_out_publish_every(producer->lane, every);
+        if (options->wait_ns != 0)
+            rml_lane_out_wait_max(producer->lane, options->wait_ns);
+    }
 }
 
 static int attach(struct rml_producer *producer, const char *place, uint64_t schema_hash,
@@ -98,9 +117,14 @@ static int attach(struct rml_producer *producer, const char *place, uint64_t sch
 {
     int rc = rml_owner_open(&producer->owner, err);
     struct rml_lane_geometry geometry = {0};
+    uint32_t owner = 0;
     if (rc == 0)
-        rc = ask_for_lane(producer, place, schema_hash, record_bytes, options, &geometry, err);
-    if (rc == 0)
+        rc = ask_for_lane(producer, place, schema_hash, record_bytes, options, &geometry, &owner,
+                          err);
+    if (rc == 0 && owner > 0)
+        rc = rml_share_out_open(&producer->share, &geometry, &producer->fds, producer->socket,
+                                owner, err);
+    else if (rc == 0)
         rc = rml_lane_out_open(&producer->lane, &geometry, &producer->fds, producer->socket, err);
     if (rc < 0)
         return rc;
@@ -108,10 +132,7 @@ static int attach(struct rml_producer *producer, const char *place, uint64_t sch
     close(producer->fds.returns);
     producer->fds.records = producer->fds.returns = -1;
     producer->partitions = geometry.partitions;
-    if (options->publish_every > 0)
-        rml_lane_out_publish_every(producer->lane, options->publish_every);
-    if (options->wait_ns != 0)
-        rml_lane_out_wait_max(producer->lane, options->wait_ns);
+    set_options(producer, options);
     return 0;
 }
 
@@ -143,13 +164,20 @@ int rml_producer_open(struct rml_producer **ret_producer, const char *place, uin
 
 int rml_producer_put(struct rml_producer *producer, const void *record)
 {
-    return is_ours(producer) ? rml_lane_out_put(producer->lane, record) : -ECHILD;
+    if (!is_ours(producer))
+        return -ECHILD;
+    return producer->share != NULL ? rml_share_out_put(producer->share, record)
+                                   : rml_lane_out_put(producer->lane, record);
 }
 
 int rml_producer_publish(struct rml_producer *producer)
 {
     if (!is_ours(producer))
         return -ECHILD;
+    if (producer->share != NULL) {
+        int rc = rml_share_out_publish(producer->share);
+        return rc < 0 ? rc : rml_share_out_state(producer->share, NULL, NULL);
+    }
     rml_lane_out_publish(producer->lane);
     return rml_lane_out_state(producer->lane, NULL, NULL);
 }
@@ -161,7 +189,8 @@ uint32_t rml_producer_partitions(const struct rml_producer *producer)
 
 uint32_t rml_producer_route(const struct rml_producer *producer, const void *record)
 {
-    return rml_lane_out_route(producer->lane, record);
+    return producer->share != NULL ? rml_share_out_route(producer->share, record)
+                                   : rml_lane_out_route(producer->lane, record);
 }
 
 int32_t rml_producer_claim(struct rml_producer *producer, uint32_t partition, uint32_t want,
@@ -171,7 +200,9 @@ int32_t rml_producer_claim(struct rml_producer *producer, uint32_t partition, ui
         return -ECHILD;
     if (partition >= producer->partitions || want == 0)
         return -EINVAL;
-    int32_t count = rml_lane_out_claim(producer->lane, partition, want, ret_cells);
+    int32_t count = producer->share != NULL
+                        ? rml_share_out_claim(producer->share, partition, want, ret_cells)
+                        : rml_lane_out_claim(producer->lane, partition, want, ret_cells);
     if (count > 0)
         producer->claimed[partition] = (uint32_t)count;
     return count;
@@ -184,7 +215,10 @@ int rml_producer_commit(struct rml_producer *producer, uint32_t partition, uint3
     if (partition >= producer->partitions || count > producer->claimed[partition])
         return -EINVAL;
     producer->claimed[partition] = 0;
-    rml_lane_out_commit(producer->lane, partition, count);
+    if (producer->share != NULL)
+        rml_share_out_commit(producer->share, partition, count);
+    else
+        rml_lane_out_commit(producer->lane, partition, count);
     return 0;
 }
 
@@ -192,7 +226,10 @@ int rml_producer_drop(struct rml_producer *producer, uint64_t records)
 {
     if (!is_ours(producer))
         return -ECHILD;
-    rml_lane_out_drop(producer->lane, records);
+    if (producer->share != NULL)
+        rml_share_out_drop(producer->share, records);
+    else
+        rml_lane_out_drop(producer->lane, records);
     return 0;
 }
 
@@ -201,7 +238,10 @@ int rml_producer_stats(const struct rml_producer *producer, struct rml_producer_
     if (!is_ours(producer))
         return -ECHILD;
     struct rml_lane_out_counts counts = {0};
-    rml_lane_out_counts(producer->lane, &counts);
+    if (producer->share != NULL)
+        rml_share_out_counts(producer->share, &counts);
+    else
+        rml_lane_out_counts(producer->lane, &counts);
     *ret_stats = (struct rml_producer_stats){.written = counts.committed,
                                              .published = counts.published,
                                              .released = counts.released,
@@ -217,7 +257,10 @@ int rml_producer_reason(const struct rml_producer *producer, char *text, size_t 
         return -ECHILD;
     uint32_t code = 0;
     char reason[48] = "";
-    (void)rml_lane_out_state(producer->lane, &code, reason);
+    if (producer->share != NULL)
+        (void)rml_share_out_state(producer->share, &code, reason);
+    else
+        (void)rml_lane_out_state(producer->lane, &code, reason);
     if (text_bytes > 0)
         snprintf(text, text_bytes, "%s", reason);
     return (int)code;
@@ -233,12 +276,17 @@ void rml_producer_close(struct rml_producer *producer)
 {
     if (producer == NULL)
         return;
-    if (producer->lane != NULL && is_ours(producer)) {
+    bool ours = is_ours(producer);
+    if (producer->lane != NULL && ours)
         rml_lane_out_close(producer->lane);
-        say_bye(producer);
-    } else if (producer->lane != NULL) {
+    else if (producer->lane != NULL)
         rml_lane_out_abandon(producer->lane);
-    }
+    if (producer->share != NULL && ours)
+        rml_share_out_close(producer->share);
+    else if (producer->share != NULL)
+        rml_share_out_abandon(producer->share);
+    if ((producer->lane != NULL || producer->share != NULL) && ours)
+        say_bye(producer);
     rml_lane_fds_close(&producer->fds);
     if (producer->socket >= 0)
         close(producer->socket);

@@ -16,7 +16,11 @@
  * signal and raises none, and wants no polling.
  *
  * AT THE SAME TIME. A producer is for one thread at a time; different producers are independent, and
- * a process may have many.
+ * a process may have many: each thread opens its own.
+ *
+ * LANE. Whether producers of a source share a lane (`lane: shared` in the pipeline file) makes no difference
+ * here but this: in a shared lane records are with the producer until they are published. So publish finds out
+ * that there is no room, and what close finds no room for is dropped and counted.
  *
  * FORK. A producer belongs to the process that opened it. In a child of fork every call on it returns
  * -ECHILD and changes nothing; rml_producer_close there only frees memory and descriptors. exec
@@ -74,7 +78,11 @@ RML_PUBLIC int rml_producer_open(struct rml_producer **ret_producer, const char 
  */
 RML_PUBLIC int rml_producer_put(struct rml_producer *producer, const void *record);
 
-/* Make everything written so far visible to the engine, and wake it if it sleeps. 0; -EPIPE, -ECHILD. */
+/*
+ * Make everything written so far visible to the engine, and wake it if it sleeps. 0; -EPIPE, -ECHILD. In a
+ * shared lane also -EPROTO, and -ETIMEDOUT with `on_full: block`: no room in time, what had none is still with the
+ * producer; with `on_full: drop_newest` it stays there until a later call, which is no error.
+ */
 RML_PUBLIC int rml_producer_publish(struct rml_producer *producer);
 
 /* How many partitions there are, and which one a record belongs to by its key fields, which are all
@@ -103,7 +111,7 @@ RML_PUBLIC int rml_producer_drop(struct rml_producer *producer, uint64_t records
 struct rml_producer_stats {
     uint64_t written;    // records put and committed
     uint64_t published;  // of them, visible to the engine
-    uint64_t released;   // of them, done with: their cells are free again
+    uint64_t released;   // of them, done with: their cells are free again (shared: as published)
     uint64_t dropped;
     uint64_t waits;  // times that a call slept because a ring was full
     uint64_t rings;  // times that a sleeping worker was woken

@@ -24,7 +24,7 @@ struct rml_keeping;
 struct rml_memory;
 
 #define RML_BOARD_MAGIC   0x72a9b0a7u
-#define RML_BOARD_VERSION 6
+#define RML_BOARD_VERSION 7
 #define RML_BOARD_NAME    (RML_NAME_MAX + 1)
 #define RML_BOARD_PATH    256
 #define RML_BOARD_WHY     328
@@ -128,8 +128,10 @@ struct rml_board_lane {
     uint32_t pid, uid;  // 0: this process
     int64_t since_ns;   // wall clock
     uint64_t published, taken, released, dropped;
-    uint32_t variant;  // enum rml_ring_variant
-    uint32_t zero;
+    uint32_t variant;     // enum rml_ring_variant; RML_RING_VARIANTS: the lane is shared
+    uint32_t producers;   // that share it now
+    uint64_t tombstones;  // of a shared lane: cells that producers had claimed when they died
+    uint64_t passed;      // likewise: runs that were passed over, because they came later
     char program[RML_BOARD_NAME];
     char reason[RML_BOARD_NAME];  // why it ends; empty while it does not
     uint64_t gone_before[3];      // GONE: what its source's words were before it was counted there

@@ -116,6 +116,17 @@ static void fill_geometry(const struct rml_engine *engine, uint32_t source_index
         geometry->worker_of[p] = (uint8_t)(p % plan->workers);
 }
 
+static void show_sharing(struct engine_lane *lane, const struct rml_lane_counts *counts)
+{
+    const struct rml_lane_owners *owners = rml_lane_in_owners(lane->in);
+    if (owners == NULL)
+        return;
+    lane->row.variant = RML_RING_VARIANTS;
+    lane->row.producers = rml_lane_owners_here(owners);
+    lane->row.tombstones = counts->tombstones;
+    lane->row.passed = counts->passed;
+}
+
 static void show_lane(struct rml_engine *engine, uint32_t index)
 {
     struct engine_lane *lane = &engine->lanes[index];
@@ -129,6 +140,7 @@ static void show_lane(struct rml_engine *engine, uint32_t index)
     lane->row.released = counts.released;
     lane->row.dropped = counts.dropped;
     lane->row.variant = (uint32_t)counts.variant;
+    show_sharing(lane, &counts);
     rml_board_lane_write(&engine->board, index, &lane->row);
 }
 
@@ -172,6 +184,7 @@ static int check_room(const struct rml_engine *engine, const struct rml_lane_geo
 /* What is kept of a lane beside what it is made of. */
 struct kept_lane {
     uint32_t source, cells;
+    uint32_t owners, log_cells;  // 0: the lane is exclusive
     uint32_t pid, uid;
     int64_t since_ns;
     uint64_t serial;  // no other lane of this pipeline had it
@@ -240,6 +253,14 @@ static void set_lane(struct rml_engine *engine, uint32_t index, struct rml_lane_
     engine->lane_count++;
 }
 
+static void ready_lane(struct rml_engine *engine, const struct engine_lane *lane)
+{
+    const struct rml_plan_source *source = &engine->plan->sources[lane->source];
+    if (rml_lane_in_owners(lane->in) != NULL)
+        rml_lane_in_watch(lane->in, source->idle_after_ns, source->max_ahead_ns,
+                          engine->options.clock);
+}
+
 static void tell_of_lane(struct rml_engine *engine, uint32_t index)
 {
     const struct rml_worker_message message = {.kind = RML_WORKER_ATTACH,
@@ -250,15 +271,10 @@ static void tell_of_lane(struct rml_engine *engine, uint32_t index)
     tell(engine, &message);
 }
 
-int rml_engine_attach(struct rml_engine *engine, uint32_t source,
-                      const struct rml_engine_producer *producer, uint32_t *ret_lane,
-                      struct rml_err *err)
+static int new_engine_lane(struct rml_engine *engine, uint32_t source,
+                           const struct rml_engine_producer *producer, bool is_shared,
+                           uint32_t *ret_lane, struct rml_err *err)
 {
-    static const struct rml_engine_producer ourselves = {.program = ""};
-    RML_CHECK(engine->started && !engine->draining && !engine->stopped);
-    RML_CHECK(source < engine->plan->source_count);
-    if (producer == NULL)
-        producer = &ourselves;
     uint32_t index = free_lane(engine);
     if (index == engine->plan->lanes_max)
         return RML_FAIL(err, -EMFILE,
@@ -271,12 +287,19 @@ int rml_engine_attach(struct rml_engine *engine, uint32_t source,
     fill_geometry(engine, source, &geometry);
     if (producer->cells != 0)
         geometry.cells = producer->cells;
-    int rc = producer->pid != 0 ? check_room(engine, &geometry, err) : 0;
+    if (is_shared) {
+        geometry.owners = engine->plan->lanes_max < RML_LANE_OWNERS_MAX ? engine->plan->lanes_max
+                                                                        : RML_LANE_OWNERS_MAX;
+        geometry.log_cells = rml_plan_log_cells(engine->plan, &engine->plan->sources[source]);
+    }
+    int rc = producer->pid != 0 || is_shared ? check_room(engine, &geometry, err) : 0;
     if (rc < 0)
         return rc;
     struct rml_lane_in *in;
     struct kept_lane what = {.source = source,
                              .cells = geometry.cells,
+                             .owners = geometry.owners,
+                             .log_cells = geometry.log_cells,
                              .pid = producer->pid,
                              .uid = producer->uid,
                              .since_ns =
@@ -289,10 +312,111 @@ int rml_engine_attach(struct rml_engine *engine, uint32_t source,
     if (rc < 0)
         return RML_WRAP(err, rc, "lane %u", index);
     set_lane(engine, index, in, &what);
+    ready_lane(engine, &engine->lanes[index]);
     show_lane(engine, index);
     tell_of_lane(engine, index);
     *ret_lane = index;
     return 0;
+}
+
+int rml_engine_attach(struct rml_engine *engine, uint32_t source,
+                      const struct rml_engine_producer *producer, uint32_t *ret_lane,
+                      struct rml_err *err)
+{
+    static const struct rml_engine_producer ourselves = {.program = ""};
+    RML_CHECK(engine->started && !engine->draining && !engine->stopped);
+    RML_CHECK(source < engine->plan->source_count);
+    return new_engine_lane(engine, source, producer != NULL ? producer : &ourselves, false,
+                           ret_lane, err);
+}
+
+/* Lanes that are shared */
+
+static uint32_t shared_lane(const struct rml_engine *engine, uint32_t source)
+{
+    uint32_t index = 0;
+    while (index < engine->plan->lanes_max
+           && (engine->lanes[index].in == NULL || engine->lanes[index].source != source
+               || engine->lanes[index].finishing
+               || rml_lane_in_owners(engine->lanes[index].in) == NULL))
+        index++;
+    return index;
+}
+
+int rml_engine_join(struct rml_engine *engine, uint32_t source,
+                    const struct rml_engine_producer *producer, int socket, uint32_t *ret_lane,
+                    uint32_t *ret_owner, struct rml_err *err)
+{
+    RML_CHECK(engine->started && !engine->draining && !engine->stopped);
+    RML_CHECK(source < engine->plan->source_count && engine->plan->sources[source].is_shared);
+    static const struct rml_engine_producer several = {.program = "(shared)"};
+    if (producer->cells > engine->plan->sources[source].cells)
+        return RML_FAIL(err, -EINVAL, "the lane is shared, and has %u cells: ask for no more",
+                        engine->plan->sources[source].cells);
+    uint32_t index = shared_lane(engine, source);
+    int rc = 0;
+    if (index == engine->plan->lanes_max)
+        rc = new_engine_lane(engine, source, &several, true, &index, err);
+    if (rc < 0)
+        return rc;
+    rc = rml_lane_owners_add(rml_lane_in_owners(engine->lanes[index].in), socket, ret_owner);
+    if (rc == -EMFILE)
+        return RML_FAIL(err, rc, "%u producers share the lane, as many as runtime.lanes_max allows",
+                        rml_lane_in_geometry(engine->lanes[index].in)->owners);
+    if (rc < 0)
+        return RML_FAIL(err, rc, "lane %u: %s", index, strerrordesc_np(-rc));
+    *ret_lane = index;
+    return 0;
+}
+
+bool rml_engine_join_again(struct rml_engine *engine, uint32_t lane, uint32_t owner, int socket)
+{
+    struct rml_lane_in *in = rml_engine_lane(engine, lane);
+    struct rml_lane_owners *owners = in != NULL ? rml_lane_in_owners(in) : NULL;
+    return owners != NULL && rml_lane_owners_again(owners, owner, socket);
+}
+
+// What they published is taken first; the workers say when that is done.
+static void tell_of_owners(struct rml_engine *engine, uint32_t index)
+{
+    const struct rml_lane_owners *owners = rml_lane_in_owners(engine->lanes[index].in);
+    const struct rml_worker_message message = {.kind = RML_WORKER_OWNERS,
+                                               .source = engine->lanes[index].source,
+                                               .index = index,
+                                               .number = rml_lane_owners_version(owners)};
+    if (!engine->lanes[index].is_done)
+        tell(engine, &message);
+}
+
+void rml_engine_leave(struct rml_engine *engine, uint32_t lane, uint32_t owner,
+                      enum rml_engine_leaving how)
+{
+    static const enum rml_lane_owner_state states[] = {[RML_ENGINE_LEFT] = RML_LANE_OWNER_LEFT,
+                                                       [RML_ENGINE_LOST] = RML_LANE_OWNER_LOST,
+                                                       [RML_ENGINE_DEAD] = RML_LANE_OWNER_DEAD};
+    struct rml_lane_in *in = rml_engine_lane(engine, lane);
+    struct rml_lane_owners *owners = in != NULL ? rml_lane_in_owners(in) : NULL;
+    if (owners == NULL || owner == 0 || owner > owners->count)
+        return;  // the lane has come to its end meanwhile
+    rml_lane_owners_left(owners, owner, states[how]);
+    tell_of_owners(engine, lane);
+}
+
+void rml_engine_leave_rest(struct rml_engine *engine, uint32_t lane)
+{
+    struct rml_lane_in *in = rml_engine_lane(engine, lane);
+    struct rml_lane_owners *owners = in != NULL ? rml_lane_in_owners(in) : NULL;
+    if (owners == NULL)
+        return;
+    rml_lane_owners_left_rest(owners);
+    tell_of_owners(engine, lane);
+}
+
+static void owners_seen(struct rml_engine *engine, uint32_t index)
+{
+    struct rml_lane_in *in = engine->lanes[index].in;
+    if (in != NULL && rml_lane_in_owners(in) != NULL)
+        (void)rml_lane_owners_settle(rml_lane_in_owners(in));
 }
 
 struct rml_lane_in *rml_engine_lane(const struct rml_engine *engine, uint32_t lane)
@@ -439,14 +563,16 @@ static void lane_faulty(struct rml_engine *engine, uint32_t index)
     struct engine_lane *lane = &engine->lanes[index];
     if (lane->finishing)
         return;
-    char sentence[128];
-    snprintf(sentence, sizeof sentence,
-             "lane %u of source %s: its positions cannot be true; the lane is closed", index,
-             engine->plan->sources[lane->source].name);
+    const char *fault = rml_lane_in_fault(lane->in);
+    char sentence[192];
+    snprintf(sentence, sizeof sentence, "lane %u of source %s: %s; the lane is closed", index,
+             engine->plan->sources[lane->source].name,
+             fault != NULL ? fault : "its positions cannot be true");
     if (engine->options.complain != NULL)
         engine->options.complain(engine->options.complain_context, sentence);
     rml_count(&engine->board.head->gate.value[RML_GATE_faulty_lanes], 1);
-    rml_engine_cut_off(engine, index, EPROTO, "positions that cannot be true");
+    rml_engine_cut_off(engine, index, EPROTO,
+                       fault != NULL ? fault : "positions that cannot be true");
 }
 
 static void unlistened(struct rml_engine *engine, uint32_t slot)
@@ -494,6 +620,9 @@ void rml_engine_poll(struct rml_engine *engine)
                 break;
             case RML_WORKER_FULL:
                 rml_saves_full(&engine->saves, news.source);
+                break;
+            case RML_WORKER_OWNERS_SEEN:
+                owners_seen(engine, news.index);
                 break;
             case RML_WORKER_UNLISTENED:
                 unlistened(engine, news.index);
@@ -822,11 +951,14 @@ static int adopt_lane(struct rml_engine *engine, const struct rml_kept *kept, st
     struct rml_lane_geometry geometry;
     fill_geometry(engine, what.source, &geometry);
     geometry.cells = what.cells;
+    geometry.owners = what.owners;
+    geometry.log_cells = what.log_cells;
     struct rml_lane_in *in;
     int rc = rml_lane_in_adopt(&in, &geometry, kept->fds, kept->memory, err);
     if (rc < 0)
         return RML_WRAP(err, rc, "lane %u", index);
     set_lane(engine, index, in, &what);
+    ready_lane(engine, &engine->lanes[index]);
     if (engine->checkpointer == NULL)
         place_lane(engine, index);
     return 0;

@@ -101,6 +101,29 @@ int rml_engine_attach(struct rml_engine *engine, uint32_t source,
                       const struct rml_engine_producer *producer, uint32_t *ret_lane,
                       struct rml_err *err);
 
+/*
+ * For a source whose producers share a lane: have one more producer in that, or in a new one, knocked at by
+ * way of `socket`, which stays the caller's. 0, its lane, and its number there; else as rml_engine_attach.
+ */
+int rml_engine_join(struct rml_engine *engine, uint32_t source,
+                    const struct rml_engine_producer *producer, int socket, uint32_t *ret_lane,
+                    uint32_t *ret_owner, struct rml_err *err);
+
+/* Of an engine that died: is producer `owner` still one of `lane`'s? Then it goes on. */
+bool rml_engine_join_again(struct rml_engine *engine, uint32_t lane, uint32_t owner, int socket);
+
+/*
+ * A producer left a lane that it shared. LEFT: it said so; LOST: it was hung up on, and may still write; DEAD:
+ * its process has ended, which also follows on LOST.
+ */
+enum rml_engine_leaving { RML_ENGINE_LEFT, RML_ENGINE_LOST, RML_ENGINE_DEAD };
+
+void rml_engine_leave(struct rml_engine *engine, uint32_t lane, uint32_t owner,
+                      enum rml_engine_leaving how);
+
+/* Once every producer that goes on has joined again: those left over are taken for gone. */
+void rml_engine_leave_rest(struct rml_engine *engine, uint32_t lane);
+
 /* The engine's half of an attached lane: its geometry and descriptors, to pass on. NULL: there is none of
  * this number. */
 struct rml_lane_in *rml_engine_lane(const struct rml_engine *engine, uint32_t lane);

@@ -40,6 +40,7 @@ enum role { ROLE_UNKNOWN, ROLE_PRODUCER, ROLE_SUBSCRIBER, ROLE_CONTROL };
 /* What is kept of a connection beside its socket and what comes with its role. */
 struct kept_conn {
     uint32_t number;  // a producer's lane; a subscriber's output
+    uint32_t owner;   // of a producer in a shared lane
     uint32_t pid, uid;
     uint32_t is_answered;  // its offer was sent
     char program[RML_WIRE_NAME];
@@ -52,6 +53,8 @@ struct conn {
     bool is_kept;      // by the keeper, under
     uint64_t kept_id;  // this
     uint32_t number;   // of its lane, or of its subscription
+    uint32_t owner;    // of a producer in a shared lane; 0: its lane is its own
+    bool is_lost;      // such a one hung up, and its process has yet to end
     int64_t deadline;  // for its first message
     uint64_t turn;     // of the checkpoint that it waits for; 0: for none
     bool waits;        // for a lane, to attach as `hello` says
@@ -114,8 +117,11 @@ static enum rml_kept_sort sort_of(enum role role)
 
 static struct kept_conn what_to_keep(const struct conn *conn, uint32_t number, bool is_answered)
 {
-    struct kept_conn what = {
-        .number = number, .pid = conn->pid, .uid = conn->uid, .is_answered = is_answered};
+    struct kept_conn what = {.number = number,
+                             .owner = conn->owner,
+                             .pid = conn->pid,
+                             .uid = conn->uid,
+                             .is_answered = is_answered};
     memcpy(what.program, conn->program, sizeof what.program);
     return what;
 }
@@ -143,11 +149,23 @@ static void note_answered(struct rml_server *s, const struct conn *conn, uint32_
     rml_keeping_update(s->options.keeping, conn->kept_id, &what, sizeof what);
 }
 
+/*
+ * A producer is gone. With a lane of its own that is the lane's end. In a shared one it is dead, unless it has
+ * left already.
+ */
+static void end_producer(struct rml_server *s, const struct conn *conn)
+{
+    if (conn->owner == 0)
+        rml_engine_finish(s->engine, conn->number);
+    else
+        rml_engine_leave(s->engine, conn->number, conn->owner, RML_ENGINE_DEAD);
+    say(s, "detached: %s (process %u) from lane %u", conn->program, conn->pid, conn->number);
+}
+
 static void close_conn(struct rml_server *s, struct conn *conn)
 {
     if (conn->role == ROLE_PRODUCER) {
-        rml_engine_finish(s->engine, conn->number);
-        say(s, "detached: %s (process %u) from lane %u", conn->program, conn->pid, conn->number);
+        end_producer(s, conn);
     } else if (conn->role == ROLE_SUBSCRIBER) {
         rml_subscribers_remove(&s->subscribers, conn->number);
         say(s, "unsubscribed: %s (process %u)", conn->program, conn->pid);
@@ -158,6 +176,16 @@ static void close_conn(struct rml_server *s, struct conn *conn)
         rml_keeping_drop(s->options.keeping, conn->kept_id);
     forget(s, conn->socket);
     *conn = (struct conn){.socket = -1, .pidfd = -1};
+}
+
+// What it says counts no more; that its process has ended does.
+static void lose_producer(struct rml_server *s, struct conn *conn)
+{
+    if (conn->is_lost)
+        return;
+    conn->is_lost = true;
+    epoll_ctl(s->epoll, EPOLL_CTL_DEL, conn->socket, NULL);
+    rml_engine_leave(s->engine, conn->number, conn->owner, RML_ENGINE_LOST);
 }
 
 static void refuse(struct rml_server *s, struct conn *conn, int rc, const char *sentence)
@@ -280,8 +308,9 @@ static void watch_process(const struct rml_server *s, const struct conn *conn)
 static void offer_lane(struct rml_server *s, struct conn *conn)
 {
     const struct rml_lane_in *in = rml_engine_lane(s->engine, conn->number);
-    int rc = rml_wire_send_lane(conn->socket, rml_lane_in_geometry(in), rml_lane_in_fds(in),
-                                rml_engine_board(s->engine)->head->epoch, conn->number);
+    int rc =
+        rml_wire_send_lane(conn->socket, rml_lane_in_geometry(in), rml_lane_in_fds(in),
+                           rml_engine_board(s->engine)->head->epoch, conn->number, conn->owner);
     if (rc < 0)
         close_conn(s, conn);
     else
@@ -314,7 +343,9 @@ static void attach_producer(struct rml_server *s, struct conn *conn,
     const struct rml_engine_producer producer = {
         .pid = conn->pid, .uid = conn->uid, .cells = hello->cells, .program = conn->program};
     int rc = check_producer(s, conn, hello, &source, &err);
-    if (rc == 0)
+    if (rc == 0 && s->options.plan->sources[source].is_shared)
+        rc = rml_engine_join(s->engine, source, &producer, conn->socket, &lane, &conn->owner, &err);
+    else if (rc == 0)
         rc = rml_engine_attach(s->engine, source, &producer, &lane, &err);
     if (rc == -EMFILE && wait_for_lane(s, conn, hello))
         return;
@@ -505,6 +536,25 @@ static void serve_control(struct rml_server *s, struct conn *conn, const char *r
     keep_control(s, conn);
 }
 
+// An event may be older than the connection that has the number now. (A read that it causes finds
+// nothing, and does no harm.)
+static bool has_died(const struct conn *conn)
+{
+    struct pollfd end = {.fd = conn->pidfd, .events = POLLIN};
+    return conn->pidfd >= 0 && poll(&end, 1, 0) == 1;
+}
+
+// Of a producer in a shared lane. Where the kernel gives no proof of a death, the closed socket must do.
+static void producer_hangs_up(struct rml_server *s, struct conn *conn, bool said_bye)
+{
+    if (said_bye)
+        rml_engine_leave(s->engine, conn->number, conn->owner, RML_ENGINE_LEFT);
+    if (said_bye || conn->pidfd < 0 || has_died(conn))
+        close_conn(s, conn);
+    else
+        lose_producer(s, conn);
+}
+
 // What a connection is for is said by its first message; BYE, or the end, ends it.
 static void read_conn(struct rml_server *s, struct conn *conn)
 {
@@ -531,7 +581,10 @@ static void read_conn(struct rml_server *s, struct conn *conn)
     else {
         if (!ends)
             rml_gate_count(s->gate, RML_GATE_nonsense);
-        close_conn(s, conn);
+        if (conn->role == ROLE_PRODUCER && conn->owner != 0)
+            producer_hangs_up(s, conn, type == RML_WIRE_BYE);
+        else
+            close_conn(s, conn);
     }
 }
 
@@ -585,14 +638,6 @@ static int next_deadline_ms(const struct rml_server *s)
     return left <= 0 ? 0 : (int)(left / 1000000) + 1;
 }
 
-// An event may be older than the connection that has the number now. (A read that it causes finds
-// nothing, and does no harm.)
-static bool has_died(const struct conn *conn)
-{
-    struct pollfd end = {.fd = conn->pidfd, .events = POLLIN};
-    return conn->pidfd >= 0 && poll(&end, 1, 0) == 1;
-}
-
 static void handle(struct rml_server *s, uint64_t data)
 {
     uint32_t number = (uint32_t)data;
@@ -623,9 +668,13 @@ static void go_on_with_producer(struct rml_server *s, struct conn *conn,
 {
     conn->role = ROLE_PRODUCER;
     conn->number = what->number;
+    conn->owner = what->owner;
     conn->pidfd = pidfd;
     watch_process(s, conn);
-    if (rml_engine_lane(s->engine, what->number) == NULL)
+    bool goes_on = conn->owner == 0
+                       ? rml_engine_lane(s->engine, what->number) != NULL
+                       : rml_engine_join_again(s->engine, what->number, what->owner, conn->socket);
+    if (!goes_on)
         close_conn(s, conn);
     else if (!what->is_answered)
         offer_lane(s, conn);
@@ -678,7 +727,10 @@ static void finish_left_lanes(struct rml_server *s)
         bool is_fed = false;
         for (uint32_t i = 0; i < s->conn_max && !is_fed; i++)
             is_fed = s->conns[i].role == ROLE_PRODUCER && s->conns[i].number == lane;
-        if (!is_fed)
+        const struct rml_lane_in *in = rml_engine_lane(s->engine, lane);
+        if (in != NULL && rml_lane_in_geometry(in)->owners > 0)
+            rml_engine_leave_rest(s->engine, lane);
+        else if (!is_fed)
             rml_engine_finish(s->engine, lane);
     }
 }

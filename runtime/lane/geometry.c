@@ -42,6 +42,23 @@ static int check_workers(const struct rml_lane_geometry *geometry, struct rml_er
     return 0;
 }
 
+static int check_shared(const struct rml_lane_geometry *geometry, struct rml_err *err)
+{
+    if (geometry->owners == 0)
+        return geometry->log_cells == 0
+                   ? 0
+                   : RML_FAIL(err, -EINVAL, "an exclusive lane has no log, got %u cells",
+                              geometry->log_cells);
+    if (geometry->owners > RML_LANE_OWNERS_MAX)
+        return RML_FAIL(err, -EINVAL, "owners are at most %d, got %u", RML_LANE_OWNERS_MAX,
+                        geometry->owners);
+    uint32_t log = geometry->log_cells;
+    if ((log & (log - 1)) != 0 || log < rml_lane_run_max(geometry) || log > RML_RING_CELLS_MAX)
+        return RML_FAIL(err, -EINVAL, "log_cells must be a power of two from %u to %u, got %u",
+                        rml_lane_run_max(geometry), RML_RING_CELLS_MAX, log);
+    return 0;
+}
+
 int rml_lane_geometry_check(const struct rml_lane_geometry *geometry, struct rml_err *err)
 {
     if (geometry->partitions == 0 || geometry->partitions > RML_LANE_PARTITIONS_MAX)
@@ -61,7 +78,9 @@ int rml_lane_geometry_check(const struct rml_lane_geometry *geometry, struct rml
     if (geometry->grid.granule_ns < 1)
         return RML_FAIL(err, -EINVAL, "the grid's granule must be at least 1 ns, got %lld",
                         (long long)geometry->grid.granule_ns);
-    rc = check_key(geometry, err);
+    rc = check_shared(geometry, err);
+    if (rc == 0)
+        rc = check_key(geometry, err);
     return rc < 0 ? rc : check_workers(geometry, err);
 }
 
@@ -70,8 +89,42 @@ static size_t round_up(size_t bytes, size_t to)
     return (bytes + to - 1) / to * to;
 }
 
+struct rml_shared_shape rml_lane_shared_shape(const struct rml_lane_geometry *geometry)
+{
+    return (struct rml_shared_shape){.cell_bytes = geometry->cell_bytes,
+                                     .cell_count = geometry->cells,
+                                     .run_max = rml_lane_run_max(geometry),
+                                     .owner_count = geometry->owners + 1};
+}
+
+static struct rml_lane_layout shared_layout(const struct rml_lane_geometry *geometry)
+{
+    size_t partitions = geometry->partitions, log_cells = geometry->log_cells;
+    const struct rml_shared_shape shape = rml_lane_shared_shape(geometry);
+    const size_t apart = 5 * (size_t)RML_RING_LINE;  // as below
+    struct rml_lane_layout layout = {0};
+    layout.owners_at = partitions * RML_RING_LINE;
+    layout.rings_at = round_up(layout.owners_at + geometry->owners * RML_RING_LINE, 4096);
+    layout.rings_stride = rml_shared_records_bytes(shape) + apart;
+    layout.records_bytes = round_up(layout.rings_at + partitions * layout.rings_stride, 4096);
+
+    layout.states_at = (1 + partitions + geometry->workers) * RML_RING_LINE;
+    size_t states = round_up((1 + (size_t)geometry->owners) * sizeof(uint64_t), RML_RING_LINE);
+    layout.logs_at = layout.states_at + states;
+    layout.heads_at = layout.logs_at + partitions * RML_RING_LINE;
+    layout.heads_stride = rml_shared_returns_bytes(shape);
+    layout.cells_at = round_up(layout.heads_at + partitions * layout.heads_stride, 4096);
+    layout.cells_stride = round_up(log_cells * geometry->cell_bytes, RML_RING_LINE) + apart;
+    layout.marks_at = round_up(layout.cells_at + partitions * layout.cells_stride, 4096);
+    layout.marks_stride = log_cells * sizeof(struct rml_lane_mark_cell) + 3 * (size_t)RML_RING_LINE;
+    layout.returns_bytes = round_up(layout.marks_at + partitions * layout.marks_stride, 4096);
+    return layout;
+}
+
 struct rml_lane_layout rml_lane_layout(const struct rml_lane_geometry *geometry)
 {
+    if (geometry->owners > 0)
+        return shared_layout(geometry);
     size_t partitions = geometry->partitions;
     struct rml_lane_layout layout = {0};
     layout.cells_at = round_up(partitions * RML_RING_LINE, 4096);

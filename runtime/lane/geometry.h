@@ -17,7 +17,9 @@ struct rml_err;
 #define RML_LANE_PARTITIONS_MAX 256
 #define RML_LANE_WORKERS_MAX    64
 #define RML_LANE_KEY_FIELDS_MAX 8
-#define RML_LANE_KEY_BYTES_MAX  256  // of all of them
+#define RML_LANE_KEY_BYTES_MAX  256   // of all of them
+#define RML_LANE_OWNERS_MAX     4094  // producers of a shared lane
+#define RML_LANE_RUN_MAX        256
 
 enum rml_lane_on_full {
     RML_LANE_BLOCK,        // the producer waits for room
@@ -42,7 +44,16 @@ struct rml_lane_geometry {
     uint32_t key_field_count;  // 0: every record goes to the same partition
     struct rml_lane_key_field key[RML_LANE_KEY_FIELDS_MAX];  // in the order hashed
     uint8_t worker_of[RML_LANE_PARTITIONS_MAX];  // partition -> worker, each below `workers`
+    uint32_t owners;  // 0: an exclusive lane; else the lane is shared, by at most so many producers
+    uint32_t log_cells;  // of a shared lane: of each partition's log, a power of two; else 0
 };
+
+/* Cells that a producer of a shared lane claims at once, at most. */
+static inline uint32_t rml_lane_run_max(const struct rml_lane_geometry *geometry)
+{
+    uint32_t quarter = geometry->cells / 4 > 0 ? geometry->cells / 4 : 1;
+    return quarter < RML_LANE_RUN_MAX ? quarter : RML_LANE_RUN_MAX;
+}
 
 /* 0, or -EINVAL and a sentence that names the first member that cannot be. */
 int rml_lane_geometry_check(const struct rml_lane_geometry *geometry, struct rml_err *err);

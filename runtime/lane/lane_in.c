@@ -6,20 +6,25 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #include "runtime/base/check.h"
 #include "runtime/base/err.h"
+#include "runtime/lane/confluence.h"
 #include "runtime/lane/layout.h"
 #include "runtime/ring/stream.h"
 #include "runtime/segment/segment.h"
 
 /* What one thread at a time uses of a partition: apart from the next by two lines. */
 struct part {
-    alignas(2 * RML_RING_LINE) struct rml_ring_in ring;
-    struct rml_lane_mark_cell *marks;  // NULL: a lane of one partition has none
+    alignas(2 * RML_RING_LINE) struct rml_ring_in ring;  // of a shared lane: its log
+    struct rml_confluence *confluence;                   // NULL: the lane is exclusive
+    struct rml_lane_mark_cell *marks;  // NULL: an exclusive lane of one partition has none
+    const _Atomic uint64_t *mark_total;
+    uint64_t end;  // of an exclusive lane that ends
     uint64_t marks_taken;
     int64_t mark_time;              // of the last mark taken
     const struct rml_mark *peeked;  // the caller's, from the last peek to its take
@@ -37,8 +42,22 @@ struct rml_lane_in {
     bool can_evict;
     struct rml_lane_record_line *lane;  // line 0, for the lane-wide words
     struct rml_lane_sleep_line *sleepers;
+    struct rml_lane_owners owners;  // of a shared lane
+    struct rml_confluence_lane confluence_lane;
+    struct rml_confluence *confluences;
     struct part parts[];
 };
+
+static bool is_shared(const struct rml_lane_in *in)
+{
+    return in->geometry.owners > 0;
+}
+
+// Of the ring that is taken from.
+static uint32_t cells_of(const struct rml_lane_in *in)
+{
+    return is_shared(in) ? in->geometry.log_cells : in->geometry.cells;
+}
 
 static int open_fds(struct rml_lane_in *in, struct rml_err *err)
 {
@@ -61,12 +80,26 @@ static int open_fds(struct rml_lane_in *in, struct rml_err *err)
     return 0;
 }
 
+// The words of a shared ring are written by both sides.
+static int map_writable(struct rml_lane_in *in, struct rml_err *err)
+{
+    struct rml_segment writable;
+    int rc = rml_segment_attach(&writable, in->records.fd, in->records.bytes, true, err);
+    if (rc < 0)
+        return rc;
+    munmap(in->records.memory, in->records.bytes);
+    in->records.memory = writable.memory;
+    return 0;
+}
+
 static int open_segments(struct rml_lane_in *in, const char *name, struct rml_err *err)
 {
     char label[96];
     snprintf(label, sizeof label, "ringmill:%s:records", name);
     int rc =
         rml_segment_open_theirs(&in->records, label, rml_lane_records_bytes(&in->geometry), err);
+    if (rc == 0 && is_shared(in))
+        rc = map_writable(in, err);
     if (rc < 0)
         return rc;
     snprintf(label, sizeof label, "ringmill:%s:returns", name);
@@ -76,15 +109,46 @@ static int open_segments(struct rml_lane_in *in, const char *name, struct rml_er
 static struct rml_ring_place place_of(struct rml_lane_in *in, uint32_t partition)
 {
     struct rml_lane_layout layout = rml_lane_layout(&in->geometry);
-    return (struct rml_ring_place){
-        .shape = {.cell_bytes = in->geometry.cell_bytes, .cell_count = in->geometry.cells},
-        .cells = rml_lane_cells(in->records.memory, &layout, partition),
-        .published = &rml_lane_record_lines(in->records.memory)[partition].published,
+    struct rml_ring_place place = {
+        .shape = {.cell_bytes = in->geometry.cell_bytes, .cell_count = cells_of(in)},
         .released = &rml_lane_return_lines(in->returns.memory)[partition].released,
     };
+    if (is_shared(in)) {
+        place.cells = rml_lane_cells(in->returns.memory, &layout, partition);
+        place.published = &rml_lane_log_lines(in->returns.memory, &layout)[partition].end;
+    } else {
+        place.cells = rml_lane_cells(in->records.memory, &layout, partition);
+        place.published = &rml_lane_record_lines(in->records.memory)[partition].published;
+    }
+    return place;
 }
 
-static void open_parts(struct rml_lane_in *in)
+static int open_confluences(struct rml_lane_in *in)
+{
+    RML_CHECK(in->geometry.partitions > 0);
+    in->confluences = calloc(in->geometry.partitions, sizeof *in->confluences);
+    if (in->confluences == NULL)
+        return -ENOMEM;
+    int rc =
+        rml_lane_owners_open(&in->owners, &in->geometry, in->records.memory, in->returns.memory);
+    in->confluence_lane = (struct rml_confluence_lane){.geometry = &in->geometry,
+                                                       .layout = rml_lane_layout(&in->geometry),
+                                                       .records = in->records.memory,
+                                                       .returns = in->returns.memory,
+                                                       .doors = in->owners.doors};
+    for (uint32_t p = 0; rc == 0 && p < in->geometry.partitions; p++) {
+        struct part *part = &in->parts[p];
+        part->confluence = &in->confluences[p];
+        // What an engine that died left there and cannot be, is found again by the first peek.
+        rc = rml_confluence_open(part->confluence, &in->confluence_lane, p);
+        rc = rc == -EPROTO ? 0 : rc;
+        part->mark_total = &part->confluence->line->marks;
+        part->marks = part->confluence->marks;
+    }
+    return rc;
+}
+
+static int open_parts(struct rml_lane_in *in)
 {
     struct rml_lane_layout layout = rml_lane_layout(&in->geometry);
     in->lane = rml_lane_record_lines(in->records.memory);
@@ -93,9 +157,11 @@ static void open_parts(struct rml_lane_in *in)
         struct part *part = &in->parts[p];
         part->line = &rml_lane_return_lines(in->returns.memory)[p];
         part->mark_time = RML_TIME_NONE;
-        if (in->geometry.partitions > 1)
+        part->mark_total = &in->lane[p].marks;
+        if (!is_shared(in) && in->geometry.partitions > 1)
             part->marks = rml_lane_marks(in->records.memory, &layout, p);
     }
+    return is_shared(in) ? open_confluences(in) : 0;
 }
 
 static struct rml_lane_in *new_lane(const struct rml_lane_geometry *geometry)
@@ -127,11 +193,12 @@ int rml_lane_in_make(struct rml_lane_in **ret_in, const struct rml_lane_geometry
     rc = open_segments(in, name, err);
     if (rc == 0)
         rc = open_fds(in, err);
+    if (rc == 0 && open_parts(in) < 0)
+        rc = RML_FAIL(err, -ENOMEM, "no memory");
     if (rc < 0) {
         rml_lane_in_close(in);
         return RML_WRAP(err, rc, "lane %s", name);
     }
-    open_parts(in);
     for (uint32_t p = 0; p < geometry->partitions; p++) {
         const struct rml_ring_place place = place_of(in, p);
         RML_CHECK(rml_ring_attach_in(&in->parts[p].ring, &place) == 0);  // new, so all zero
@@ -202,9 +269,9 @@ static void wake_all(const struct rml_lane_in *in)
  */
 static void find_mark(const struct rml_lane_in *in, struct part *part, uint64_t position)
 {
-    uint32_t cells = in->geometry.cells;
+    uint32_t cells = cells_of(in);
     // acquire: lane.marks
-    uint64_t there = atomic_load_explicit(&in->lane[part - in->parts].marks, memory_order_acquire);
+    uint64_t there = atomic_load_explicit(part->mark_total, memory_order_acquire);
     part->marks_taken = there;
     part->mark_time = RML_TIME_NONE;
     while (part->marks_taken > 0 && there - part->marks_taken < cells) {
@@ -241,12 +308,15 @@ int rml_lane_in_adopt(struct rml_lane_in **ret_in, const struct rml_lane_geometr
     int rc = rml_segment_seal_ours(&in->returns, err);
     if (rc == 0)
         rc = rml_segment_again_theirs(&in->records, fds[1], rml_lane_records_bytes(geometry), err);
+    if (rc == 0 && is_shared(in))
+        rc = map_writable(in, err);
+    if (rc == 0 && open_parts(in) < 0)
+        rc = RML_FAIL(err, -ENOMEM, "no memory for a lane");
     if (rc < 0) {
         in->records.fd = fds[1];
         rml_lane_in_close(in);
         return rc;
     }
-    open_parts(in);
     wake_all(in);
     for (uint32_t p = 0; p < geometry->partitions; p++) {
         _Atomic uint64_t *word = &in->parts[p].line->released;
@@ -284,6 +354,10 @@ void rml_lane_in_close(struct rml_lane_in *in)
     rml_lane_fds_close(&in->fds);
     if (in->door >= 0)
         close(in->door);
+    for (uint32_t p = 0; in->confluences != NULL && p < in->geometry.partitions; p++)
+        rml_confluence_close(&in->confluences[p]);
+    free(in->confluences);
+    rml_lane_owners_close(&in->owners);
     rml_segment_close(&in->returns);
     rml_segment_close(&in->records);
     free(in);
@@ -312,23 +386,23 @@ static struct part *part_of(struct rml_lane_in *in, uint32_t partition)
 static int32_t peek_marks(const struct rml_lane_in *in, const struct part *part, uint32_t rows,
                           struct rml_mark *marks)
 {
-    uint32_t partition = (uint32_t)(part - in->parts);
+    uint32_t cells = cells_of(in);
     // acquire: lane.marks
-    uint64_t there = atomic_load_explicit(&in->lane[partition].marks, memory_order_acquire);
-    if (there - part->marks_taken > in->geometry.cells)
+    uint64_t there = atomic_load_explicit(part->mark_total, memory_order_acquire);
+    if (there - part->marks_taken > cells)
         return -EPROTO;
 
     uint64_t row_least = 0;
     int64_t time_before = part->mark_time;
     uint32_t count = 0;
     for (uint64_t m = part->marks_taken; m != there; m++) {
-        const struct rml_lane_mark_cell *cell = &part->marks[m & (in->geometry.cells - 1)];
+        const struct rml_lane_mark_cell *cell = &part->marks[m & (cells - 1)];
         // relaxed: lane.marks ordered it, and a hostile producer's value is checked below
         uint64_t position = atomic_load_explicit(&cell->position, memory_order_relaxed);
         // relaxed: likewise
         int64_t time = atomic_load_explicit(&cell->time, memory_order_relaxed);
         uint64_t row = position - part->ring.taken;
-        if (row >= rows && row <= in->geometry.cells)
+        if (row >= rows && row <= cells)
             break;  // belongs to a later run
         if (row < row_least || row >= rows || time <= time_before)
             return -EPROTO;
@@ -339,17 +413,28 @@ static int32_t peek_marks(const struct rml_lane_in *in, const struct part *part,
     return (int32_t)count;
 }
 
+// Before the ring is looked at, the lane's time has to be read.
+static int64_t look_at_lane(struct rml_lane_in *in, struct part *part)
+{
+    // relaxed: a wish, ordered with nothing
+    uint32_t variant = atomic_load_explicit(&in->lane->variant, memory_order_relaxed);
+    part->evict = variant == RML_RING_FLUSH && in->can_evict;
+    return rml_lane_in_time(in);
+}
+
 int32_t rml_lane_in_peek(struct rml_lane_in *in, uint32_t partition, uint32_t want,
                          struct rml_mark *marks, struct rml_lane_run *ret_run)
 {
     struct part *part = part_of(in, partition);
     int64_t time = RML_TIME_NONE;
-    if (part->ring.published - part->ring.taken < want) {
-        // The ring is about to be looked at, and the lane's time has to be read before.
-        time = rml_lane_in_time(in);
-        // relaxed: a wish, ordered with nothing
-        uint32_t variant = atomic_load_explicit(&in->lane->variant, memory_order_relaxed);
-        part->evict = variant == RML_RING_FLUSH && in->can_evict;
+    if (part->confluence != NULL) {
+        RML_CHECK(rml_ring_look(&part->ring) == 0);  // our own log
+        // What is in the log can be had whatever producers do to their ring.
+        if (part->ring.published - part->ring.taken < want
+            && rml_confluence_more(part->confluence, want) < 0)
+            return -EPROTO;
+    } else if (part->ring.published - part->ring.taken < want) {
+        time = look_at_lane(in, part);
     }
 
     const void *records;
@@ -365,6 +450,8 @@ int32_t rml_lane_in_peek(struct rml_lane_in *in, uint32_t partition, uint32_t wa
     part->peeked = marks;
     part->peeked_count = (uint32_t)mark_count;
     bool is_all = (uint64_t)rows == part->ring.published - part->ring.taken;
+    if (part->confluence != NULL)
+        time = rml_confluence_vouches(part->confluence, part->ring.taken + (uint32_t)rows);
     *ret_run = (struct rml_lane_run){.records = records,
                                      .rows = (uint32_t)rows,
                                      .mark_count = (uint32_t)mark_count,
@@ -421,6 +508,10 @@ static void knock(const struct rml_lane_in *in)
 void rml_lane_in_release(struct rml_lane_in *in, uint32_t partition, uint32_t rows)
 {
     struct part *part = part_of(in, partition);
+    if (part->confluence != NULL) {
+        rml_ring_release(&part->ring, rows);  // in the log; who waits, waits for room in the ring
+        return;
+    }
     rml_ring_release_total(&part->ring, rows);
 
     // total order: after the room was given, against the producer's word and look
@@ -488,7 +579,64 @@ void rml_lane_in_detach(struct rml_lane_in *in, uint32_t code, const char *text)
     snprintf(head->text, sizeof head->text, "%s", text);
     // total order: before a look at `publishes`; a publish that this look misses sees the state
     atomic_store_explicit(&head->state, RML_LANE_DETACHED, memory_order_seq_cst);
-    knock(in);
+    if (is_shared(in))
+        rml_lane_owners_knock(&in->owners);
+    else
+        knock(in);
+}
+
+void rml_lane_in_end(struct rml_lane_in *in, uint32_t partition)
+{
+    struct part *part = part_of(in, partition);
+    // A producer that was cut off and still publishes: either it is seen here, or it sees that it was.
+    (void)rml_lane_in_publishes(in);
+    if (part->confluence != NULL) {
+        rml_confluence_last(part->confluence);
+        return;
+    }
+    // relaxed: what it published before was acquired above
+    part->end = atomic_load_explicit(&in->lane[partition].published, memory_order_relaxed);
+}
+
+uint64_t rml_lane_in_final(const struct rml_lane_in *in, uint32_t partition)
+{
+    RML_CHECK(partition < in->geometry.partitions);
+    const struct part *part = &in->parts[partition];
+    if (part->confluence == NULL)
+        return part->end;
+    if (!rml_confluence_is_over(part->confluence))
+        return RML_LANE_NO_END;
+    // relaxed: written by this thread
+    return atomic_load_explicit(part->ring.place.published, memory_order_relaxed);
+}
+
+struct rml_lane_owners *rml_lane_in_owners(struct rml_lane_in *in)
+{
+    return is_shared(in) ? &in->owners : NULL;
+}
+
+void rml_lane_in_watch(struct rml_lane_in *in, int64_t idle_after_ns, int64_t max_ahead_ns,
+                       const struct rml_clock *clock)
+{
+    in->confluence_lane.idle_after_ns = idle_after_ns;
+    in->confluence_lane.max_ahead_ns = max_ahead_ns;
+    in->confluence_lane.clock = clock;
+}
+
+uint64_t rml_lane_in_seen(const struct rml_lane_in *in, uint32_t partition)
+{
+    RML_CHECK(partition < in->geometry.partitions && is_shared(in));
+    // relaxed: written by this thread
+    return atomic_load_explicit(&in->confluences[partition].line->seen, memory_order_relaxed);
+}
+
+const char *rml_lane_in_fault(const struct rml_lane_in *in)
+{
+    const char *fault = NULL;
+    for (uint32_t p = 0; in->confluences != NULL && p < in->geometry.partitions && fault == NULL;
+         p++)
+        fault = rml_confluence_fault(&in->confluences[p]);
+    return fault;
 }
 
 void rml_lane_in_partition_counts(const struct rml_lane_in *in, uint32_t partition,
@@ -496,8 +644,9 @@ void rml_lane_in_partition_counts(const struct rml_lane_in *in, uint32_t partiti
 {
     RML_CHECK(partition < in->geometry.partitions);
     const struct rml_lane_return_line *line = in->parts[partition].line;
+    const _Atomic uint64_t *there = in->parts[partition].ring.place.published;
     // relaxed: statistics, ordered with nothing
-    uint64_t published = atomic_load_explicit(&in->lane[partition].published, memory_order_relaxed);
+    uint64_t published = atomic_load_explicit(there, memory_order_relaxed);
     // relaxed: likewise
     uint64_t taken = atomic_load_explicit(&line->taken, memory_order_relaxed);
     // relaxed: likewise
@@ -512,6 +661,13 @@ void rml_lane_in_partition_counts(const struct rml_lane_in *in, uint32_t partiti
         .released = released,
         .dropped = dropped,
         .variant = variant < RML_RING_VARIANTS ? (enum rml_ring_variant)variant : RML_RING_PLAIN};
+    if (!is_shared(in))
+        return;
+    const struct rml_lane_log_line *log = in->confluences[partition].line;
+    // relaxed: likewise
+    ret_counts->tombstones = atomic_load_explicit(&log->tombstones, memory_order_relaxed);
+    // relaxed: likewise
+    ret_counts->passed = atomic_load_explicit(&log->passed, memory_order_relaxed);
 }
 
 void rml_lane_in_counts(const struct rml_lane_in *in, struct rml_lane_counts *ret_counts)
@@ -524,6 +680,8 @@ void rml_lane_in_counts(const struct rml_lane_in *in, struct rml_lane_counts *re
         sum.published += one.published;
         sum.taken += one.taken;
         sum.released += one.released;
+        sum.tombstones += one.tombstones;
+        sum.passed += one.passed;
     }
     *ret_counts = sum;
 }

@@ -1,5 +1,5 @@
 /*
- * lane_in - the engine's half of a lane: one producer thread's records, one ring per partition.
+ * lane_in - the engine's half of a lane: one producer's records, or those of several who share it.
  *
  * The engine makes both segments, passes their descriptors to the producer, and takes what comes,
  * partition by partition. Nothing that the producer writes is believed: a position or a mark that
@@ -14,7 +14,9 @@
 
 #include "runtime/lane/geometry.h"
 #include "runtime/lane/mark.h"
+#include "runtime/lane/owners.h"
 #include "runtime/ring/ring.h"
+#include "runtime/time/clock.h"
 
 struct rml_lane_in;
 
@@ -31,6 +33,8 @@ struct rml_lane_counts {
     uint64_t published, taken, released;  // records, over all partitions
     uint64_t dropped;                     // records that the producer dropped, by its own account
     enum rml_ring_variant variant;        // that the producer says it uses
+    uint64_t tombstones;  // of a shared lane: cells that producers had claimed when they died
+    uint64_t passed;      // likewise: runs that were passed over, because they came later
 };
 
 /*
@@ -109,6 +113,33 @@ void rml_lane_in_take(struct rml_lane_in *in, uint32_t partition, uint32_t rows)
  * it if it waits for room here. Without checkpoints: release what was taken, at once.
  */
 void rml_lane_in_release(struct rml_lane_in *in, uint32_t partition, uint32_t rows);
+
+/*
+ * The lane ends: what is published to `partition` after this is not to be taken. Then, the position at which the
+ * partition is done with it; RML_LANE_NO_END as long as peeking has to bring that out.
+ */
+#define RML_LANE_NO_END UINT64_MAX
+void rml_lane_in_end(struct rml_lane_in *in, uint32_t partition);
+uint64_t rml_lane_in_final(const struct rml_lane_in *in, uint32_t partition);
+
+/*
+ * Who shares the lane, for the control thread; NULL: it is exclusive. What the states say is seen by the
+ * partitions as they peek, and rml_lane_in_seen is the version up to which `partition` has seen it, and taken
+ * into the log what those had published who left.
+ */
+struct rml_lane_owners *rml_lane_in_owners(struct rml_lane_in *in);
+uint64_t rml_lane_in_seen(const struct rml_lane_in *in, uint32_t partition);
+
+/*
+ * Of a shared lane, before anybody takes from it: a producer of which nothing came for `idle_after_ns` is not
+ * waited for, and one whose clock lies further than `max_ahead_ns` ahead of the wall clock is not believed.
+ * 0: every one is.
+ */
+void rml_lane_in_watch(struct rml_lane_in *in, int64_t idle_after_ns, int64_t max_ahead_ns,
+                       const struct rml_clock *clock);
+
+/* What was wrong when a call returned -EPROTO, of a shared lane; NULL: nothing, or positions. */
+const char *rml_lane_in_fault(const struct rml_lane_in *in);
 
 /* Has everything published to `partition` been taken? For a producer that is gone. -EPROTO as above. */
 int rml_lane_in_is_drained(struct rml_lane_in *in, uint32_t partition);

@@ -1,17 +1,15 @@
 #include "runtime/lane/lane_out.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <sched.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "runtime/base/check.h"
 #include "runtime/base/err.h"
+#include "runtime/lane/knock.h"
 #include "runtime/lane/layout.h"
 #include "runtime/lane/route.h"
 #include "runtime/lane/trial.h"
@@ -41,12 +39,10 @@ struct rml_lane_out {
     enum rml_route_kind route;
     struct rml_segment records, returns;
     struct rml_lane_fds fds;  // borrowed
-    int peer_fd;
     bool detached;
     struct rml_lane_record_line *lines;  // line 0 has the lane-wide words
     struct rml_lane_return_head *head;
     struct rml_lane_return_line *return_lines;
-    const struct rml_lane_sleep_line *sleepers;
 
     int64_t time;            // greatest event time committed
     int64_t published_time;  // and published
@@ -57,9 +53,8 @@ struct rml_lane_out {
     uint32_t claims;  // partitions with a claim that is not committed yet
     uint32_t dirty_count;
     uint16_t dirty[RML_LANE_PARTITIONS_MAX];
-    uint64_t rung_for[RML_LANE_WORKERS_MAX];  // the sleep for which a worker was rung
-
-    int64_t wait_max_ns;
+    struct rml_ringing ringing;
+    struct rml_knock knock;
     uint64_t turn;  // of waiting
     uint32_t spin;
     struct rml_trial trial;
@@ -133,7 +128,9 @@ static int attach_segments(struct rml_lane_out *out, struct rml_err *err)
     out->lines = rml_lane_record_lines(out->records.memory);
     out->head = rml_lane_return_head(out->returns.memory);
     out->return_lines = rml_lane_return_lines(out->returns.memory);
-    out->sleepers = rml_lane_sleep_lines(out->returns.memory, out->geometry.partitions);
+    out->ringing.sleepers = rml_lane_sleep_lines(out->returns.memory, out->geometry.partitions);
+    out->ringing.wake = out->fds.wake;
+    out->ringing.workers = out->geometry.workers;
     return 0;
 }
 
@@ -152,10 +149,10 @@ int rml_lane_out_open(struct rml_lane_out **ret_out, const struct rml_lane_geome
     out->route = rml_route_kind(geometry);
     out->records = out->returns = RML_SEGMENT_CLOSED;
     out->fds = *fds;
-    out->peer_fd = peer_fd;
+    out->knock =
+        (struct rml_knock){.room = fds->room, .peer = peer_fd, .wait_max_ns = WAIT_NS_DEFAULT};
     out->time = out->published_time = RML_TIME_NONE;
     out->publish_every = RML_LANE_PUBLISH_EVERY;
-    out->wait_max_ns = WAIT_NS_DEFAULT;
     out->spin = SPIN_MOST;
     rml_trial_init(&out->trial, rml_stream_able(), rml_evict_able());
 
@@ -199,7 +196,7 @@ void rml_lane_out_publish_every(struct rml_lane_out *out, uint32_t records)
 
 void rml_lane_out_wait_max(struct rml_lane_out *out, int64_t ns)
 {
-    out->wait_max_ns = ns;
+    out->knock.wait_max_ns = ns;
 }
 
 static void choose(struct rml_lane_out *out, enum rml_ring_variant variant)
@@ -242,32 +239,6 @@ static void see_state(struct rml_lane_out *out)
         out->detached = true;
 }
 
-/* Sleep until somebody knocks, the engine is gone, or the time is up: 0, -EPIPE or -ETIMEDOUT. */
-static int sleep_for_knock(struct rml_lane_out *out, int64_t until_ns)
-{
-    struct pollfd fds[2] = {{.fd = out->fds.room, .events = POLLIN},
-                            {.fd = out->peer_fd, .events = POLLRDHUP}};
-    struct timespec timeout = {0};
-    if (out->wait_max_ns >= 0) {
-        int64_t left_ns = until_ns - now_ns();
-        if (left_ns <= 0)
-            return -ETIMEDOUT;
-        timeout =
-            (struct timespec){.tv_sec = left_ns / 1000000000, .tv_nsec = left_ns % 1000000000};
-    }
-    out->counts.waits++;
-    if (ppoll(fds, 2, out->wait_max_ns >= 0 ? &timeout : NULL, NULL) <= 0)
-        return 0;  // the time is up or a signal came: the caller looks again
-    if ((fds[1].revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL)) != 0)
-        return -EPIPE;
-    if ((fds[0].revents & ~POLLIN) != 0)
-        return -EPIPE;  // the other end of the door is gone, and so is who held it
-    char knocks[16];
-    while (recv(out->fds.room, knocks, sizeof knocks, MSG_DONTWAIT) > 0)
-        continue;
-    return 0;
-}
-
 /*
  * Say that we wait, look once more, sleep. Room for half a ring ends the sleep, or any room when the
  * time is up. The count of free cells, or an error.
@@ -275,7 +246,7 @@ static int sleep_for_knock(struct rml_lane_out *out, int64_t until_ns)
 static int32_t wait_asleep(struct rml_lane_out *out, struct part *part)
 {
     uint32_t enough = (out->geometry.cells + 1) / 2;
-    int64_t until_ns = out->wait_max_ns > 0 ? now_ns() + out->wait_max_ns : 0;
+    int64_t until_ns = rml_knock_until(&out->knock);
     uint64_t room_at = part->ring.committed - (out->geometry.cells - enough);
     // relaxed: `waiting` orders it
     atomic_store_explicit(&out->lines->room_at, room_at, memory_order_relaxed);
@@ -289,7 +260,7 @@ static int32_t wait_asleep(struct rml_lane_out *out, struct part *part)
         room = out->detached ? -EPIPE : rml_ring_room_look(&part->ring);
         if (room < 0 || (uint32_t)room >= enough)
             break;
-        int rc = sleep_for_knock(out, until_ns);
+        int rc = rml_knock_wait(&out->knock, until_ns);
         if (rc < 0) {
             if (room == 0 || rc != -ETIMEDOUT)
                 room = rc;
@@ -305,7 +276,7 @@ static int32_t wait_asleep(struct rml_lane_out *out, struct part *part)
 static int32_t wait_for_room(struct rml_lane_out *out, struct part *part)
 {
     rml_lane_out_publish(out);  // the engine can give back only what it can see
-    if (out->wait_max_ns == 0)
+    if (out->knock.wait_max_ns == 0)
         return -ETIMEDOUT;
     for (uint32_t looks = 0; looks < out->spin; looks++) {
         rml_pause();
@@ -415,35 +386,6 @@ void rml_lane_out_commit(struct rml_lane_out *out, uint32_t partition, uint32_t 
     }
 }
 
-static void ring_worker(struct rml_lane_out *out, uint32_t worker)
-{
-    // total order: after `publishes` was stored
-    uint64_t sleeps = atomic_load_explicit(&out->sleepers[worker].sleeps, memory_order_seq_cst);
-    if ((sleeps & 1) == 0 || sleeps == out->rung_for[worker])
-        return;
-    out->rung_for[worker] = sleeps;
-    out->counts.rings++;
-    uint64_t one = 1;
-    // Only a counter at its very end refuses, and then the bell is ringing.
-    (void)!write(out->fds.wake[worker], &one, sizeof one);
-}
-
-/*
- * Ring the workers of the partitions that have something new. All of them when the lane's time came
- * to a new step of a grid, for then a window may be due where no record went; an exact grid has a
- * step for every time, and there nobody is woken for time alone.
- */
-static void ring_workers(struct rml_lane_out *out, uint64_t workers)
-{
-    struct rml_lane_grid grid = out->geometry.grid;
-    bool new_step = out->geometry.workers > 1 && grid.granule_ns > 1
-                    && out->time > out->published_time
-                    && out->time >= rml_lane_next_step(grid, out->published_time);
-    for (uint32_t w = 0; w < out->geometry.workers; w++)
-        if (new_step || (workers >> w & 1) != 0)
-            ring_worker(out, w);
-}
-
 static void weigh_variants(struct rml_lane_out *out)
 {
     enum rml_ring_variant variant = rml_trial_note(&out->trial, out->carried_bytes, now_ns());
@@ -474,7 +416,7 @@ void rml_lane_out_publish(struct rml_lane_out *out)
     out->publishes++;
     // total order: before the look at who sleeps
     atomic_store_explicit(&out->lines->publishes, out->publishes, memory_order_seq_cst);
-    ring_workers(out, workers);
+    rml_ringing_ring(&out->ringing, workers, out->geometry.grid, out->published_time, out->time);
     out->published_time = out->time;
     see_state(out);
     if (!out->forced && out->claims == 0 && out->carried_bytes >= RML_TRIAL_LOOK_BYTES)
@@ -520,6 +462,8 @@ void rml_lane_out_counts(const struct rml_lane_out *out, struct rml_lane_out_cou
 {
     *ret_counts = out->counts;
     ret_counts->dropped = out->dropped;
+    ret_counts->waits = out->knock.waits;
+    ret_counts->rings = out->ringing.rings;
     ret_counts->variant = (uint32_t)out->parts[0].ring.variant;
     ret_counts->trials = out->trial.trials;
     for (uint32_t p = 0; p < out->geometry.partitions; p++) {

@@ -12,6 +12,17 @@
  *     ...       marks of each partition
  *               (not with one partition)
  *
+ * A lane that several producers share has other parts: instead of cells a ring of runs for each
+ * partition, and the log into which its consumer gathers them (runtime/lane/confluence.h).
+ *
+ *     records, the producers write             returns, the engine writes
+ *
+ *     line p    partition p's words            as above, then
+ *     P + o     producer o's words             producers' states
+ *     ...       rings: words, cells            line for each partition: its log's words
+ *                                              what rings have of their consumer's
+ *                                              logs: cells, marks
+ *
  * The lane-wide words share their line with partition 0 because a lane with one partition then
  * moves one line for each batch, and with many partitions all of them are the producer's anyway.
  *
@@ -64,8 +75,12 @@
 
 #include "runtime/lane/geometry.h"
 #include "runtime/ring/ring.h"
+#include "runtime/ring/shared_ring.h"
 
-/* One for each partition; the producer writes. */
+/*
+ * One for each partition; the producer writes. The producers of a shared lane write together: they add to
+ * `publishes`, to `dropped`, and in a partition's `waiting` to how often one of them began to wait there.
+ */
 struct rml_lane_record_line {
     alignas(RML_RING_LINE) _Atomic uint64_t published;
     _Atomic uint64_t marks;  // marks ever published
@@ -83,6 +98,39 @@ struct rml_lane_record_line {
 struct rml_lane_mark_cell {
     _Atomic uint64_t position;
     _Atomic int64_t time;
+};
+
+/* One for each producer of a shared lane; it writes, and the engine before the producer has it. */
+struct rml_lane_owner_line {
+    alignas(RML_RING_LINE) _Atomic uint64_t time;  // rml_lane_time_word, as of an exclusive lane
+    _Atomic uint64_t waiting;                      // likewise
+    _Atomic uint64_t room_at;                      // the ring's head that ends the wait
+    _Atomic uint64_t publishes;                    // its own
+};
+
+/* What becomes of a producer of a shared lane; the engine's control thread writes. */
+enum rml_lane_owner_state {
+    RML_LANE_OWNER_FREE,
+    RML_LANE_OWNER_HERE,
+    RML_LANE_OWNER_LEFT,  // it has said goodbye, and has nothing claimed
+    RML_LANE_OWNER_LOST,  // it was hung up on, and its process lives: it may still write
+    RML_LANE_OWNER_DEAD,  // proved: what it has claimed is to come free
+};
+
+/* Behind the workers' lines of a shared lane: how often a state was changed, then the states. */
+struct rml_lane_owner_states {
+    _Atomic uint64_t version;
+    _Atomic uint64_t state[];  // of owner 1, 2, ...
+};
+
+/* One for each partition of a shared lane: its log. The thread that has the partition writes. */
+struct rml_lane_log_line {
+    alignas(RML_RING_LINE) _Atomic uint64_t end;
+    _Atomic uint64_t intent;
+    _Atomic uint64_t marks;       // marks ever written
+    _Atomic uint64_t tombstones;  // cells that dead producers had claimed
+    _Atomic uint64_t passed;      // runs that were not waited for
+    _Atomic uint64_t seen;  // the states' version up to which all that was published is in the log
 };
 
 enum rml_lane_state { RML_LANE_ATTACHED, RML_LANE_DETACHED };
@@ -109,7 +157,11 @@ struct rml_lane_sleep_line {
 
 _Static_assert(sizeof(struct rml_lane_record_line) == RML_RING_LINE, "a line");
 _Static_assert(sizeof(struct rml_lane_return_head) == RML_RING_LINE, "a line");
+_Static_assert(sizeof(struct rml_lane_owner_line) == RML_RING_LINE, "a line");
+_Static_assert(sizeof(struct rml_lane_log_line) == RML_RING_LINE, "a line");
 _Static_assert(sizeof(struct rml_lane_mark_cell) == 16, "a mark");
+_Static_assert(RML_LANE_RUN_MAX <= RML_SHARED_RUN_MAX, "a run of a shared lane is one of its ring");
+_Static_assert(RML_LANE_OWNERS_MAX < RML_SHARED_OWNERS_MAX, "and its owners, with the consumer");
 _Static_assert(ATOMIC_LLONG_LOCK_FREE == 2, "a lock in shared memory would outlive its owner");
 
 /* Zeroed memory, which is also what a punched hole reads as, says that there is no time yet. */
@@ -128,13 +180,22 @@ static inline int64_t rml_lane_word_time(uint64_t word)
 
 /* Where the parts lie in their segments, in bytes. */
 struct rml_lane_layout {
-    size_t cells_at, cells_stride;
-    size_t marks_at, marks_stride;  // stride 0: there are none
+    size_t cells_at, cells_stride;  // in the records; of a shared lane in the returns
+    size_t marks_at, marks_stride;  // likewise; stride 0: there are none
     size_t records_bytes;
     size_t returns_bytes;
+    // of a shared lane: in the records ...
+    size_t owners_at;
+    size_t rings_at, rings_stride;
+    // ... and in the returns
+    size_t states_at, logs_at;
+    size_t heads_at, heads_stride;
 };
 
 struct rml_lane_layout rml_lane_layout(const struct rml_lane_geometry *geometry);
+
+/* The ring of each partition of a shared lane. The last owner is its consumer. */
+struct rml_shared_shape rml_lane_shared_shape(const struct rml_lane_geometry *geometry);
 
 /* The parts of a mapped segment. */
 static inline struct rml_lane_record_line *rml_lane_record_lines(void *records)
@@ -155,6 +216,35 @@ static inline struct rml_lane_return_line *rml_lane_return_lines(void *returns)
 static inline struct rml_lane_sleep_line *rml_lane_sleep_lines(void *returns, uint32_t partitions)
 {
     return (struct rml_lane_sleep_line *)returns + 1 + partitions;
+}
+
+static inline struct rml_lane_owner_line *rml_lane_owner_lines(void *records,
+                                                               const struct rml_lane_layout *layout)
+{
+    return (void *)((unsigned char *)records + layout->owners_at);
+}
+
+static inline struct rml_lane_owner_states *
+rml_lane_owner_states(void *returns, const struct rml_lane_layout *layout)
+{
+    return (void *)((unsigned char *)returns + layout->states_at);
+}
+
+static inline struct rml_lane_log_line *rml_lane_log_lines(void *returns,
+                                                           const struct rml_lane_layout *layout)
+{
+    return (void *)((unsigned char *)returns + layout->logs_at);
+}
+
+static inline struct rml_shared_place rml_lane_shared(const struct rml_lane_geometry *geometry,
+                                                      const struct rml_lane_layout *layout,
+                                                      void *records, void *returns,
+                                                      uint32_t partition)
+{
+    return rml_shared_place_at(
+        rml_lane_shared_shape(geometry),
+        (unsigned char *)records + layout->rings_at + partition * layout->rings_stride,
+        (unsigned char *)returns + layout->heads_at + partition * layout->heads_stride);
 }
 
 static inline unsigned char *rml_lane_cells(void *records, const struct rml_lane_layout *layout,

@@ -21,8 +21,8 @@
 _Static_assert(sizeof(struct rml_wire_head) == 16, "wire layout");
 _Static_assert(sizeof(struct rml_wire_hello_produce) == 128, "wire layout");
 _Static_assert(sizeof(struct rml_wire_hello_subscribe) == 112, "wire layout");
-_Static_assert(sizeof(struct rml_lane_geometry) == 400, "wire layout");
-_Static_assert(sizeof(struct rml_wire_lane) == 432, "wire layout");
+_Static_assert(sizeof(struct rml_lane_geometry) == 408, "wire layout");
+_Static_assert(sizeof(struct rml_wire_lane) == 448, "wire layout");
 _Static_assert(sizeof(struct rml_wire_results) == 56, "wire layout");
 _Static_assert(sizeof(struct rml_wire_refused) == 256, "wire layout");
 _Static_assert(offsetof(struct rml_wire_reply, text) == 24, "wire layout");
@@ -119,6 +119,9 @@ static int check_lane(const void *message, struct rml_err *err)
     const struct rml_wire_lane *lane = message;
     if (rml_lane_geometry_check(&lane->geometry, err) < 0)
         return RML_WRAP(err, -EPROTO, "LANE");
+    if (lane->owner > lane->geometry.owners || (lane->owner == 0 && lane->geometry.owners > 0))
+        return RML_FAIL(err, -EPROTO, "LANE: producer %u of %u", lane->owner,
+                        lane->geometry.owners);
     if (lane->fd_count != 3 + lane->geometry.workers)
         return RML_FAIL(err, -EPROTO, "LANE: %u descriptors for %u workers", lane->fd_count,
                         lane->geometry.workers);
@@ -247,13 +250,15 @@ int rml_wire_receive(int socket, void *message, size_t room, int *fds, uint32_t 
 }
 
 int rml_wire_send_lane(int socket, const struct rml_lane_geometry *geometry,
-                       const struct rml_lane_fds *fds, uint64_t epoch, uint32_t lane)
+                       const struct rml_lane_fds *fds, uint64_t epoch, uint32_t lane,
+                       uint32_t owner)
 {
     struct rml_wire_lane message;
     memset(&message, 0, sizeof message);  // padding too: nothing of our stack leaves
     message.head = rml_wire_head(RML_WIRE_LANE, sizeof message);
     message.epoch = epoch;
     message.lane = lane;
+    message.owner = owner;
     message.fd_count = 3 + geometry->workers;
     memcpy(&message.geometry, geometry, sizeof *geometry);
 

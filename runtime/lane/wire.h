@@ -24,7 +24,7 @@
 struct rml_err;
 
 #define RML_WIRE_MAGIC     0x4c4d524du
-#define RML_WIRE_VERSION   1
+#define RML_WIRE_VERSION   2
 #define RML_WIRE_BYTES_MAX 65536  // of one message
 #define RML_WIRE_FDS_MAX   250    // with one message
 #define RML_WIRE_NAME      48
@@ -76,6 +76,8 @@ struct rml_wire_lane {
     uint32_t lane;   // its number there
     uint32_t fd_count;
     struct rml_lane_geometry geometry;
+    uint32_t owner;  // the producer's number in a shared lane; 0: the lane is its own
+    uint32_t zero;
 };
 
 /*
@@ -149,9 +151,10 @@ int rml_wire_send(int socket, const struct rml_wire_head *message, const int *fd
 int rml_wire_receive(int socket, void *message, size_t room, int *fds, uint32_t fds_max,
                      uint32_t *ret_fd_count, struct rml_err *err);
 
-/* Offer a lane: builds and sends a LANE message. As rml_wire_send. */
+/* Offer a lane, or a share in one: builds and sends a LANE message. As rml_wire_send. */
 int rml_wire_send_lane(int socket, const struct rml_lane_geometry *geometry,
-                       const struct rml_lane_fds *fds, uint64_t epoch, uint32_t lane);
+                       const struct rml_lane_fds *fds, uint64_t epoch, uint32_t lane,
+                       uint32_t owner);
 
 /* Offer result rings: `results` without its head, and the two descriptors. As rml_wire_send. */
 int rml_wire_send_results(int socket, struct rml_wire_results results, int rings_fd,

@@ -42,7 +42,8 @@
 struct lane {
     bool attached;
     bool idle;
-    bool active;  // something came since the last tick
+    bool active;    // something came since the last tick
+    bool by_marks;  // records do not move its clock: they are several producers'
     uint32_t source;
     int64_t clock;        // greatest event time that this partition knows of
     int64_t active_tick;  // the last tick that found it active
@@ -214,8 +215,9 @@ static void take_watching(struct taking *t, uint32_t rows)
         }
         int64_t judge = watermark_at(t, clock);
         p->judge[i] = judge > t->source->watermark ? judge : t->source->watermark;
-        clock = told(clock, p->time[i], t->latest);
-        p->clock[i] = clock;
+        p->clock[i] = told(clock, p->time[i], t->latest);
+        if (!t->lane->by_marks)
+            clock = p->clock[i];
         if (watermark_at(t, clock) >= t->source->cut) {
             run(t, from, i + 1);
             from = i + 1;
@@ -236,7 +238,7 @@ static void take_chunk(struct taking *t, uint32_t rows)
         memcpy(&p->time[i], at + (size_t)i * schema->record_bytes, sizeof p->time[i]);
 
     uint32_t mark_end = t->mark_next;
-    int64_t clock = greatest(p->time, rows, t->latest);
+    int64_t clock = t->lane->by_marks ? RML_TIME_NONE : greatest(p->time, rows, t->latest);
     clock = clock > t->lane->clock ? clock : t->lane->clock;
     while (mark_end < t->mark_count && t->marks[mark_end].row < t->mark_base + rows) {
         clock = told(clock, t->marks[mark_end].time, t->latest);
@@ -293,16 +295,18 @@ static int take_batch(struct rml_partition *p, const struct rml_step *step,
     return (int)step->count;
 }
 
-static int attach(struct rml_partition *p, uint32_t index, uint32_t source, uint64_t serial)
+static int attach(struct rml_partition *p, const struct rml_step *step)
 {
+    uint32_t index = step->lane, source = step->count;
     if (index >= p->lanes_max || source >= p->plan->source_count || p->lanes[index].attached)
         return -EPROTO;
     p->lanes[index] = (struct lane){.attached = true,
                                     .active = true,
+                                    .by_marks = step->time == 1,
                                     .source = source,
                                     .clock = RML_TIME_NONE,
                                     .active_tick = p->tick,
-                                    .serial = serial};
+                                    .serial = step->serial};
     p->sources[source].lane_count++;
     return 0;
 }
@@ -368,7 +372,7 @@ static int take_step(struct rml_partition *p, const struct rml_step *step,
     case RML_STEP_TICK:
         return tick(p, step->time, step->steady_ns);
     case RML_STEP_ATTACH:
-        return attach(p, step->lane, step->count, step->serial);
+        return attach(p, step);
     case RML_STEP_DETACH:
         return detach(p, step->lane);
     case RML_STEP_END:

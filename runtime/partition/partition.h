@@ -38,9 +38,11 @@ struct rml_step {
     uint16_t kind;
     uint16_t lane;   // BATCH, ATTACH, DETACH: a small number, reused after DETACH
     uint32_t count;  // BATCH: records, any number; ATTACH, END: the source's index
-    int64_t
-        time;  // BATCH: greatest event time that the lane vouches for, RML_TIME_NONE: nothing new
-               // TICK: nanoseconds since the epoch
+    /*
+     * BATCH: greatest event time that the lane vouches for, RML_TIME_NONE: nothing new; TICK: nanoseconds
+     * since the epoch; ATTACH: 1 where marks and vouching alone move the lane's clock, and its records do not.
+     */
+    int64_t time;
 
     union {
         uint64_t

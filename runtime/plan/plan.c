@@ -11,6 +11,8 @@
 #include "runtime/base/err.h"
 #include "runtime/plan/reader.h"
 
+#define LOG_CELLS 4096u  // enough for two steps of a worker
+
 /* A plan and the memory that it and all it points at lie in. */
 struct whole {
     struct rml_plan plan;
@@ -177,6 +179,11 @@ uint64_t rml_plan_pane_bytes(const struct rml_plan_stage *stage)
     for (uint32_t a = 0; a < stage->aggregate_count; a++)
         bytes += stage->aggregates[a].state_bytes;
     return bytes;
+}
+
+uint32_t rml_plan_log_cells(const struct rml_plan *plan, const struct rml_plan_source *source)
+{
+    return plan->state != NULL || source->cells < LOG_CELLS ? source->cells : LOG_CELLS;
 }
 
 uint32_t rml_plan_source_find(const struct rml_plan *plan, const char *name)

@@ -46,6 +46,7 @@ struct rml_plan_source {
     uint32_t cells;         // of each partition's ring in a lane, a power of two
     enum rml_on_full on_full;
     struct rml_allow allow;  // who may write into it
+    bool is_shared;          // all producers in other processes share one lane
     struct rml_frame frame;  // the schema's fields first, then each map's columns in stage order
     /*
      * The coarsest grid of watermarks on which no stage below can tell two watermarks apart: every
@@ -309,6 +310,10 @@ void rml_plan_errors_fini(struct rml_plan_errors *errors);
 /* About how many bytes of state one pane of one key takes in a window stage, and at most, but for sketches
  * that grow. */
 uint64_t rml_plan_pane_bytes(const struct rml_plan_stage *stage);
+
+/* Cells of each partition's log in a lane that producers share: what lies between two checkpoints, where there are
+ * some, else what is on its way through. */
+uint32_t rml_plan_log_cells(const struct rml_plan *plan, const struct rml_plan_source *source);
 
 /* The index of a source / stage, or UINT32_MAX. */
 uint32_t rml_plan_source_find(const struct rml_plan *plan, const char *name);

@@ -132,13 +132,15 @@ static void read_source(struct rml_reader *reader, const struct rml_yaml_node *n
         read_partition_by(reader, index);
     }
     int64_t cells = 0;
-    uint32_t on_full = 0;
+    uint32_t on_full = 0, lane = 0;
     rml_reader_number(reader, values, RML_SET_SOURCE_OUT_OF_ORDER, &source->out_of_order_ns);
     rml_reader_number(reader, values, RML_SET_SOURCE_IDLE_AFTER, &source->idle_after_ns);
     rml_reader_number(reader, values, RML_SET_SOURCE_MAX_AHEAD, &source->max_ahead_ns);
     rml_reader_number(reader, values, RML_SET_SOURCE_CELLS, &cells);
+    rml_reader_choice(reader, values, RML_SET_SOURCE_LANE, &lane);
     rml_reader_choice(reader, values, RML_SET_SOURCE_ON_FULL, &on_full);
     rml_read_allow(reader, values, RML_SET_SOURCE_ALLOW, values->what, &source->allow);
+    source->is_shared = lane != 0;
     source->cells = (uint32_t)cells;
     source->on_full = on_full == 0 ? RML_ON_FULL_BLOCK : RML_ON_FULL_DROP_NEWEST;
 }

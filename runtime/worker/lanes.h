@@ -27,6 +27,8 @@ struct rml_worker_lane {
     struct rml_lane_in *in;  // NULL: the number is free
     uint32_t number, source;
     bool ending;
+    uint64_t
+        told;  // of a shared lane: the version of its producers' states that is waited for; 0: none is
     uint32_t parts_left;                 // that are not done
     uint64_t publishes;                  // as noted before looking for records
     struct rml_worker_lane_part *parts;  // by the worker's own partitions

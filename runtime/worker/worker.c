@@ -370,9 +370,8 @@ static bool take_from(struct rml_worker *w, struct rml_worker_lane *lane, uint32
     }
     bool ends_here = false;
     if (lane->ending) {
-        struct rml_lane_counts counts;
-        rml_lane_in_partition_counts(lane->in, own->index, &counts);
-        uint64_t left = lane->parts[i].final - counts.taken;
+        lane->parts[i].final = rml_lane_in_final(lane->in, own->index);
+        uint64_t left = lane->parts[i].final - rml_lane_in_position(lane->in, own->index);
         if ((uint64_t)rows > left) {
             rows = (int32_t)left;
             run.vouches = RML_TIME_NONE;
@@ -389,6 +388,17 @@ static bool take_from(struct rml_worker *w, struct rml_worker_lane *lane, uint32
     return ends_here;
 }
 
+// Those who left a shared lane can be forgotten once all partitions have taken what they published.
+static void see_owners(struct rml_worker *w, struct rml_worker_lane *lane)
+{
+    for (uint32_t i = 0; i < w->own_count; i++) {
+        if (!lane->parts[i].done && rml_lane_in_seen(lane->in, w->own[i].index) < lane->told)
+            return;
+    }
+    lane->told = 0;
+    report(w, RML_WORKER_OWNERS_SEEN, lane->source, lane->number);
+}
+
 static bool round_of_lane(struct rml_worker *w, struct rml_worker_lane *lane)
 {
     bool any = false;
@@ -396,6 +406,8 @@ static bool round_of_lane(struct rml_worker *w, struct rml_worker_lane *lane)
         if (!lane->parts[i].done)
             any |= take_from(w, lane, i);
     }
+    if (lane->told != 0)
+        see_owners(w, lane);
     if (lane->ending && lane->parts_left == 0) {
         rml_worker_lanes_remove(&w->lanes, lane);
         report_done(w, lane);
@@ -416,6 +428,7 @@ static void attach_part(struct rml_worker *w, struct rml_worker_lane *lane, uint
         const struct rml_step step = {.kind = RML_STEP_ATTACH,
                                       .lane = (uint16_t)lane->number,
                                       .count = lane->source,
+                                      .time = rml_lane_in_geometry(lane->in)->owners > 0,
                                       .serial = serial};
         take_step(w, own, &step, NULL, NULL);
         return;
@@ -445,15 +458,17 @@ static void lane_ends(struct rml_worker *w, uint32_t number)
     struct rml_worker_lane *lane = &w->lanes.lanes[number];
     RML_CHECK(lane->in != NULL && !lane->ending);
     lane->ending = true;
-    // A producer that was cut off and still publishes: either it is seen here, or it sees that it was.
-    (void)rml_lane_in_publishes(lane->in);
     for (uint32_t i = 0; i < w->own_count; i++) {
-        if (lane->parts[i].done)
-            continue;
-        struct rml_lane_counts counts;
-        rml_lane_in_partition_counts(lane->in, w->own[i].index, &counts);
-        lane->parts[i].final = counts.published;
+        if (!lane->parts[i].done)
+            rml_lane_in_end(lane->in, w->own[i].index);
     }
+}
+
+static void owners_change(struct rml_worker *w, uint32_t number, uint64_t version)
+{
+    struct rml_worker_lane *lane = &w->lanes.lanes[number];
+    if (lane->in != NULL && version > lane->told)  // else it has come to its end meanwhile
+        lane->told = version;
 }
 
 static void obey(struct rml_worker *w, const struct rml_worker_message *message)
@@ -464,6 +479,9 @@ static void obey(struct rml_worker *w, const struct rml_worker_message *message)
         return;
     case RML_WORKER_FINISH:
         lane_ends(w, message->index);
+        return;
+    case RML_WORKER_OWNERS:
+        owners_change(w, message->index, message->number);
         return;
     case RML_WORKER_END: {
         const struct rml_step step = {.kind = RML_STEP_END, .count = message->source};

@@ -34,10 +34,11 @@ struct rml_restored;
 struct rml_worker;
 
 enum rml_worker_message_kind {
-    RML_WORKER_ATTACH,    // take from `lane`, called `index`, which feeds `source`
-    RML_WORKER_FINISH,    // take what lane `index` has published by now, then report
-    RML_WORKER_END,       // `source` is at its end; all its lanes have been reported done
-    RML_WORKER_LISTEN,    // `listener`, called `index`, wants to be woken
+    RML_WORKER_ATTACH,  // take from `lane`, called `index`, which feeds `source`
+    RML_WORKER_FINISH,  // take what lane `index` has published by now, then report
+    RML_WORKER_OWNERS,  // who shares lane `index` has changed to version `number`: report when seen
+    RML_WORKER_END,     // `source` is at its end; all its lanes have been reported done
+    RML_WORKER_LISTEN,  // `listener`, called `index`, wants to be woken
     RML_WORKER_UNLISTEN,  // it does not any more: report
     RML_WORKER_SAVE,   // begin checkpoint `number`: snapshots of all partitions go to the handover
     RML_WORKER_SAVED,  // the last one is durable: what it covers is released
@@ -57,7 +58,7 @@ struct rml_worker_message {
     uint32_t source;
     uint32_t index;
     uint32_t reserved;
-    uint64_t number;  // SAVE: of the checkpoint; ATTACH: the lane's serial
+    uint64_t number;  // SAVE: of the checkpoint; ATTACH: the lane's serial; OWNERS
     struct rml_lane_in *lane;
     const struct rml_listener *listener;  // stays where it is until UNLISTENED
 };
@@ -65,6 +66,7 @@ struct rml_worker_message {
 enum rml_worker_report_kind {
     RML_WORKER_LANE_DONE,    // this worker will not touch lane `index` again
     RML_WORKER_LANE_FAULTY,  // lane `index` shows what cannot be: finish it (LANE_DONE follows then)
+    RML_WORKER_OWNERS_SEEN,  // so far as this worker goes: what those published who left is in logs
     RML_WORKER_UNLISTENED,   // this worker will not touch listener `index` again
     RML_WORKER_SOURCE_DONE,  // every partition of this worker has ended `source`
     RML_WORKER_WANTS_SAVING,  // a lane or a schedule (index 1) is half full: once for each checkpoint

@@ -447,7 +447,7 @@ class Exits(Ctl):
 MAGIC, REPLY, REFUSED = 0x4C4D524D, 18, 19
 
 
-def message(kind, body, version=1):
+def message(kind, body, version=2):
     return struct.pack("<IHHII", MAGIC, version, kind, 16 + len(body), 0) + body
 
 
@@ -480,8 +480,8 @@ class Impostors(Ctl):
         return said
 
     def test_another_version_exits_6(self):
-        self.assertIn("the peer speaks version 2", self.answered(
-            (message(REPLY, struct.pack("<II", 1, 0), version=2), []), want=6))
+        self.assertIn("the peer speaks version 1", self.answered(
+            (message(REPLY, struct.pack("<II", 1, 0), version=1), []), want=6))
         self.assertIn("no, you do", self.answered((refusal(93, b"no, you do"), []), want=6))
 
     def test_a_refusal_says_its_reason(self):

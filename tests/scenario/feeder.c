@@ -4,17 +4,21 @@
  *
  *     feeder PLACE SCHEMA_HASH SEED COUNT [keys N] [from NS] [step NS] [disorder NS] [batch N]
  *            [pause US] [every N] [wait NS] [progress FILE] [die NS] [in-place] [gate] [until-told] [hold]
+ *            [threads N]
  *
  * It publishes after each `batch` records, and has the library publish after each `every` by itself.
  * `wait` is how long a full lane may hold it up, -1 for ever. With `die` it kills itself with SIGKILL
  * so long after its first publish, or `early`, before it attaches. `in-place` fills claimed cells
  * instead of having records copied. With `gate` it feeds once its standard input says something, with
  * `until-told` as long as that does not end; with `hold` it stays attached, with nothing more to say, until its standard input ends.
+ * With `threads` it is so many producers, each in a thread of its own, with the seeds that follow SEED; their
+ * progress files have the seed behind the name.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -36,7 +40,8 @@ struct event {
 
 struct settings {
     uint64_t seed, count, keys, from, step, disorder, batch, pause_us, every, wait_ns, die_ns;
-    const char *progress_path;
+    uint64_t threads, hash;
+    const char *place, *progress_path;
     bool in_place, gate, early, hold, until_told;
 };
 
@@ -75,7 +80,8 @@ static void read_settings(struct settings *s, int argc, char **argv)
         uint64_t *value;
     } numbers[] = {{"keys", &s->keys},      {"step", &s->step},   {"disorder", &s->disorder},
                    {"batch", &s->batch},    {"every", &s->every}, {"wait", &s->wait_ns},
-                   {"pause", &s->pause_us}, {"die", &s->die_ns},  {"from", &s->from}};
+                   {"pause", &s->pause_us}, {"die", &s->die_ns},  {"from", &s->from},
+                   {"threads", &s->threads}};
 
     const struct {
         const char *name;
@@ -172,45 +178,25 @@ static int feed(struct rml_producer *producer, const struct settings *s, struct 
     return 0;
 }
 
-int main(int argc, char **argv)
+static struct rml_producer *attach(const struct settings *s)
 {
-    if (argc < 5) {
-        fprintf(stderr, "usage: feeder PLACE SCHEMA_HASH SEED COUNT ...\n");
-        return 2;
-    }
-    // put never publishes by itself unless told to, so that a batch becomes visible as the scenario says
-    struct settings s = {.seed = strtoull(argv[3], NULL, 10),
-                         .count = strtoull(argv[4], NULL, 10),
-                         .keys = 4,
-                         .step = 1000000,
-                         .batch = 64,
-                         .every = UINT32_MAX};
-    read_settings(&s, argc, argv);
-    struct progress unseen = {0}, *progress = &unseen;
-    if (s.progress_path != NULL)
-        progress = open_progress(s.progress_path);
-    if (progress == NULL) {
-        fprintf(stderr, "feeder: %s: %s\n", s.progress_path, strerror(errno));
-        return 1;
-    }
-    if (s.early)
-        die_in(s.die_ns);
-
     struct rml_producer *producer;
     char error[RML_PRODUCER_ERROR_BYTES];
-    const struct rml_producer_options options = {.publish_every = (uint32_t)s.every,
-                                                 .wait_ns = (int64_t)s.wait_ns};
-    int rc = rml_producer_open(&producer, argv[1], strtoull(argv[2], NULL, 0), sizeof(struct event),
-                               &options, error, sizeof error);
-    if (rc < 0) {
-        fprintf(stderr, "feeder: %s\n", error);
-        return 1;
-    }
-    printf("attached\n");
-    fflush(stdout);
-    if (s.gate)
-        getchar();
-    rc = feed(producer, &s, progress);
+    const struct rml_producer_options options = {.publish_every = (uint32_t)s->every,
+                                                 .wait_ns = (int64_t)s->wait_ns};
+    int rc = rml_producer_open(&producer, s->place, s->hash, sizeof(struct event), &options, error,
+                               sizeof error);
+    if (rc == 0)
+        return producer;
+    fprintf(stderr, "feeder: %s\n", error);
+    exit(1);
+}
+
+/* Feed as the settings say: what it wrote is added to `written` and `dropped`. */
+static int feed_all(struct rml_producer *producer, const struct settings *s,
+                    struct progress *progress, uint64_t *written, uint64_t *dropped)
+{
+    int rc = feed(producer, s, progress);
     if (rc < 0) {
         char reason[200];
         rml_producer_reason(producer, reason, sizeof reason);
@@ -218,10 +204,114 @@ int main(int argc, char **argv)
     }
     struct rml_producer_stats stats = {0};
     rml_producer_stats(producer, &stats);
-    printf("written %" PRIu64 " dropped %" PRIu64 "\n", stats.written, stats.dropped);
+    *written += stats.written;
+    *dropped += stats.dropped;
+    return rc;
+}
+
+static struct progress *progress_of(const struct settings *s, const char *path)
+{
+    static struct progress unseen;
+    struct progress *progress = path != NULL ? open_progress(path) : &unseen;
+    if (progress != NULL)
+        return progress;
+    fprintf(stderr, "feeder: %s: %s\n", s->progress_path, strerror(errno));
+    exit(1);
+}
+
+struct member {
+    pthread_t thread;
+    struct settings settings;
+    struct rml_producer *producer;
+    struct progress *progress;
+    uint64_t written, dropped;
+    int rc;
+};
+
+static void *run_member(void *context)
+{
+    struct member *m = context;
+    m->rc = feed_all(m->producer, &m->settings, m->progress, &m->written, &m->dropped);
+    return NULL;
+}
+
+static void open_member(struct member *m, const struct settings *s, uint64_t index)
+{
+    char path[512];
+    m->settings = *s;
+    m->settings.seed = s->seed + index;
+    snprintf(path, sizeof path, "%s%" PRIu64, s->progress_path, m->settings.seed);
+    m->progress = progress_of(s, s->progress_path != NULL ? path : NULL);
+    m->producer = attach(s);
+}
+
+static void say_attached(const struct settings *s)
+{
+    printf("attached\n");
     fflush(stdout);
-    while (s.hold && getchar() != EOF)
+    if (s->gate)
+        getchar();
+}
+
+static void say_written(const struct settings *s, uint64_t written, uint64_t dropped)
+{
+    printf("written %" PRIu64 " dropped %" PRIu64 "\n", written, dropped);
+    fflush(stdout);
+    while (s->hold && getchar() != EOF)
         ;
+}
+
+static int run_members(const struct settings *s)
+{
+    struct member members[64] = {0};
+    uint64_t count = s->threads < 64 ? s->threads : 64, written = 0, dropped = 0;
+    int rc = 0;
+    for (uint64_t i = 0; i < count; i++)
+        open_member(&members[i], s, i);
+    say_attached(s);
+    for (uint64_t i = 0; i < count; i++)
+        pthread_create(&members[i].thread, NULL, run_member, &members[i]);
+    for (uint64_t i = 0; i < count; i++) {
+        pthread_join(members[i].thread, NULL);
+        written += members[i].written;
+        dropped += members[i].dropped;
+        rc = members[i].rc < 0 ? members[i].rc : rc;
+    }
+    say_written(s, written, dropped);
+    for (uint64_t i = 0; i < count; i++)
+        rml_producer_close(members[i].producer);
+    return rc < 0;
+}
+
+static int run_one(const struct settings *s)
+{
+    struct progress *progress = progress_of(s, s->progress_path);
+    if (s->early)
+        die_in(s->die_ns);
+    struct rml_producer *producer = attach(s);
+    say_attached(s);
+    uint64_t written = 0, dropped = 0;
+    int rc = feed_all(producer, s, progress, &written, &dropped);
+    say_written(s, written, dropped);
     rml_producer_close(producer);
     return rc < 0;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 5) {
+        fprintf(stderr, "usage: feeder PLACE SCHEMA_HASH SEED COUNT ...\n");
+        return 2;
+    }
+    // put never publishes by itself unless told to, so that a batch becomes visible as the scenario says
+    struct settings s = {.place = argv[1],
+                         .hash = strtoull(argv[2], NULL, 0),
+                         .seed = strtoull(argv[3], NULL, 10),
+                         .count = strtoull(argv[4], NULL, 10),
+                         .keys = 4,
+                         .step = 1000000,
+                         .batch = 64,
+                         .every = UINT32_MAX};
+    read_settings(&s, argc, argv);
+    return s.threads > 0 ? run_members(&s) : run_one(&s);
 }

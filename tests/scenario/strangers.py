@@ -21,7 +21,7 @@ sinks: {{file: {{from: all, type: csv, path: all.csv}}, live: {{from: all, type:
 """
 RECORD_BYTES = 24
 
-MAGIC, VERSION = 0x4C4D524D, 1
+MAGIC, VERSION = 0x4C4D524D, 2
 PRODUCE, SUBSCRIBE, CONTROL = 1, 2, 3
 LANE, RESULTS, REPLY, REFUSED = 16, 17, 18, 19
 
@@ -89,9 +89,9 @@ class Strangers(harness.Scenario):
                      message(REPLY, bytes(8)), produce(1)[:-1], message(CONTROL, b"no end"),
                      message(PRODUCE, bytes(112), claims=4096), message(SUBSCRIBE, b"\xff" * 96)):
             self.assertIn(self.answer(data)[0], (REFUSED, None), data)
-        kind, text = self.answer(message(PRODUCE, bytes(112), version=2))
+        kind, text = self.answer(message(PRODUCE, bytes(112), version=1))
         self.assertEqual(kind, REFUSED)
-        self.assertIn("version 2", text)
+        self.assertIn("version 1", text)
         self.assertIn("cells", self.answer(produce(int(self.hash, 16), cells=1 << 31))[1])
         self.end_with_all_of(3000)
 

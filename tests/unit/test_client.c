@@ -60,7 +60,7 @@ static void answer(void)
     if (engine.refuse != 0) {
         rml_wire_send_refused(engine.connection, engine.refuse, "no source calls here");
     } else if (rml_lane_in_open(&engine.in, &offered, "test", 1, NULL) == 0) {
-        rml_wire_send_lane(engine.connection, &offered, rml_lane_in_fds(engine.in), 1, 0);
+        rml_wire_send_lane(engine.connection, &offered, rml_lane_in_fds(engine.in), 1, 0, 0);
     }
 }
 

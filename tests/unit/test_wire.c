@@ -49,9 +49,9 @@ static void each_field_that_cannot_be_is_refused(void **state)
     struct rml_wire_hello_produce message = hello();
     assert_int_equal(rml_wire_check(&message, 15, &err), -EPROTO);
     assert_int_equal(rml_wire_check(&message, sizeof message - 1, &err), -EPROTO);
-    message.head.version = 2;
+    message.head.version = 1;
     assert_int_equal(rml_wire_check(&message, sizeof message, &err), -EPROTONOSUPPORT);
-    assert_string_equal(err.text, "the peer speaks version 2 of the protocol, this program 1");
+    assert_string_equal(err.text, "the peer speaks version 1 of the protocol, this program 2");
     message = hello();
     message.head.type = 9;
     assert_int_equal(rml_wire_check(&message, sizeof message, &err), -EPROTO);
@@ -166,7 +166,7 @@ static void descriptors_arrive_sorted_and_close_on_exec(void **state)
     fds.returns = 1;
     fds.room = 2;
     fds.wake[0] = sockets[0];
-    assert_int_equal(rml_wire_send_lane(sockets[0], &sent, &fds, 9, 3), 0);
+    assert_int_equal(rml_wire_send_lane(sockets[0], &sent, &fds, 9, 3, 0), 0);
 
     _Alignas(8) struct rml_wire_lane lane;
     int came[RML_WIRE_FDS_MAX];
