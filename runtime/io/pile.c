@@ -42,6 +42,8 @@ void rml_pile_add(struct rml_pile *pile, struct rml_result_block *block, bool be
 
 static void move(struct rml_pile_rows *to, struct rml_pile_rows *from)
 {
+    if (from->used == 0)
+        return;
     if (to->used == 0) {
         const struct rml_pile_rows empty = *to;
         *to = *from;
