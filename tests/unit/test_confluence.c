@@ -490,7 +490,7 @@ static void gather_all(void)
 static uint64_t stride(uint64_t *seed)
 {
     const char *set = getenv("RML_STRIDE");
-    uint64_t most = set != NULL ? strtoull(set, NULL, 10) : RML_TEST_SLOW ? 3000 : 300;
+    uint64_t most = set != NULL ? strtoull(set, NULL, 10) : RML_TEST_SLOW ? 60000 : 300;
     return 1 + rml_test_random(seed) % most;
 }
 
