@@ -175,6 +175,8 @@ static int try_again(struct rml_checkpointer *c, struct rml_err *err)
 {
     bool is_there = false;
     int rc = open_vault(c, &is_there, err);
+    if (rc == 0 && is_there)
+        rml_tables_undone(c->tables);
     if (rc == 0 && is_there && !c->past.is_new)
         rc = rml_vault_go_back(c->vault, err);
     if (rc < 0)

@@ -622,6 +622,16 @@ void rml_tables_committed(struct rml_tables *tables)
         forget_room(tables);
 }
 
+void rml_tables_undone(struct rml_tables *tables)
+{
+    for (uint32_t t = 0; t < tables->count; t++) {
+        struct table *table = &tables->tables[t];
+        table->state.rows = table->next.rows;
+        table->state.clock = table->next.clock;
+        table->is_emptied = false;
+    }
+}
+
 void rml_tables_count(const struct rml_tables *tables, struct rml_sink_counts *counts)
 {
     uint64_t rows[RML_SINKS_MAX] = {0}, bytes[RML_SINKS_MAX] = {0};

@@ -47,6 +47,9 @@ int rml_tables_put(struct rml_tables *tables, struct rml_vault *vault, const str
 /* That checkpoint is durable. */
 void rml_tables_committed(struct rml_tables *tables);
 
+/* It was, and was gone back from: its rows are there, and will be put again. */
+void rml_tables_undone(struct rml_tables *tables);
+
 /* Rows and bytes put in this life, as durable, into the counts of the plan's sinks. */
 void rml_tables_count(const struct rml_tables *tables, struct rml_sink_counts *counts);
 

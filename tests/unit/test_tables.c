@@ -209,12 +209,13 @@ static void oracle_put(struct rows *rows, const struct row *row)
     struct row now = *row;
     bool is_each = row->table >= ALL || row->table == TENS;
     now.which = is_each ? row->seq : CURRENT;
-    if (!is_each)
-        remove_place(rows, &now);
+    remove_place(rows, &now);
     if (row->table == VISITS && row->retracted)
         return;
-    if (row->table == VISITS && row->evicted)
+    if (row->table == VISITS && row->evicted) {
         now.which = row->seq;
+        remove_place(rows, &now);
+    }
     assert_true(rows->count < ROWS_MAX);
     rows->list[rows->count++] = now;
 }
@@ -349,13 +350,32 @@ static void has_come_true(void)
     rml_pile_settle(&f.pile);
 }
 
-static void checkpoint(bool succeeds)
+static void put_into_vault(void)
 {
     struct rml_err err = {0};
     uint64_t epoch;
     must(rml_vault_begin(f.vault, 1, 0, &epoch, &err), &err);
     must(rml_vault_append(f.vault, 0, "state", 5, &err), &err);
     must(rml_tables_put(f.tables, f.vault, &f.pile, &err), &err);
+}
+
+// A checkpoint of which nobody knew that it took place: it is gone back from, and its rows stay.
+static void undone_checkpoint(void)
+{
+    struct rml_err err = {0};
+    put_into_vault();
+    take_along();
+    must(rml_vault_commit(f.vault, &err), &err);
+    must(rml_vault_go_back(f.vault, &err), &err);
+    rml_tables_undone(f.tables);
+    f.there = f.next;
+    memcpy(f.clock, f.next_clock, sizeof f.clock);
+}
+
+static void checkpoint(bool succeeds)
+{
+    struct rml_err err = {0};
+    put_into_vault();
     if (!succeeds) {
         rml_vault_abandon(f.vault);
         return;
@@ -514,7 +534,10 @@ static void tables_are_what_a_plain_list_of_rows_is_however_checkpoints_fail(voi
     uint32_t failed = 0, died = 0;
     for (int round = 0; round < ROUNDS; round++) {
         complete_round();
-        bool succeeds = draw(4) > 0;
+        bool is_undone = draw(8) == 0;
+        if (is_undone)
+            undone_checkpoint();
+        bool succeeds = is_undone || draw(4) > 0;
         checkpoint(succeeds);
         failed += !succeeds;
         for (uint32_t t = 0; succeeds && t < TABLES; t++)
@@ -528,7 +551,7 @@ static void tables_are_what_a_plain_list_of_rows_is_however_checkpoints_fail(voi
             ask_all();
     }
     printf("%u failed, %u died, %zu rows\n", failed, died, f.there.count);
-    assert_true(failed > 0 && died > 0 && f.there.count > 100);
+    assert_true(failed > 0 && died > 0 && f.there.count > 60);
     close_tables();
 }
 
