@@ -48,6 +48,7 @@ static void put_source(struct rml_json *json, const struct rml_plan *plan,
     rml_json_unsigned(json, "cells", source->cells);
     rml_json_text(json, "lane", source->is_shared ? "shared" : "exclusive");
     rml_json_text(json, "on_full", source->on_full == RML_ON_FULL_BLOCK ? "block" : "drop_newest");
+    rml_json_bool(json, "journal", source->journal);
     rml_json_unsigned(json, "lane_bytes", rml_explain_lane_bytes(plan, source));
     rml_json_close(json, '}');
 }

@@ -109,6 +109,10 @@ static void show_source(const struct rml_plan *plan, const struct rml_plan_sourc
     fprintf(out, "  when full    %s\n",
             source->on_full == RML_ON_FULL_BLOCK ? "the producer waits"
                                                  : "the newest records are dropped, and counted");
+    if (source->journal)
+        fprintf(out,
+                "  journal      records are on the disk before they are taken, in %s at most\n",
+                about(plan->journal_bytes_max, text));
 }
 
 static void show_readers(const struct rml_plan *plan, uint32_t stage, bool late, uint32_t depth,

@@ -8,7 +8,8 @@
 const char *const rml_status_wanted[RML_BOARD_WANTED_COUNT] = {
     [RML_BOARD_WANTED_PERIOD] = "period",     [RML_BOARD_WANTED_LANE] = "lane",
     [RML_BOARD_WANTED_SCHEDULE] = "schedule", [RML_BOARD_WANTED_TABLES] = "tables",
-    [RML_BOARD_WANTED_ASKED] = "asked",       [RML_BOARD_WANTED_END] = "end",
+    [RML_BOARD_WANTED_JOURNAL] = "journal",   [RML_BOARD_WANTED_ASKED] = "asked",
+    [RML_BOARD_WANTED_END] = "end",
 };
 
 void rml_status_take(struct rml_status *status, const struct rml_view *view)

@@ -205,6 +205,8 @@ static int start_checkpointer(struct bench_query *query, struct rml_err *err)
     int rc = rml_writer_start(query->writer, err);
     if (rc == 0)
         rc = rml_worker_take_again(query->worker, none, err);
+    if (rc == 0)
+        rc = rml_worker_settle(query->worker, none, err);
     free(none);
     rml_checkpointer_forget_past(query->checkpointer);
     return rc < 0 ? rc : rml_checkpointer_start(query->checkpointer, query->writer, err);

@@ -28,7 +28,8 @@ struct rml_handover_message {
     uint64_t number;     // of the snapshot
     uint64_t is_last;    // it has no part behind this one
     const uint64_t
-        *taken;  // by source: records before its moment; as long as the checkpoint is open
+        *taken;          // by source: records before its moment; as long as the checkpoint is open
+    uint64_t journaled;  // then: entries of the journal that the partition had taken by its moment
 };
 
 struct rml_handover {

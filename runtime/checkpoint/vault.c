@@ -392,6 +392,11 @@ const char *rml_vault_why_not(const struct rml_vault *vault)
     return vault->disk.why_not;
 }
 
+const unsigned char *rml_vault_id(const struct rml_vault *vault)
+{
+    return rml_catalog_head(vault->catalog)->vault;
+}
+
 struct rml_extents_room rml_vault_room(const struct rml_vault *vault)
 {
     return rml_extents_room(&vault->extents);

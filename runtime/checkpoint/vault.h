@@ -74,6 +74,9 @@ void rml_vault_close(struct rml_vault *vault);
 const char *rml_vault_way(const struct rml_vault *vault);
 const char *rml_vault_why_not(const struct rml_vault *vault);
 
+/* The directory's random number, RML_VAULT_ID_BYTES of it. */
+const unsigned char *rml_vault_id(const struct rml_vault *vault);
+
 struct rml_extents_room rml_vault_room(const struct rml_vault *vault);
 
 /*

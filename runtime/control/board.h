@@ -151,6 +151,7 @@ enum rml_board_wanted {
     RML_BOARD_WANTED_LANE,      // a lane was half full
     RML_BOARD_WANTED_SCHEDULE,  // a schedule was
     RML_BOARD_WANTED_TABLES,    // rows for result tables had piled up
+    RML_BOARD_WANTED_JOURNAL,   // half of the journal was in use
     RML_BOARD_WANTED_ASKED,     // somebody asked for one
     RML_BOARD_WANTED_END,       // the pipeline ends
     RML_BOARD_WANTED_COUNT,

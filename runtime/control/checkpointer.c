@@ -36,6 +36,7 @@ struct rml_checkpointer {
     struct rml_bell bell;
     struct rml_queue commands, news;
     struct rml_past past;
+    struct rml_past_journal journal;  // of the open one
     bool started;
     pthread_t thread;
 
@@ -128,6 +129,8 @@ static int commit_in_vault(struct rml_checkpointer *c, struct rml_err *err)
         rc = rml_go_back_note(c->options.plan, c->taken, c->vault, err);
     if (rc == 0)
         rc = note_files(c, err);
+    if (rc == 0)
+        rc = rml_past_note_journal(c->options.plan, c->vault, &c->journal, err);
     if (rc == 0)
         rc = rml_tables_put(c->tables, c->vault, rml_writer_pile(c->writer), err);
     if (rc == 0 && c->is_end)
@@ -242,6 +245,8 @@ static void close_one(struct rml_checkpointer *c)
         rml_vault_abandon(c->vault);
     if (c->rc == 0) {
         c->past.is_new = false;
+        if (c->options.durable != NULL && c->options.plan->journals)
+            c->options.durable(c->options.durable_context, c->journal.journaled);
         c->last_bytes = c->bytes;
         rml_tables_committed(c->tables);
         rml_tables_count(c->tables, c->options.sinks);
@@ -279,6 +284,7 @@ static void take_message(struct rml_checkpointer *c, const struct rml_handover_m
     c->parts_left--;
     for (uint32_t s = 0; s < c->options.plan->source_count; s++)
         c->taken[s] += message->taken[s];
+    c->journal.journaled[message->partition] = message->journaled;
 }
 
 /* The thread */
@@ -447,6 +453,13 @@ const struct rml_gone_back *rml_checkpointer_gone_back(const struct rml_checkpoi
     return &c->past.gone_back;
 }
 
+struct rml_checkpointer_life rml_checkpointer_life(const struct rml_checkpointer *c)
+{
+    return (struct rml_checkpointer_life){.life = c->past.journal.life,
+                                          .vault = rml_vault_id(c->vault),
+                                          .journaled = c->past.journal.journaled};
+}
+
 struct rml_bell *rml_checkpointer_bell(struct rml_checkpointer *c)
 {
     return &c->bell;
@@ -508,6 +521,7 @@ static int set_up(struct rml_checkpointer *c, struct rml_err *err)
         rml_tables_begin_anew(c->tables);
     if (rc == 0)
         rml_tables_count(c->tables, c->options.sinks);
+    c->journal.life = c->past.journal.life;
     c->number = c->past.restored;
     c->next_number = c->past.restored + 1;
     return rc;

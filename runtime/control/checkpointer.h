@@ -43,6 +43,10 @@ struct rml_checkpointer_options {
     uint64_t from;  // go back to this epoch, where it is no life to go on with; 0: the newest
     const struct rml_vault_options *vault;  // but for what it sets; NULL: as usual
     struct rml_bell *bell;                  // of the control thread, rung after all news
+    /* Told by the checkpointer's thread, where the plan has a journal, of each checkpoint that is durable:
+     * how many of the journal's entries it covers, for each partition. May be NULL. */
+    void (*durable)(void *context, const uint64_t *journaled);
+    void *durable_context;
     /* A sentence about a checkpoint that failed, by the checkpointer's thread. May be NULL. */
     void (*complain)(void *context, const char *sentence);
     void *complain_context;
@@ -76,6 +80,16 @@ uint64_t rml_checkpointer_renewed(const struct rml_checkpointer *checkpointer);
 
 /* What is missing because of options.from. */
 const struct rml_gone_back *rml_checkpointer_gone_back(const struct rml_checkpointer *checkpointer);
+
+/* Which life of the pipeline this is, in its state folder, whose random number is `vault`; and how many
+ * entries of the journal the checkpoint that was restored covers, for each partition. */
+struct rml_checkpointer_life {
+    uint64_t life;
+    const unsigned char *vault;
+    const uint64_t *journaled;
+};
+
+struct rml_checkpointer_life rml_checkpointer_life(const struct rml_checkpointer *checkpointer);
 
 struct rml_handover *rml_checkpointer_handover(struct rml_checkpointer *checkpointer,
                                                uint32_t worker);

@@ -13,6 +13,7 @@
 #include "runtime/base/err.h"
 #include "runtime/control/checkpointer.h"
 #include "runtime/control/going_back.h"
+#include "runtime/control/journaler.h"
 #include "runtime/control/kept.h"
 #include "runtime/control/rings.h"
 #include "runtime/control/saves.h"
@@ -27,6 +28,7 @@
 #define BLOCKS_SPARE   64u         // of a worker, beyond what one step can fill at once
 #define END_TRIES      30u         // a second apart, to save the end
 #define SCHEDULE_STEPS (1u << 17)  // of a partition, from one checkpoint to the next
+#define STUCK_LOOK_MS  100         // while a stop waits for what is on its way to the journal
 
 struct engine_lane {
     struct rml_lane_in *in;  // NULL: the number is free
@@ -59,6 +61,7 @@ struct rml_engine {
     struct engine_lane *lanes;
     struct rml_segment undo;
     struct rml_checkpointer *checkpointer;  // NULL: there are no checkpoints
+    struct rml_journaler *journaler;        // NULL: there is no journal
     struct rml_segment schedules[RML_PARTITIONS_MAX];
     void *schedule_memory[RML_PARTITIONS_MAX];
     uint64_t begun;        // number of the last checkpoint that began
@@ -540,6 +543,8 @@ static void see_to_checkpoints(struct rml_engine *engine)
     struct rml_checkpointer_news news;
     bool is_due = false;
     enum rml_board_wanted why = RML_BOARD_WANTED_ASKED;
+    if (engine->journaler != NULL && rml_journaler_wants_checkpoint(engine->journaler))
+        rml_checkpointer_want(engine->checkpointer, RML_BOARD_WANTED_JOURNAL);
     while (rml_checkpointer_hear(engine->checkpointer, &news)) {
         if (news.kind == RML_CHECKPOINTER_DONE)
             checkpoint_done(engine, &news);
@@ -700,6 +705,13 @@ void rml_engine_drain(struct rml_engine *engine)
     rml_bell_awake(&engine->bell);
 }
 
+// What is on its way to a journal that fails may never be taken, and a stop does not wait for that.
+static bool is_hopeless(const struct rml_engine *engine)
+{
+    return engine->journaler != NULL
+           && (rml_journaler_is_stuck(engine->journaler) || engine->is_unsaved);
+}
+
 // Whoever runs the pipeline again goes on from here: take what was published, and save it.
 static void save_all(struct rml_engine *engine)
 {
@@ -708,11 +720,12 @@ static void save_all(struct rml_engine *engine)
         rml_engine_poll(engine);
         if (begun && !engine->saving)
             break;  // durable or not: it was tried, and what went wrong was said
-        if (!begun && engine->lane_count == 0 && !engine->saving) {
+        bool is_taken = engine->lane_count == 0 || is_hopeless(engine);
+        if (!begun && is_taken && !engine->saving) {
             begin_checkpoint(engine, false, RML_BOARD_WANTED_END);
             begun = true;
         }
-        rml_bell_wait(&engine->bell, -1);
+        rml_bell_wait(&engine->bell, engine->journaler != NULL ? STUCK_LOOK_MS : -1);
     }
     rml_bell_awake(&engine->bell);
 }
@@ -736,6 +749,7 @@ uint64_t rml_engine_stop(struct rml_engine *engine)
     const struct rml_worker_message message = {.kind = RML_WORKER_STOP};
     // a start that failed half-way leaves some workers running
     tell(engine, &message);
+    rml_journaler_stop(engine->journaler);
     for (uint32_t i = 0; i < engine->plan->workers; i++) {
         rml_worker_close(engine->workers[i]);
         engine->workers[i] = NULL;
@@ -872,6 +886,8 @@ static int open_worker(struct rml_engine *engine, uint32_t index, struct rml_err
         .schedule_steps = schedule_steps(engine),
         .past = c != NULL ? rml_checkpointer_past(c) : NULL,
         .renewed = c != NULL ? rml_checkpointer_renewed(c) : 0,
+        .journal = engine->journaler != NULL ? rml_journaler_queue(engine->journaler, index) : NULL,
+        .journaled = c != NULL ? rml_checkpointer_life(c).journaled : NULL,
     };
     return rml_worker_open(&engine->workers[index], &options, err);
 }
@@ -1055,6 +1071,33 @@ static void forget_counts(struct rml_engine *engine)
     }
 }
 
+static void journal_is_covered(void *context, const uint64_t *journaled)
+{
+    const struct rml_engine *engine = context;
+    if (engine->journaler != NULL)
+        rml_journaler_covered(engine->journaler, journaled);
+}
+
+// Also where no source has a journal any more: what one had is not to be lost for that.
+static int open_journal(struct rml_engine *engine, const char *folder, struct rml_err *err)
+{
+    if (!engine->plan->journals && !rml_journal_is_there(folder))
+        return 0;
+    const struct rml_checkpointer_life life = rml_checkpointer_life(engine->checkpointer);
+    const struct rml_journaler_options options = {
+        .plan = engine->plan,
+        .folder = folder,
+        .vault = life.vault,
+        .life = life.life,
+        .covered = life.journaled,
+        .clock = engine->options.clock,
+        .bell = &engine->bell,
+        .complain = engine->options.complain,
+        .complain_context = engine->options.complain_context,
+    };
+    return rml_journaler_open(&engine->journaler, &options, err);
+}
+
 static int open_checkpoints(struct rml_engine *engine, struct rml_err *err)
 {
     char folder[4096];
@@ -1077,10 +1120,14 @@ static int open_checkpoints(struct rml_engine *engine, struct rml_err *err)
         .from = engine->options.from,
         .vault = engine->options.vault,
         .bell = &engine->bell,
+        .durable = journal_is_covered,
+        .durable_context = engine,
         .complain = engine->options.complain,
         .complain_context = engine->options.complain_context,
     };
     int rc = rml_checkpointer_open(&engine->checkpointer, &options, err);
+    if (rc == 0)
+        rc = open_journal(engine, folder, err);
     for (uint32_t p = 0; rc == 0 && p < engine->plan->partitions; p++)
         rc = open_schedule(engine, p, err);
     engine->begun = rc == 0 ? rml_checkpointer_restored(engine->checkpointer) : 0;
@@ -1125,6 +1172,22 @@ static void count_earlier_life(struct rml_engine *engine)
     }
 }
 
+static int feed_entry(void *context, const struct rml_journal_entry *entry, struct rml_err *err)
+{
+    const struct rml_engine *engine = context;
+    int rc = 0;
+    for (uint32_t w = 0; rc == 0 && w < engine->plan->workers; w++)
+        rc = rml_worker_feed(engine->workers[w], entry, err);
+    return rc;
+}
+
+static int feed_journal(struct rml_engine *engine, struct rml_err *err)
+{
+    if (engine->journaler == NULL)
+        return 0;
+    return rml_journal_read(rml_journaler_journal(engine->journaler), feed_entry, engine, err);
+}
+
 // Before workers run: what an engine before this one took since the last checkpoint.
 static int take_again(struct rml_engine *engine, struct rml_err *err)
 {
@@ -1134,9 +1197,13 @@ static int take_again(struct rml_engine *engine, struct rml_err *err)
         return RML_FAIL(err, -ENOMEM, "no memory for lanes");
     for (uint32_t i = 0; i < lanes_max; i++)
         lanes[i] = (struct rml_worker_kept){engine->lanes[i].in, engine->lanes[i].serial};
-    int rc = 0;
+    int rc = feed_journal(engine, err);
     for (uint32_t w = 0; rc == 0 && w < engine->plan->workers; w++)
         rc = rml_worker_take_again(engine->workers[w], lanes, err);
+    if (rc == 0)
+        rc = feed_journal(engine, err);
+    for (uint32_t w = 0; rc == 0 && w < engine->plan->workers; w++)
+        rc = rml_worker_settle(engine->workers[w], lanes, err);
     free(lanes);
     rml_checkpointer_forget_past(engine->checkpointer);
     return rc;
@@ -1211,8 +1278,13 @@ int rml_engine_start(struct rml_engine *engine, struct rml_err *err)
         rc = take_again(engine, err);
         if (rc == 0)
             rc = rml_checkpointer_start(engine->checkpointer, engine->writer, err);
+        if (rc == 0 && engine->journaler != NULL)
+            rc = rml_journaler_start(engine->journaler, err);
         if (rc < 0)
             return rc;
+        // and what the journal had of it
+        if (engine->journaler != NULL && !has_had_lanes(engine))
+            count_earlier_life(engine);
     }
     for (uint32_t i = 0; i < engine->plan->workers; i++) {
         rc = rml_worker_start(engine->workers[i], err);
@@ -1238,6 +1310,7 @@ void rml_engine_close(struct rml_engine *engine)
     for (uint32_t i = 0; engine->lanes != NULL && i < engine->plan->lanes_max; i++)
         rml_lane_in_close(engine->lanes[i].in);
     rml_checkpointer_close(engine->checkpointer);
+    rml_journaler_close(engine->journaler);
     for (uint32_t p = 0; p < RML_PARTITIONS_MAX; p++)
         rml_segment_close(&engine->schedules[p]);
     rml_writer_close(engine->writer);

@@ -176,15 +176,16 @@ void rml_gone_back_say(const struct rml_gone_back *gone, const struct rml_plan *
     rml_time_print_rfc3339(gone->to_wall_ns, when);
     snprintf(sentence, sizeof sentence,
              "went back from checkpoint %" PRIu64 " to %" PRIu64
-             " of %s: what was taken since is in no result any more%s",
-             gone->from, gone->to, when,
+             " of %s: what was taken since is in no result any more%s%s",
+             gone->from, gone->to, when, plan->journals ? ", but for what is in the journal" : "",
              gone->is_partly_known ? "; not all of it can be counted" : "");
     say(context, sentence);
     for (uint32_t s = 0; s < plan->source_count; s++) {
         if (gone->records[s] == 0)
             continue;
-        snprintf(sentence, sizeof sentence, "source %s: %" PRIu64 " records are missing",
-                 plan->sources[s].name, gone->records[s]);
+        snprintf(sentence, sizeof sentence, "source %s: %" PRIu64 " records are %s",
+                 plan->sources[s].name, gone->records[s],
+                 plan->sources[s].journal ? "taken again from the journal" : "missing");
         say(context, sentence);
     }
     for (uint32_t s = 0; s < plan->sink_count; s++) {

@@ -7,8 +7,11 @@
 #include <string.h>
 
 #include "runtime/base/err.h"
+#include "runtime/checkpoint/journal.h"
 #include "runtime/checkpoint/vault.h"
 #include "runtime/table/tables.h"
+
+#define JOURNAL_NOTE "journal"
 
 static int compare(struct rml_past *past, const struct rml_manifest *manifest, struct rml_err *err)
 {
@@ -93,6 +96,35 @@ static int read_notes(struct rml_past *past, const struct rml_manifest *manifest
     return 0;
 }
 
+static size_t journal_bytes(const struct rml_plan *plan)
+{
+    return offsetof(struct rml_past_journal, journaled) + plan->partitions * sizeof(uint64_t);
+}
+
+// What a life has in the journal goes by a name that no other life has: the epoch at which it began, or, where
+// a journal came later, that of the last checkpoint without one.
+static int read_journal(struct rml_past *past, const struct rml_manifest *manifest,
+                        struct rml_err *err)
+{
+    const struct rml_manifest_note *note = rml_manifest_find_note(manifest, JOURNAL_NOTE);
+    past->journal.life = manifest->epoch;
+    if (note == NULL)
+        return 0;
+    if (note->bytes != journal_bytes(past->options.plan))
+        return RML_FAIL(err, -EBADMSG, "checkpoint %" PRIu64 ": its note of the journal is damaged",
+                        manifest->epoch);
+    memcpy(&past->journal, note->data, note->bytes);
+    return 0;
+}
+
+int rml_past_note_journal(const struct rml_plan *plan, struct rml_vault *vault,
+                          const struct rml_past_journal *journal, struct rml_err *err)
+{
+    if (!plan->journals)
+        return 0;
+    return rml_vault_note(vault, JOURNAL_NOTE, journal, (uint32_t)journal_bytes(plan), err);
+}
+
 // From here on what is there is of a life that is over, whatever becomes of this one.
 static int end_old_life(struct rml_past *past, bool is_fresh, struct rml_err *err)
 {
@@ -103,8 +135,11 @@ static int end_old_life(struct rml_past *past, bool is_fresh, struct rml_err *er
     while ((rc = rml_vault_newest(past->vault, &newest, err)) == -EBADMSG)
         if (rml_vault_go_back(past->vault, err) < 0)
             return rc;
-    if (rc < 0)
-        return rc == -ENOENT ? 0 : rc;
+    if (rc < 0 && rc != -ENOENT)
+        return rc;
+    // Where there was no checkpoint yet there may be a journal all the same.
+    if (rc == -ENOENT && !rml_journal_is_there(past->options.folder))
+        return 0;
     rc = rml_vault_begin(past->vault, clock->wall_ns(clock->context), 0, &epoch, err);
     if (rc == 0)
         rc = rml_vault_note(past->vault, RML_PAST_END_NOTE, "", 0, err);
@@ -163,10 +198,15 @@ static int read_newest(struct rml_past *past, struct rml_err *err)
     if (rc == -ENOENT || (rc == 0 && is_over(past, manifest))) {
         past->is_new = true;
         // an engine that comes after this one shall not take it for the end of this life
-        return rc == 0 && manifest->part_count > 0 ? end_old_life(past, false, err) : 0;
+        int ended = rc == 0 && manifest->part_count > 0 ? end_old_life(past, false, err) : 0;
+        if (ended == 0 && rml_vault_newest(past->vault, &manifest, err) == 0)
+            past->journal.life = manifest->epoch;
+        return ended;
     }
     if (rc == 0)
         rc = compare(past, manifest, err);
+    if (rc == 0)
+        rc = read_journal(past, manifest, err);
     if (rc == 0)
         rc = read_number(past, manifest, err);
     if (rc == 0)

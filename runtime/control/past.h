@@ -30,6 +30,13 @@ struct rml_past_options {
     uint64_t from;  // a life that begins goes back to this epoch; 0: to none
 };
 
+/* What a checkpoint notes of the journal: which life of the pipeline it is of, and how many entries each
+ * partition had taken. */
+struct rml_past_journal {
+    uint64_t life;
+    uint64_t journaled[RML_PARTITIONS_MAX];
+};
+
 struct rml_past {
     struct rml_past_options options;
     struct rml_vault *vault;
@@ -41,6 +48,7 @@ struct rml_past {
     uint64_t renewed;   // stages that begin empty all the same, by bit
     bool is_new;        // what is in the vault is of a life that is over
     struct rml_gone_back gone_back;
+    struct rml_past_journal journal;
 };
 
 /*
@@ -54,6 +62,10 @@ int rml_past_read(struct rml_past *past, struct rml_vault *vault,
 
 /* Accepts one of zeros, and one that was forgotten. */
 void rml_past_forget(struct rml_past *past);
+
+/* Note in the checkpoint under way what it covers of the journal. 0, or as rml_vault_note. */
+int rml_past_note_journal(const struct rml_plan *plan, struct rml_vault *vault,
+                          const struct rml_past_journal *journal, struct rml_err *err);
 
 /* The name of the note in which a checkpoint has what is known of a sink's file. */
 #define RML_PAST_NOTE_BYTES (RML_NAME_MAX + 16)

@@ -404,8 +404,10 @@ struct rml_partition_lane rml_partition_lane(const struct rml_partition *p, uint
     if (index >= p->lanes_max)
         return (struct rml_partition_lane){0};
     const struct lane *lane = &p->lanes[index];
-    return (struct rml_partition_lane){
-        .attached = lane->attached, .serial = lane->serial, .taken = lane->taken};
+    return (struct rml_partition_lane){.attached = lane->attached,
+                                       .source = lane->source,
+                                       .serial = lane->serial,
+                                       .taken = lane->taken};
 }
 
 bool rml_partition_vouch_due(const struct rml_partition *p, uint16_t lane_index, int64_t time)

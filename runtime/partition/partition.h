@@ -107,6 +107,7 @@ uint64_t rml_partition_next_row(const struct rml_partition *partition, uint32_t 
  * from it. All zeros when there was none. */
 struct rml_partition_lane {
     bool attached;
+    uint32_t source;
     uint64_t serial, taken;
 };
 

@@ -47,6 +47,7 @@ struct rml_plan_source {
     enum rml_on_full on_full;
     struct rml_allow allow;  // who may write into it
     bool is_shared;          // all producers in other processes share one lane
+    bool journal;            // its records are on the disk before they are taken
     struct rml_frame frame;  // the schema's fields first, then each map's columns in stage order
     /*
      * The coarsest grid of watermarks on which no stage below can tell two watermarks apart: every
@@ -256,6 +257,9 @@ struct rml_plan {
     char *state;  // folder of checkpoints, relative to the file's; NULL: there are none
     int64_t checkpoint_every_ns, checkpoint_min_pause_ns;
     uint32_t checkpoint_keep;
+    bool journals;  // some source does
+    uint64_t journal_bytes_max;
+    int64_t journal_delay_ns;
     uint32_t source_count, stage_count, sink_count, test_count;
     struct rml_plan_source *sources;
     struct rml_plan_stage *stages;  // a parent always stands before its children

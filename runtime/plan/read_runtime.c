@@ -108,6 +108,24 @@ static void read_limits(struct rml_reader *reader, const struct rml_values *runt
     limits->requests_per_s = (uint32_t)requests;
 }
 
+static void read_journal(struct rml_reader *reader, const struct rml_values *runtime,
+                         struct rml_place place)
+{
+    static const struct rml_yaml_node nothing = {.kind = RML_YAML_MAPPING};
+    const struct rml_yaml_node *node = runtime->at[RML_SET_RUNTIME_JOURNAL];
+    struct rml_values values;
+    if (!rml_reader_section(reader, RML_SECTION_JOURNAL, node != NULL ? node : &nothing,
+                            node != NULL ? node->key->place : place, NULL, &values))
+        return;
+    if (node != NULL && runtime->at[RML_SET_RUNTIME_STATE] == NULL)
+        rml_report_add(reader->report, node->key->place, "such as  state: ./state",
+                       "journal: without a state there is no journal");
+    int64_t bytes = 0;
+    rml_reader_number(reader, &values, RML_SET_JOURNAL_MAX, &bytes);
+    rml_reader_number(reader, &values, RML_SET_JOURNAL_DELAY, &reader->plan->journal_delay_ns);
+    reader->plan->journal_bytes_max = (uint64_t)bytes;
+}
+
 void rml_read_runtime(struct rml_reader *reader, const struct rml_values *file)
 {
     static const struct rml_yaml_node nothing = {.kind = RML_YAML_MAPPING};
@@ -135,4 +153,5 @@ void rml_read_runtime(struct rml_reader *reader, const struct rml_values *file)
     rml_read_allow(reader, &values, RML_SET_RUNTIME_VIEW, "runtime.view", &reader->plan->view);
     rml_read_allow(reader, &values, RML_SET_RUNTIME_CONTROL, "runtime.control",
                    &reader->plan->control);
+    read_journal(reader, &values, place);
 }

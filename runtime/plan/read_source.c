@@ -111,6 +111,20 @@ static void start_frame(struct rml_reader *reader, uint32_t index,
             rml_reader_lose(reader, index, n->key->text);
 }
 
+// The runtime was read before.
+static void read_journal(struct rml_reader *reader, struct rml_plan_source *source,
+                         const struct rml_values *values)
+{
+    uint32_t journal = 0;
+    if (!rml_reader_choice(reader, values, RML_SET_SOURCE_JOURNAL, &journal) || journal == 0)
+        return;
+    source->journal = reader->plan->journals = true;
+    if (reader->plan->state == NULL)
+        rml_report_add(reader->report, values->at[RML_SET_SOURCE_JOURNAL]->place,
+                       "such as  state: ./state  under  runtime:",
+                       "%s: journal: a journal needs a state to go on from", values->what);
+}
+
 static void read_source(struct rml_reader *reader, const struct rml_yaml_node *node)
 {
     uint32_t index = reader->plan->source_count++;
@@ -141,6 +155,7 @@ static void read_source(struct rml_reader *reader, const struct rml_yaml_node *n
     rml_reader_choice(reader, values, RML_SET_SOURCE_ON_FULL, &on_full);
     rml_read_allow(reader, values, RML_SET_SOURCE_ALLOW, values->what, &source->allow);
     source->is_shared = lane != 0;
+    read_journal(reader, source, values);
     source->cells = (uint32_t)cells;
     source->on_full = on_full == 0 ? RML_ON_FULL_BLOCK : RML_ON_FULL_DROP_NEWEST;
 }

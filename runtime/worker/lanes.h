@@ -16,8 +16,11 @@ struct rml_lane_in;
 
 /* What is known of a lane in one of the worker's partitions. */
 struct rml_worker_lane_part {
-    bool done;       // its DETACH step has been taken
-    uint64_t final;  // once the lane ends: position at which this partition is done with it
+    bool is_due;      // to be attached, once there is room in the journal
+    bool done;        // nothing more is taken: its DETACH step has been, or is on its way
+    bool gone;        // and that step has been taken
+    int64_t vouched;  // the greatest time of an entry on its way, where the source is journaled
+    uint64_t final;   // once the lane ends: position at which this partition is done with it
     // Where checkpoints are taken: positions of the last record taken, of the last snapshot, and of
     // what has been released.
     uint64_t taken, noted, released;
@@ -26,10 +29,11 @@ struct rml_worker_lane_part {
 struct rml_worker_lane {
     struct rml_lane_in *in;  // NULL: the number is free
     uint32_t number, source;
-    bool ending;
+    bool ending, faulty;
+    uint64_t serial;
     uint64_t
         told;  // of a shared lane: the version of its producers' states that is waited for; 0: none is
-    uint32_t parts_left;                 // that are not done
+    uint32_t parts_left;                 // that are not gone
     uint64_t publishes;                  // as noted before looking for records
     struct rml_worker_lane_part *parts;  // by the worker's own partitions
 };

@@ -19,6 +19,7 @@ static void give(struct rml_saving *s, bool is_last)
         .number = s->number,
         .is_last = is_last,
         .taken = s->own[s->at].noted_taken,
+        .journaled = s->own[s->at].noted_journaled,
     };
     rml_handover_give(s->handover, &message);
     s->buffer = NULL;
@@ -62,6 +63,7 @@ static void note_lanes(struct rml_saving *s)
     own->noted_steps = rml_partition_steps(own->partition);
     for (uint32_t i = 0; i < RML_SOURCES_MAX; i++)
         own->noted_taken[i] = rml_partition_taken(own->partition, i);
+    own->noted_journaled = own->journaled;
 }
 
 void rml_saving_begin(struct rml_saving *s, uint64_t number)

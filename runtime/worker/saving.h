@@ -33,6 +33,12 @@ struct rml_own {
     uint64_t noted_steps;                   // at the moment of the last snapshot
     uint64_t durable_steps;                 // at that of the last durable one
     uint64_t noted_taken[RML_SOURCES_MAX];  // records of each source, at that of the last
+    uint64_t journaled;                     // entries of the journal that it has taken
+    uint64_t noted_journaled;               // by the moment of the last snapshot
+    uint64_t queued;                        // that are on their way to the disk
+    bool is_placed;                         // its schedule has been taken again
+    bool begins_anew;                       // nothing was in that
+    unsigned char *leftover;  // by number of lane: to be detached as the first thing; NULL: none
 };
 
 struct rml_saving {
@@ -85,7 +91,8 @@ static inline bool rml_saving_has_room(const struct rml_saving *saving, const st
 {
     const struct rml_schedule *schedule = &own->schedule;
     return saving->handover == NULL
-           || (schedule->position - own->durable_steps < schedule->capacity - schedule->capacity / 8
+           || (schedule->position + own->queued - own->durable_steps
+                   < schedule->capacity - schedule->capacity / 8
                && !rml_writer_is_full(saving->writer));
 }
 

@@ -23,7 +23,8 @@ static void begin(struct rml_schedule_head *head, uint32_t capacity, uint64_t po
     head->first = position;
     // relaxed: nobody looks here before the engine has died
     atomic_store_explicit(&head->position, position, memory_order_relaxed);
-    head->magic = MAGIC;
+    // release: schedule.steps
+    atomic_store_explicit(&head->magic, MAGIC, memory_order_release);
 }
 
 int rml_schedule_open(struct rml_schedule *schedule, void *memory, uint32_t capacity,
@@ -39,14 +40,26 @@ int rml_schedule_open(struct rml_schedule *schedule, void *memory, uint32_t capa
     }
     schedule->head = memory;
     schedule->steps = (void *)(schedule->head + 1);
-    if (schedule->head->magic == 0)
+    // acquire: schedule.steps
+    if (atomic_load_explicit(&schedule->head->magic, memory_order_acquire) == 0)
         begin(schedule->head, capacity, position);
-    if (schedule->head->magic != MAGIC || schedule->head->capacity != capacity
+    // acquire: schedule.steps
+    uint64_t magic = atomic_load_explicit(&schedule->head->magic, memory_order_acquire);
+    if (magic != MAGIC || schedule->head->capacity != capacity
         || schedule->head->step_bytes != sizeof(struct rml_step))
         return -EPROTO;
     // acquire: schedule.steps
     schedule->position = atomic_load_explicit(&schedule->head->position, memory_order_acquire);
     return 0;
+}
+
+// An engine that dies in here leaves memory that nobody has begun.
+void rml_schedule_begin(struct rml_schedule *schedule, uint64_t position)
+{
+    // acquire: schedule.steps release: schedule.steps
+    atomic_exchange_explicit(&schedule->head->magic, 0, memory_order_acq_rel);
+    begin(schedule->head, schedule->capacity, position);
+    schedule->position = position;
 }
 
 void rml_schedule_close(struct rml_schedule *schedule)

@@ -19,7 +19,7 @@
 
 /* How the memory begins; then come `capacity` steps, a ring. */
 struct rml_schedule_head {
-    uint64_t magic;  // 0: nobody has begun yet
+    _Atomic uint64_t magic;  // 0: nobody has begun yet
     uint32_t capacity, step_bytes;
     uint64_t first;                         // position of the first step ever written here
     alignas(64) _Atomic uint64_t position;  // of the step that is written next
@@ -43,6 +43,8 @@ size_t rml_schedule_bytes(uint32_t capacity);
  */
 int rml_schedule_open(struct rml_schedule *schedule, void *memory, uint32_t capacity,
                       uint64_t position);
+/* Nothing before `position` is in it any more, which the next step has. */
+void rml_schedule_begin(struct rml_schedule *schedule, uint64_t position);
 void rml_schedule_close(struct rml_schedule *schedule);
 
 /* Write the next step down. Over the oldest one when full. */

@@ -1,6 +1,7 @@
 #include "runtime/worker/worker.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -20,6 +21,7 @@
 #include "runtime/time/time.h"
 #include "runtime/worker/again.h"
 #include "runtime/worker/door.h"
+#include "runtime/worker/journaling.h"
 #include "runtime/worker/lanes.h"
 #include "runtime/worker/saving.h"
 #include "runtime/worker/undo.h"
@@ -37,6 +39,7 @@ struct rml_worker {
     struct rml_own *own;
     struct rml_worker_lanes lanes;
     struct rml_saving saving;
+    struct rml_journaling journaling;
     struct rml_door door;
     struct rml_queue messages, reports;
     struct rml_bell bell;
@@ -47,6 +50,7 @@ struct rml_worker {
     int64_t spin_ns;  // worth spinning before sleeping, by experience
     bool stopping, started, pinned;
     bool told_want;  // of a checkpoint, since the last one began
+    bool settling;   // lanes of an engine before this one are detached first
     pthread_t thread;
     struct rml_mark marks[RML_WORKER_STEP_ROWS];
 };
@@ -148,6 +152,7 @@ static int open_own(struct rml_worker *w, struct rml_own *own, struct rml_err *e
     }
     rml_partition_serve(own->partition, w->room);
     own->noted_steps = own->durable_steps = rml_partition_steps(own->partition);
+    own->journaled = options->journaled != NULL ? options->journaled[own->index] : 0;
     bool is_kept = options->schedules != NULL;
     rc = rml_schedule_open(&own->schedule, is_kept ? options->schedules[own->index] : NULL,
                            is_kept ? options->schedule_steps : SCHEDULE_STEPS, own->durable_steps);
@@ -199,6 +204,9 @@ static int worker_set_up(struct rml_worker *w, struct rml_err *err)
                                     .lanes = &w->lanes,
                                     .writer = w->options.writer,
                                     .worker = w->options.index};
+    w->journaling.queue = w->options.journal;
+    if (w->options.journal != NULL)
+        w->options.journal->worker = &w->bell;
     return rml_worker_lanes_open(&w->lanes, w->options.index, w->options.lanes_max, w->own_count,
                                  &w->bell, err);
 }
@@ -257,6 +265,25 @@ static int take_step(struct rml_worker *w, struct rml_own *own, const struct rml
     return taken;
 }
 
+static bool is_journaled(const struct rml_worker *w, uint32_t source)
+{
+    return w->journaling.queue != NULL && w->options.plan->sources[source].journal;
+}
+
+// Take a step without records now, or have it journaled first. False: there is no room for it yet.
+static bool put_step(struct rml_worker *w, struct rml_own *own, const struct rml_step *step,
+                     bool journaled)
+{
+    if (!journaled) {
+        take_step(w, own, step, NULL, NULL);
+        return true;
+    }
+    if (rml_journaling_room(&w->journaling, 0, 1) == 0)
+        return false;
+    rml_journaling_put(&w->journaling, own, step, NULL, 0, 0, now_ns(w));
+    return true;
+}
+
 static void step_all(struct rml_worker *w, const struct rml_step *step)
 {
     for (uint32_t i = 0; i < w->own_count; i++)
@@ -285,17 +312,29 @@ static void report_done(struct rml_worker *w, const struct rml_worker_lane *lane
     give_report(w, news);
 }
 
+// The DETACH step has been taken.
+static void part_gone(struct rml_worker_lane *lane, uint32_t i)
+{
+    lane->parts[i].gone = true;
+    lane->parts_left--;
+}
+
 // The partition is done with the lane. Once all are, an ending lane is forgotten and reported.
-static void part_done(struct rml_worker *w, struct rml_worker_lane *lane, uint32_t i)
+static bool part_done(struct rml_worker *w, struct rml_worker_lane *lane, uint32_t i)
 {
     const struct rml_step step = {.kind = RML_STEP_DETACH, .lane = (uint16_t)lane->number};
-    take_step(w, &w->own[i], &step, NULL, NULL);
+    bool journaled = is_journaled(w, lane->source);
+    if (!put_step(w, &w->own[i], &step, journaled))
+        return false;
     lane->parts[i].done = true;
-    lane->parts_left--;
+    if (!journaled)
+        part_gone(lane, i);
+    return true;
 }
 
 static void lane_is_faulty(struct rml_worker *w, struct rml_worker_lane *lane)
 {
+    lane->faulty = true;
     for (uint32_t i = 0; i < w->own_count; i++) {
         if (lane->parts[i].done)
             continue;
@@ -322,11 +361,25 @@ static int64_t latest_of(const struct rml_worker *w, uint32_t source)
 static bool is_news(const struct rml_worker *w, const struct rml_worker_lane *lane, uint32_t i,
                     int64_t vouches)
 {
-    if (vouches == RML_TIME_NONE
+    if (vouches == RML_TIME_NONE || vouches <= lane->parts[i].vouched
         || !rml_partition_vouch_due(w->own[i].partition, (uint16_t)lane->number, vouches))
         return false;
     int64_t latest = latest_of(w, lane->source);
     return latest == 0 || vouches <= latest;
+}
+
+// Copy a run of records into the journal's buffers; it is taken from there.
+static void put_run(struct rml_worker *w, struct rml_worker_lane *lane, uint32_t i,
+                    const struct rml_step *step, const struct rml_step_input *input)
+{
+    struct rml_own *own = &w->own[i];
+    uint32_t record_bytes = w->options.plan->sources[lane->source].schema.record_bytes;
+    rml_journaling_put(&w->journaling, own, step, input, record_bytes,
+                       rml_lane_in_position(lane->in, own->index), now_ns(w));
+    if (step->count > 0)
+        rml_lane_in_take(lane->in, own->index, step->count);
+    if (step->time > lane->parts[i].vouched && (step->latest == 0 || step->time <= step->latest))
+        lane->parts[i].vouched = step->time;
 }
 
 // Take a run of records, which may be empty, of a lane into partition i.
@@ -344,11 +397,24 @@ static void take_run(struct rml_worker *w, struct rml_worker_lane *lane, uint32_
                                   .latest = latest_of(w, lane->source)};
     const struct rml_step_input input = {
         .records = run->records, .marks = w->marks, .mark_count = mark_count};
+    if (is_journaled(w, lane->source)) {
+        put_run(w, lane, i, &step, &input);
+        return;
+    }
     take_step(w, own, &step, &input, rows > 0 ? lane->in : NULL);
     if (w->saving.handover != NULL)
         rml_saving_took(&w->saving, lane, i, rows);
     else if (rows > 0)
         rml_lane_in_release(lane->in, own->index, rows);
+}
+
+static uint32_t rows_wanted(struct rml_worker *w, const struct rml_worker_lane *lane)
+{
+    if (!is_journaled(w, lane->source))
+        return RML_WORKER_STEP_ROWS;
+    return rml_journaling_room(&w->journaling,
+                               w->options.plan->sources[lane->source].schema.record_bytes,
+                               RML_WORKER_STEP_ROWS);
 }
 
 /*
@@ -362,8 +428,13 @@ static bool take_from(struct rml_worker *w, struct rml_worker_lane *lane, uint32
         rml_saving_held_up(&w->saving, own);
         return false;
     }
+    if (lane->faulty)
+        return part_done(w, lane, i);
+    uint32_t want = rows_wanted(w, lane);
+    if (want == 0)
+        return false;
     struct rml_lane_run run;
-    int32_t rows = rml_lane_in_peek(lane->in, own->index, RML_WORKER_STEP_ROWS, w->marks, &run);
+    int32_t rows = rml_lane_in_peek(lane->in, own->index, want, w->marks, &run);
     if (rows < 0) {
         lane_is_faulty(w, lane);
         return true;
@@ -383,9 +454,36 @@ static bool take_from(struct rml_worker *w, struct rml_worker_lane *lane, uint32
         if (!ends_here)
             return true;
     }
-    if (ends_here)
-        part_done(w, lane, i);
-    return ends_here;
+    return ends_here && part_done(w, lane, i);
+}
+
+// Of a lane that an engine before this one had, a partition may have taken a part, or all of it. False: the
+// journal has no room yet.
+static bool attach_part(struct rml_worker *w, struct rml_worker_lane *lane, uint32_t i)
+{
+    struct rml_own *own = &w->own[i];
+    struct rml_worker_lane_part *part = &lane->parts[i];
+    const struct rml_partition_lane seen = rml_partition_lane(own->partition, lane->number);
+    if (lane->serial == 0 || seen.serial != lane->serial) {
+        const struct rml_step step = {.kind = RML_STEP_ATTACH,
+                                      .lane = (uint16_t)lane->number,
+                                      .count = lane->source,
+                                      .time = rml_lane_in_geometry(lane->in)->owners > 0,
+                                      .serial = lane->serial};
+        part->is_due = !put_step(w, own, &step, is_journaled(w, lane->source));
+        return !part->is_due;
+    }
+    struct rml_lane_counts counts;
+    rml_lane_in_partition_counts(lane->in, own->index, &counts);
+    part->is_due = false;
+    part->taken = seen.taken;
+    part->final = seen.taken;
+    part->noted = part->released = counts.released;
+    part->done = part->gone = !seen.attached;
+    lane->parts_left -= part->gone;
+    // full of what was taken before, it gives nothing more that would have it noticed
+    rml_saving_took(&w->saving, lane, i, 0);
+    return true;
 }
 
 // Those who left a shared lane can be forgotten once all partitions have taken what they published.
@@ -403,6 +501,8 @@ static bool round_of_lane(struct rml_worker *w, struct rml_worker_lane *lane)
 {
     bool any = false;
     for (uint32_t i = 0; i < w->own_count; i++) {
+        if (lane->parts[i].is_due && !attach_part(w, lane, i))
+            continue;
         if (!lane->parts[i].done)
             any |= take_from(w, lane, i);
     }
@@ -418,39 +518,19 @@ static bool round_of_lane(struct rml_worker *w, struct rml_worker_lane *lane)
 
 /* ---- what the control thread says ---- */
 
-// Of a lane that an engine before this one had, a partition may have taken a part, or all of it.
-static void attach_part(struct rml_worker *w, struct rml_worker_lane *lane, uint32_t i,
-                        uint64_t serial)
-{
-    struct rml_own *own = &w->own[i];
-    const struct rml_partition_lane seen = rml_partition_lane(own->partition, lane->number);
-    if (serial == 0 || seen.serial != serial) {
-        const struct rml_step step = {.kind = RML_STEP_ATTACH,
-                                      .lane = (uint16_t)lane->number,
-                                      .count = lane->source,
-                                      .time = rml_lane_in_geometry(lane->in)->owners > 0,
-                                      .serial = serial};
-        take_step(w, own, &step, NULL, NULL);
-        return;
-    }
-    struct rml_worker_lane_part *part = &lane->parts[i];
-    struct rml_lane_counts counts;
-    rml_lane_in_partition_counts(lane->in, own->index, &counts);
-    part->taken = part->final = seen.taken;
-    part->noted = part->released = counts.released;
-    part->done = !seen.attached;
-    lane->parts_left -= part->done;
-    // full of what was taken before, it gives nothing more that would have it noticed
-    rml_saving_took(&w->saving, lane, i, 0);
-}
-
 static void attach(struct rml_worker *w, const struct rml_worker_message *message)
 {
     struct rml_worker_lane *lane =
         rml_worker_lanes_add(&w->lanes, message->index, message->source, message->lane);
     RML_CHECK(lane != NULL);  // the kernel's limit of watches is far above lanes_max of all workers
-    for (uint32_t i = 0; i < w->own_count; i++)
-        attach_part(w, lane, i, message->number);
+    lane->serial = message->number;
+    for (uint32_t i = 0; i < w->own_count; i++) {
+        lane->parts[i].vouched = RML_TIME_NONE;
+        lane->parts[i].is_due = true;
+        // With a journal an earlier lane of this number may be on its way out: in the round, in turn.
+        if (w->journaling.queue == NULL)
+            attach_part(w, lane, i);
+    }
 }
 
 static void lane_ends(struct rml_worker *w, uint32_t number)
@@ -459,7 +539,7 @@ static void lane_ends(struct rml_worker *w, uint32_t number)
     RML_CHECK(lane->in != NULL && !lane->ending);
     lane->ending = true;
     for (uint32_t i = 0; i < w->own_count; i++) {
-        if (!lane->parts[i].done)
+        if (!lane->parts[i].done && !lane->faulty)
             rml_lane_in_end(lane->in, w->own[i].index);
     }
 }
@@ -561,10 +641,69 @@ static void tick_if_due(struct rml_worker *w)
     for (uint32_t i = 0; i < w->own_count; i++) {
         if (!rml_saving_has_room(&w->saving, &w->own[i]))
             continue;
-        take_step(w, &w->own[i], &step, NULL, NULL);
-        if (w->saving.handover != NULL)
+        bool is_journaled_first = w->journaling.queue != NULL;
+        (void)put_step(w, &w->own[i], &step, is_journaled_first);
+        if (w->saving.handover != NULL && !is_journaled_first)
             rml_saving_stepped(&w->saving, i);
     }
+}
+
+/* ---- what the journal has ---- */
+
+// A step that is on the disk is like one that was just written down.
+static void take_journaled(struct rml_worker *w, const struct rml_journaled *journaled)
+{
+    uint32_t i = (journaled->partition - w->options.index) / w->options.plan->workers;
+    struct rml_own *own = &w->own[i];
+    const struct rml_step *step = &journaled->step;
+    rml_schedule_append(&own->schedule, step);
+    run_step(w, own, step, &journaled->input);
+    own->queued--;
+    own->journaled++;
+    struct rml_worker_lane *lane = &w->lanes.lanes[step->lane];
+    if (step->kind == RML_STEP_BATCH)
+        rml_saving_took(&w->saving, lane, i, step->count);
+    else if (step->kind == RML_STEP_DETACH && lane->in != NULL && lane->parts[i].done)
+        part_gone(lane, i);
+    else if (step->kind == RML_STEP_TICK)
+        rml_saving_stepped(&w->saving, i);
+}
+
+// One buffer of steps that are on the disk.
+static bool take_durable(struct rml_worker *w)
+{
+    struct rml_journaled journaled;
+    bool any = false;
+    for (; rml_journaling_next(&w->journaling, &journaled); any = true)
+        take_journaled(w, &journaled);
+    return any;
+}
+
+// Lanes that nobody has any more, as rml_again_settle has listed them.
+static void put_leftovers(struct rml_worker *w)
+{
+    for (uint32_t i = 0; i < w->own_count; i++) {
+        struct rml_own *own = &w->own[i];
+        for (uint32_t l = 0; own->leftover != NULL && l < w->options.lanes_max; l++) {
+            const struct rml_step step = {.kind = RML_STEP_DETACH, .lane = (uint16_t)l};
+            if (own->leftover[l] && !put_step(w, own, &step, true))
+                return;
+            own->leftover[l] = 0;
+        }
+        free(own->leftover);
+        own->leftover = NULL;
+    }
+    w->settling = !rml_journaling_is_empty(&w->journaling);
+}
+
+static bool round_of_journal(struct rml_worker *w)
+{
+    if (w->journaling.queue == NULL)
+        return false;
+    bool any = take_durable(w);
+    if (w->settling)
+        put_leftovers(w);
+    return any;
 }
 
 bool rml_worker_round(struct rml_worker *w)
@@ -573,10 +712,14 @@ bool rml_worker_round(struct rml_worker *w)
     if (w->stopping)
         return any;
     rml_worker_lanes_note(&w->lanes);
+    any |= round_of_journal(w);
     // Backwards: a lane that is done leaves the list, and the last one takes its place.
-    for (uint32_t i = w->lanes.count; i-- > 0;)
+    for (uint32_t i = w->settling ? 0 : w->lanes.count; i-- > 0;)
         any |= round_of_lane(w, &w->lanes.lanes[w->lanes.used[i]]);
-    tick_if_due(w);
+    if (!w->settling)
+        tick_if_due(w);
+    any |= rml_journaling_give(&w->journaling, w->journaling.used > 0 ? now_ns(w) : 0,
+                               w->options.plan->journal_delay_ns);
     any |= rml_saving_round(&w->saving);
     if (w->saving.wanted && !w->told_want) {
         w->told_want = true;
@@ -608,8 +751,8 @@ static bool spin(struct rml_worker *w)
 
 static int sleep_ms(struct rml_worker *w)
 {
-    if (w->saving.is_open)
-        return 1;  // buffers come back without a bell of ours
+    if (w->saving.is_open || w->journaling.used > 0)
+        return 1;  // buffers come back without a bell of ours, or records are being gathered
     if (!ticks(w))
         return -1;
     int64_t left_ns = w->next_tick_ns - now_ns(w);
@@ -621,7 +764,8 @@ static void park(struct rml_worker *w)
     rml_bell_expect(&w->bell);
     // What was said before the bell was expected rings no bell: look again. Lanes were noted before the
     // round that found nothing.
-    if (read_messages(w) || !rml_worker_lanes_may_sleep(&w->lanes)) {
+    if (read_messages(w) || rml_journaling_has_news(&w->journaling)
+        || !rml_worker_lanes_may_sleep(&w->lanes)) {
         rml_bell_awake(&w->bell);
         return;
     }
@@ -665,9 +809,38 @@ int rml_worker_take_again(struct rml_worker *w, const struct rml_worker_kept *la
 {
     RML_CHECK(!w->started);
     for (uint32_t i = 0; i < w->own_count; i++) {
-        int rc = rml_again_take(&w->own[i], lanes, w->options.lanes_max, w->marks, err);
+        int rc =
+            rml_again_take(&w->own[i], w->options.plan, lanes, w->options.lanes_max, w->marks, err);
         if (rc < 0)
             return RML_WRAP(err, rc, "partition %u", w->own[i].index);
+    }
+    return 0;
+}
+
+int rml_worker_feed(struct rml_worker *w, const struct rml_journal_entry *entry,
+                    struct rml_err *err)
+{
+    RML_CHECK(!w->started);
+    uint32_t workers = w->options.plan->workers;
+    if (entry->partition % workers != w->options.index)
+        return 0;
+    struct rml_journaled journaled;
+    int rc = rml_journaling_read(entry, &journaled);
+    if (rc < 0)
+        return RML_FAIL(err, rc, "entry %" PRIu64 " of the journal cannot be", entry->position);
+    rc = rml_again_feed(&w->own[entry->partition / workers], w->options.plan, &journaled, err);
+    return rc < 0 ? RML_WRAP(err, rc, "partition %u", entry->partition) : 0;
+}
+
+int rml_worker_settle(struct rml_worker *w, const struct rml_worker_kept *lanes,
+                      struct rml_err *err)
+{
+    RML_CHECK(!w->started);
+    for (uint32_t i = 0; i < w->own_count; i++) {
+        int rc = rml_again_settle(&w->own[i], w->options.plan, lanes, w->options.lanes_max, err);
+        if (rc < 0)
+            return RML_WRAP(err, rc, "partition %u", w->own[i].index);
+        w->settling |= w->own[i].leftover != NULL;
     }
     return 0;
 }
@@ -730,6 +903,7 @@ void rml_worker_close(struct rml_worker *w)
     for (uint32_t i = 0; w->own != NULL && i < w->own_count; i++) {
         rml_partition_close(w->own[i].partition);
         rml_schedule_close(&w->own[i].schedule);
+        free(w->own[i].leftover);
     }
     free(w->own);
     rml_worker_lanes_close(&w->lanes);

@@ -29,6 +29,8 @@
 
 struct rml_err;
 struct rml_handover;
+struct rml_journal_entry;
+struct rml_journal_queue;
 struct rml_operators;
 struct rml_restored;
 struct rml_worker;
@@ -106,7 +108,11 @@ struct rml_worker_options {
     uint32_t schedule_steps;
     struct rml_restored *past;  // whose pages it takes; NULL, or with no roots: they are new
     uint64_t renewed;           // stages that begin empty all the same, by bit
-    unsigned char *undo;        // [partition] of the whole plan (runtime/worker/undo.h); NULL: none
+    /* Where steps of sources with a journal go before they are taken; NULL: there are none. And how many
+     * of the journal's entries each partition had taken where it is restored; NULL: none. */
+    struct rml_journal_queue *journal;
+    const uint64_t *journaled;
+    unsigned char *undo;  // [partition] of the whole plan (runtime/worker/undo.h); NULL: none
 };
 
 /* A lane of an engine before this one, under its number; `in` NULL: there is none. */
@@ -120,13 +126,23 @@ int rml_worker_open(struct rml_worker **ret_worker, const struct rml_worker_opti
                     struct rml_err *err);
 
 /*
- * Take the steps again that the schedules have beyond what the partitions were restored to, from the
- * lanes that were kept, lanes_max of them. Lanes that the partitions knew and nobody has any more are
- * detached then. Before the start, when the writer runs. The lanes are then attached as new ones
- * are, under their numbers and serials. 0; or -ENODATA or -EPROTO and a sentence: steps or records are missing.
+ * What was taken beyond what the partitions were restored to is taken again, before the start, when the writer
+ * runs:
+ *
+ *     feed ...      all entries of the journal, where there is one: what came before the schedules
+ *     take_again    the steps that schedules have, from the lanes that were kept, lanes_max of them
+ *     feed ...      all entries once more: what came behind
+ *     settle        lanes that the partitions knew and nobody has any more are detached
+ *
+ * The lanes are then attached as new ones are, under their numbers and serials. 0; or -ENODATA or -EPROTO
+ * and a sentence: steps or records are missing. Entries of other workers' partitions are left alone.
  */
+int rml_worker_feed(struct rml_worker *worker, const struct rml_journal_entry *entry,
+                    struct rml_err *err);
 int rml_worker_take_again(struct rml_worker *worker, const struct rml_worker_kept *lanes,
                           struct rml_err *err);
+int rml_worker_settle(struct rml_worker *worker, const struct rml_worker_kept *lanes,
+                      struct rml_err *err);
 
 /* Start the thread. Not being able to pin it is no failure: see rml_worker_is_pinned. */
 int rml_worker_start(struct rml_worker *worker, struct rml_err *err);

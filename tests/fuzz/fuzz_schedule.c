@@ -135,7 +135,7 @@ static void take_again(struct rml_partition *partition, struct rml_lane_in *in, 
         return;
     const struct rml_worker_kept lanes[LANES] = {{in, 1}};
     static struct rml_mark marks[RML_WORKER_STEP_ROWS];
-    int rc = rml_again_take(&own, lanes, LANES, marks, &err);
+    int rc = rml_again_take(&own, plan, lanes, LANES, marks, &err);
     RML_CHECK(rc == 0 || err.text[0] != '\0');
     if (rc == 0)
         RML_CHECK(rml_partition_steps(partition) == own.schedule.position);

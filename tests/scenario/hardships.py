@@ -47,6 +47,15 @@ class Hardships(exactly_once.Saving):
         harness.until("all lanes to be freed", lambda: self.pipeline.look("status")["lanes"] == 0
                       and self.keeper_fds() == keeper_fds)
 
+    def came_of(self, feeder, came):
+        """The feeder's own among the records, of each key the first so many."""
+        mine = [r for r in came if r["id"] >> 32 == feeder.seed]
+        made = stream.events(feeder.seed, self.progress(feeder)[0], 4)
+        for key in {r["key"] for r in made}:
+            got = [r for r in mine if r["key"] == key]
+            self.assertEqual(got, [r for r in made if r["key"] == key][:len(got)])
+        return mine
+
 
 class Killed(Hardships, killed_producers.Victims):
     def test_what_producers_published_before_they_and_engines_were_killed_is_in_the_results_once(self):
@@ -100,15 +109,6 @@ class Killed(Hardships, killed_producers.Victims):
             self.kill_engine()
             time.sleep(self.rng.random() * 0.05)
         return feeders
-
-    def came_of(self, feeder, came):
-        """The feeder's own among the records, of each key the first so many."""
-        mine = [r for r in came if r["id"] >> 32 == feeder.seed]
-        made = stream.events(feeder.seed, self.progress(feeder)[0], 4)
-        for key in {r["key"] for r in made}:
-            got = [r for r in mine if r["key"] == key]
-            self.assertEqual(got, [r for r in made if r["key"] == key][:len(got)])
-        return mine
 
     def test_after_the_keeper_was_killed_results_go_on_from_the_last_checkpoint(self):
         self.rng = self.drawn()

@@ -66,12 +66,13 @@ WRAP(void, rml_pages_note, struct rml_pages *pages, uint32_t page, uint64_t gran
         __real_rml_pages_note(pages, page, granules);
 }
 
-WRAP(int, rml_again_take, struct rml_own *own, const struct rml_worker_kept *lanes,
-     uint32_t lanes_max, struct rml_mark *marks, struct rml_err *err)
+WRAP(int, rml_again_take, struct rml_own *own, const struct rml_plan *plan,
+     const struct rml_worker_kept *lanes, uint32_t lanes_max, struct rml_mark *marks,
+     struct rml_err *err)
 {
     if (sim.wrong == SIM_takes_nothing_again)
         own->schedule.position = rml_partition_steps(own->partition);
-    return __real_rml_again_take(own, lanes, lanes_max, marks, err);
+    return __real_rml_again_take(own, plan, lanes, lanes_max, marks, err);
 }
 
 WRAP(void, rml_broadcast_number_out, struct rml_broadcast_out *out, uint64_t number)

@@ -314,7 +314,7 @@ static void remember_file(int fd, const char *name)
     snprintf(files[file].name, sizeof files[file].name, "%s", name);
     files[file].device = about.st_dev;
     files[file].inode = about.st_ino;
-    files[file].is_extents = strcmp(name, "extents") == 0;
+    files[file].is_extents = strcmp(name, "extents") == 0 || strcmp(name, "journal") == 0;
     struct tape_event event = {.kind = TAPE_CREATE, .file = file};
     snprintf(event.name, sizeof event.name, "%s", name);
     put(event);

@@ -236,7 +236,8 @@ static void start_again(void)
         assert_int_equal(rml_lane_in_adopt(&lane->in, &lane->geometry, fds, returns, &err), 0);
         kept[i] = (struct rml_worker_kept){lane->in, lane->serial};
     }
-    if (rml_worker_take_again(f.worker, kept, &err) < 0)
+    if (rml_worker_take_again(f.worker, kept, &err) < 0
+        || rml_worker_settle(f.worker, kept, &err) < 0)
         fail_msg("%s", err.text);
     for (uint32_t i = 0; i < LANES; i++) {
         if (f.lanes[i].in != NULL)
