@@ -1,4 +1,5 @@
 """Result tables have exactly the rows of their stage that the last checkpoint covers, whoever dies."""
+import collections
 import json
 import os
 import random
@@ -152,18 +153,33 @@ class Killed(Tables):
         return sum(t["rows"] for t in json.loads(self.results("p", "--json").stdout)["tables"])
 
     def find_moment(self, tables, rows):
-        """How many rows of the file make these tables."""
-        total = sum(len(tables[stage]) for stage in ONCE)
-        counts, once = [], 0
-        for i, row in enumerate(rows + [None]):
-            if once == total:
-                counts.append(i)
-            if row is not None and row["stage"] in ONCE:
-                once += 1
-        for count in counts:
-            if as_table(rows[:count]) == tables:
+        """How many rows of the file make these tables: each row is looked at once, and what it changes."""
+        wanted = {stage: collections.Counter(tables[stage]) for stage in STAGES}
+        missing = {stage: collections.Counter(tables[stage]) for stage in STAGES}  # or, below 0, too much
+        differing, last = sum(map(len, wanted.values())), {}
+
+        def change(stage, text, by):
+            nonlocal differing
+            differing -= missing[stage][text] != 0
+            missing[stage][text] -= by
+            differing += missing[stage][text] != 0
+
+        for count, row in enumerate(rows):
+            if differing == 0 and count > 0:
                 return count
-        self.fail(f"no beginning of the file has these tables: {counts}")
+            stage = row["stage"]
+            text = json.dumps({n: v for n, v in row.items() if n != "stage"}, sort_keys=True)
+            if stage not in ONCE:
+                place = stage, row["key"], row["window_start"]
+                if place in last:
+                    change(stage, last.pop(place), -1)
+                if row.get("retracted"):
+                    continue
+                last[place] = text
+            change(stage, text, 1)
+        if differing == 0:
+            return len(rows)
+        self.fail("no beginning of the file has these tables")
 
 
 class Looked(Tables):
