@@ -104,8 +104,8 @@ static bool is_restarting(const char *pipeline)
     return rml_claim_look(pipeline, &state, &pid) == 0 && state == RML_CLAIM_RESTARTING;
 }
 
-int rml_view_open(struct rml_view *view, const char *pipeline, int64_t timeout_ns,
-                  struct rml_err *err)
+static int open_once(struct rml_view *view, const char *pipeline, int64_t timeout_ns,
+                     struct rml_err *err)
 {
     *view = RML_VIEW_CLOSED;
     if (!rml_wire_is_name(pipeline, RML_WIRE_NAME))
@@ -126,6 +126,17 @@ int rml_view_open(struct rml_view *view, const char *pipeline, int64_t timeout_n
     rml_view_close(view);
     bool explained = rc == -EPIPE || (rc == -ETIMEDOUT && is_restarting(pipeline));
     return explained ? why_nobody(pipeline, err) : RML_WRAP(err, rc, "pipeline %s", pipeline);
+}
+
+int rml_view_open(struct rml_view *view, const char *pipeline, int64_t timeout_ns,
+                  struct rml_err *err)
+{
+    // an engine that dies as it is asked leaves the question to the next one, while there is time
+    int64_t end_ns = rml_attach_end_ns(timeout_ns);
+    int rc = open_once(view, pipeline, timeout_ns, err);
+    while (rc == -EINPROGRESS && rml_attach_again(-EPIPE, end_ns))
+        rc = open_once(view, pipeline, end_ns - rml_attach_now_ns(), err);
+    return rc;
 }
 
 int rml_view_ask(struct rml_view *view, const char *request, int64_t timeout_ns,
