@@ -532,6 +532,7 @@ static void tables_are_what_a_plain_list_of_rows_is_however_checkpoints_fail(voi
         f.clock[t] = RML_TIME_NONE;
     checkpoint(true);
     uint32_t failed = 0, died = 0;
+    size_t most = 0;
     for (int round = 0; round < ROUNDS; round++) {
         complete_round();
         bool is_undone = draw(8) == 0;
@@ -540,6 +541,7 @@ static void tables_are_what_a_plain_list_of_rows_is_however_checkpoints_fail(voi
         bool succeeds = is_undone || draw(4) > 0;
         checkpoint(succeeds);
         failed += !succeeds;
+        most = f.there.count > most ? f.there.count : most;
         for (uint32_t t = 0; succeeds && t < TABLES; t++)
             catalog_has(t);
         if (draw(8) == 0) {
@@ -550,8 +552,8 @@ static void tables_are_what_a_plain_list_of_rows_is_however_checkpoints_fail(voi
         if (draw(6) == 0)
             ask_all();
     }
-    printf("%u failed, %u died, %zu rows\n", failed, died, f.there.count);
-    assert_true(failed > 0 && died > 0 && f.there.count > 60);
+    printf("%u failed, %u died, up to %zu rows\n", failed, died, most);
+    assert_true(failed > 0 && died > 0 && most > 100);
     close_tables();
 }
 
