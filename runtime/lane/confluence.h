@@ -27,7 +27,7 @@ struct rml_confluence_lane {
     const struct rml_lane_geometry *geometry;
     struct rml_lane_layout layout;
     void *records, *returns;
-    const int *doors;  // of owners (runtime/lane/owners.h)
+    const _Atomic int *doors;  // of owners (runtime/lane/owners.h)
     /* A producer of which nothing came for so long is not waited for; 0: every one is. */
     int64_t idle_after_ns;
     /* A clock that is further ahead of the wall clock is not believed; 0: every one is. */

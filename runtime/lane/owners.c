@@ -27,17 +27,37 @@ int rml_lane_owners_open(struct rml_lane_owners *owners, const struct rml_lane_g
     // relaxed: of an engine that died, or zero
     uint64_t version = atomic_load_explicit(&owners->states->version, memory_order_relaxed);
     for (uint32_t i = 0; i < owners->count; i++) {
-        owners->doors[i] = -1;
+        atomic_init(&owners->doors[i], -1);
         owners->left_at[i] = version;  // at the latest
     }
     return 0;
 }
 
+static int door_of(const struct rml_lane_owners *owners, uint32_t owner)
+{
+    // relaxed: this thread is the only writer
+    return atomic_load_explicit(&owners->doors[owner - 1], memory_order_relaxed);
+}
+
+static void set_door(struct rml_lane_owners *owners, uint32_t owner, int door)
+{
+    // relaxed: of a new owner the version publishes it; of another, see rml_lane_owners_again
+    atomic_store_explicit(&owners->doors[owner - 1], door, memory_order_relaxed);
+}
+
+static void knock_at(const struct rml_lane_owners *owners, uint32_t owner)
+{
+    int door = door_of(owners, owner);
+    if (door >= 0)
+        (void)send(door, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
 static void close_door(struct rml_lane_owners *owners, uint32_t owner)
 {
-    if (owners->doors[owner - 1] >= 0)
-        close(owners->doors[owner - 1]);
-    owners->doors[owner - 1] = -1;
+    int door = door_of(owners, owner);
+    set_door(owners, owner, -1);
+    if (door >= 0)
+        close(door);
 }
 
 void rml_lane_owners_close(struct rml_lane_owners *owners)
@@ -88,7 +108,7 @@ static int keep_door(struct rml_lane_owners *owners, uint32_t owner, int socket)
     int door = fcntl(socket, F_DUPFD_CLOEXEC, 0);
     if (door < 0)
         return -errno;
-    owners->doors[owner - 1] = door;
+    set_door(owners, owner, door);
     return 0;
 }
 
@@ -115,6 +135,7 @@ bool rml_lane_owners_again(struct rml_lane_owners *owners, uint32_t owner, int s
         return false;
     owners->is_named[owner - 1] = true;
     (void)keep_door(owners, owner, socket);  // without one it looks for room when its time is up
+    knock_at(owners, owner);
     return true;
 }
 
@@ -183,8 +204,6 @@ uint32_t rml_lane_owners_here(const struct rml_lane_owners *owners)
 
 void rml_lane_owners_knock(const struct rml_lane_owners *owners)
 {
-    for (uint32_t i = 0; i < owners->count; i++) {
-        if (owners->doors[i] >= 0)
-            (void)send(owners->doors[i], "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
-    }
+    for (uint32_t owner = 1; owner <= owners->count; owner++)
+        knock_at(owners, owner);
 }

@@ -20,9 +20,9 @@ struct rml_lane_owners {
     struct rml_lane_owner_line *lines;
     struct rml_lane_owner_states *states;
     const struct rml_lane_log_line *logs;
-    int *doors;         // by number - 1: a socket to knock at, or -1
-    uint64_t *left_at;  // likewise: the version that says that it left
-    bool *is_named;     // likewise: goes on, after the death of an engine
+    _Atomic int *doors;  // by number - 1: a socket to knock at, or -1; workers read it
+    uint64_t *left_at;   // likewise: the version that says that it left
+    bool *is_named;      // likewise: goes on, after the death of an engine
 };
 
 /* The owners of the lane in these segments, which may be those of an engine that died. 0 or -ENOMEM. */
@@ -34,7 +34,8 @@ void rml_lane_owners_close(struct rml_lane_owners *owners);
  * is none left; or why the socket cannot be kept. */
 int rml_lane_owners_add(struct rml_lane_owners *owners, int socket, uint32_t *ret_owner);
 
-/* Of an engine that died: is `owner` a producer that it had? Then it is knocked at by way of `socket`. */
+/* Of an engine that died: is `owner` a producer that it had? Then it is knocked at by way of `socket`, once
+ * at once: a worker may have found room for it before it could knock. */
 bool rml_lane_owners_again(struct rml_lane_owners *owners, uint32_t owner, int socket);
 
 /* `owner` left: LEFT, LOST or DEAD, where the last can follow the one before. */
