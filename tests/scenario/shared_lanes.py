@@ -304,8 +304,7 @@ class Surviving(exactly_once.Saving, Sharing):
             victim.wait()
         self.end_feeders(feeders)
         harness.until("all producers to be forgotten", lambda: self.lane()["producers"] == 0)
-        balance = self.pipeline.look("balance")
-        self.assertTrue(balance["adds_up"], balance)
+        harness.until("all to be taken", lambda: self.pipeline.look("balance")["adds_up"])
         self.pipeline.end()
         came = self.records()
         of_victims = [r for r in came if r["id"] >> 32 >= 100]
