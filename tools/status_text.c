@@ -42,7 +42,6 @@ static void print_last_saved(const struct rml_status *status, const struct rml_b
 static void print_saves(const struct rml_status *status)
 {
     struct rml_board_saves saves;
-    char at[40];
     if (status->board->head->state_folder[0] == '\0') {
         printf("checkpoints none: its file has no runtime.state\n");
         return;
@@ -56,6 +55,7 @@ static void print_saves(const struct rml_status *status)
         printf("%s %s %" PRIu64, i > 0 ? "," : "", rml_status_wanted[i], saves.wanted[i]);
     printf("\n");
     if (saves.failed > 0) {
+        char at[40];
         rml_ctl_second(saves.failed_ns, at);
         printf("            %" PRIu64 " failed, the last at %s: %s\n", saves.failed, at,
                saves.failed_why);

@@ -228,7 +228,7 @@ int rml_shape_read(const char *name, uint32_t name_bytes, const void *note, uint
                    struct rml_shape *ret_shape, struct rml_shape_state *ret_state,
                    struct rml_err *err)
 {
-    struct note_head head;
+    struct note_head head = {0};
     struct rml_shape shape = {0};
     uint32_t format = 0;
     if (bytes >= sizeof format)

@@ -223,9 +223,10 @@ static size_t list_row(struct rml_tables *tables, const struct rml_pile_row *row
     bool is_part = rml_shape_is(shape, row->record, shape->evicted);
     bool is_gone = rml_shape_is(shape, row->record, shape->retracted);
     size_t count = 0;
-    for (int part = 0; part <= (is_part && !shape->is_each); part++) {
+    int last = is_part && !shape->is_each ? 1 : 0;
+    for (int part = 0; part <= last; part++) {
         uint32_t bytes = rml_shape_id(shape, row->record, &head, part, tables->ids + *used);
-        bool is_put = !is_gone && part == (is_part && !shape->is_each);
+        bool is_put = !is_gone && part == last;
         changes[count++] = (struct change){.row = is_put ? row : NULL,
                                            .id_at = *used,
                                            .id_bytes = bytes,
