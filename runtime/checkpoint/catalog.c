@@ -888,14 +888,6 @@ int rml_catalog_row_before(struct rml_catalog_view *view, const char *table, con
     return take_row(view, rc, &at, &value, ret_row, err);
 }
 
-int rml_catalog_previous_row(struct rml_catalog_view *view, struct rml_table_row *ret_row,
-                             struct rml_err *err)
-{
-    MDB_val key, value;
-    int rc = mdb_cursor_get(view->cursor, &key, &value, MDB_PREV);
-    return take_row(view, rc, &key, &value, ret_row, err);
-}
-
 int rml_catalog_next_row(struct rml_catalog_view *view, struct rml_table_row *ret_row,
                          struct rml_err *err)
 {

@@ -140,12 +140,10 @@ int rml_catalog_row(struct rml_catalog_view *view, const char *table, const void
                     uint32_t key_bytes, bool or_next, struct rml_table_row *ret_row,
                     struct rml_err *err);
 
-/* The last row of the table whose key lies before `key`; of all of its rows where `key` is NULL. And the one
- * before that which was found last, of whatever table. Likewise. */
+/* The last row of the table whose key lies before `key`; of all of its rows where `key` is NULL.
+ * Likewise. */
 int rml_catalog_row_before(struct rml_catalog_view *view, const char *table, const void *key,
                            uint32_t key_bytes, struct rml_table_row *ret_row, struct rml_err *err);
-int rml_catalog_previous_row(struct rml_catalog_view *view, struct rml_table_row *ret_row,
-                             struct rml_err *err);
 
 /* The row behind the one that was found last, of whatever table. */
 int rml_catalog_next_row(struct rml_catalog_view *view, struct rml_table_row *ret_row,
