@@ -37,7 +37,6 @@
 #include "operators/window_early.h"
 #include "operators/window_fire.h"
 #include "operators/window_state.h"
-#include "runtime/base/check.h"
 #include "runtime/base/err.h"
 #include "runtime/partition/operator.h"
 #include "runtime/state/roots.h"

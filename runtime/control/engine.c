@@ -4,6 +4,7 @@
 
 #include "runtime/base/check.h"
 #include "runtime/control/engine_state.h"
+#include "runtime/observe/memory.h"
 
 #define END_TRIES     30u  // a second apart, to save the end
 #define STUCK_LOOK_MS 100  // while a stop waits for what is on its way to the journal

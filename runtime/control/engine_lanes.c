@@ -7,6 +7,8 @@
 #include "runtime/base/check.h"
 #include "runtime/base/err.h"
 #include "runtime/control/engine_state.h"
+#include "runtime/control/kept.h"
+#include "runtime/keeper/keeping.h"
 
 /* Lanes */
 

@@ -7,6 +7,11 @@
 
 #include "runtime/base/err.h"
 #include "runtime/control/engine_state.h"
+#include "runtime/control/going_back.h"
+#include "runtime/control/kept.h"
+#include "runtime/keeper/keeping.h"
+#include "runtime/worker/schedule.h"
+#include "runtime/worker/undo.h"
 
 #define BLOCKS_SPARE   64u         // of a worker, beyond what one step can fill at once
 #define SCHEDULE_STEPS (1u << 17)  // of a partition, from one checkpoint to the next

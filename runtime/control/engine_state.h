@@ -5,21 +5,13 @@
 #ifndef RML_CONTROL_ENGINE_STATE_H
 #define RML_CONTROL_ENGINE_STATE_H
 
-#include "runtime/base/check.h"
-#include "runtime/base/err.h"
 #include "runtime/control/checkpointer.h"
 #include "runtime/control/engine.h"
-#include "runtime/control/going_back.h"
 #include "runtime/control/journaler.h"
-#include "runtime/control/kept.h"
 #include "runtime/control/rings.h"
 #include "runtime/control/saves.h"
 #include "runtime/io/writer.h"
-#include "runtime/keeper/keeping.h"
-#include "runtime/observe/memory.h"
 #include "runtime/ring/bell.h"
-#include "runtime/worker/schedule.h"
-#include "runtime/worker/undo.h"
 #include "runtime/worker/worker.h"
 
 struct engine_lane {
