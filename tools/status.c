@@ -21,6 +21,11 @@ void rml_status_take(struct rml_status *status, const struct rml_view *view)
     rml_look_take(&status->look, &view->board, clock->monotonic_ns(clock->context));
 }
 
+int64_t rml_status_uptime(const struct rml_status *status)
+{
+    return rml_time_sub(status->look.at_ns, status->board->head->start_monotonic_ns);
+}
+
 uint32_t rml_status_lanes(const struct rml_status *status, uint32_t source)
 {
     uint32_t count = 0;

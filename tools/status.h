@@ -26,6 +26,9 @@ void rml_status_take(struct rml_status *status, const struct rml_view *view);
 int rml_status_text(const struct rml_status *status);
 void rml_status_json(const struct rml_status *status);
 
+/* Since the first engine began, however the wall clock was set meanwhile. */
+int64_t rml_status_uptime(const struct rml_status *status);
+
 /* What the board does not say outright. Lanes of a source that are attached or ending; what waits in
  * them; its watermark, if that is a time: before the first record and after the end it is none. */
 uint32_t rml_status_lanes(const struct rml_status *status, uint32_t source);

@@ -211,7 +211,7 @@ void rml_status_json(const struct rml_status *status)
     rml_json_unsigned(&json, "engine_pid", rml_board_engine_pid(status->board));
     rml_json_unsigned(&json, "uid", head->uid);
     rml_json_integer(&json, "start_ns", head->start_ns);
-    rml_json_integer(&json, "uptime_ns", rml_time_sub(status->wall_ns, head->start_ns));
+    rml_json_integer(&json, "uptime_ns", rml_status_uptime(status));
     json_restarts(&json, status->board);
     json_saves(&json, status->board);
     rml_json_open(&json, "memory", '{');

@@ -93,7 +93,7 @@ static void print_head(const struct rml_status *status)
     const struct rml_board_head *head = status->board->head;
     char since[40], up[32], allocated[32], resident[32];
     rml_ctl_second(head->start_ns, since);
-    rml_about_duration(rml_time_sub(status->wall_ns, head->start_ns), up);
+    rml_about_duration(rml_status_uptime(status), up);
     printf("pipeline    %s\n", status->pipeline);
     printf("state       %s\n", rml_ctl_state(status->board));
     printf("file        %s\n", head->path);

@@ -394,7 +394,7 @@ static void note_death(struct rml_board *board, const struct rml_keeping *keepin
 }
 
 int rml_board_open(struct rml_board *board, const struct rml_plan *plan,
-                   struct rml_keeping *keeping, int64_t start_ns, uint64_t epoch,
+                   struct rml_keeping *keeping, const struct rml_clock *clock, uint64_t epoch,
                    struct rml_err *err)
 {
     *board = (struct rml_board){.segment = RML_SEGMENT_CLOSED};
@@ -413,7 +413,8 @@ int rml_board_open(struct rml_board *board, const struct rml_plan *plan,
         .gate_counters = RML_GATE_COUNTERS,
         .pid = (uint32_t)rml_keeping_process(keeping),
         .uid = (uint32_t)geteuid(),
-        .start_ns = start_ns,
+        .start_ns = clock->wall_ns(clock->context),
+        .start_monotonic_ns = clock->monotonic_ns(clock->context),
         .epoch = epoch,
     };
     struct rml_memory memory;

@@ -18,13 +18,14 @@
 #include "runtime/observe/counters.h"
 #include "runtime/plan/plan.h"
 #include "runtime/segment/segment.h"
+#include "runtime/time/clock.h"
 
 struct rml_err;
 struct rml_keeping;
 struct rml_memory;
 
 #define RML_BOARD_MAGIC   0x72a9b0a7u
-#define RML_BOARD_VERSION 7
+#define RML_BOARD_VERSION 8
 #define RML_BOARD_NAME    (RML_NAME_MAX + 1)
 #define RML_BOARD_PATH    256
 #define RML_BOARD_WHY     328
@@ -46,7 +47,8 @@ struct rml_board_head {
     uint32_t stage_counters, source_counters, worker_counters, sink_counters;
     uint32_t pid, uid;  // of the process to be signalled: the engine's keeper, or the engine
     int64_t start_ns;   // wall clock; of the first engine
-    uint64_t epoch;     // likewise
+    int64_t start_monotonic_ns;  // likewise; the wall clock may be set meanwhile
+    uint64_t epoch;              // likewise
     char pipeline[RML_BOARD_NAME];
     char path
         [RML_BOARD_PATH];  // whole path of the pipeline file, cut at its beginning where it is longer
@@ -204,7 +206,7 @@ struct rml_board {
  * errno with a sentence.
  */
 int rml_board_open(struct rml_board *board, const struct rml_plan *plan,
-                   struct rml_keeping *keeping, int64_t start_ns, uint64_t epoch,
+                   struct rml_keeping *keeping, const struct rml_clock *clock, uint64_t epoch,
                    struct rml_err *err);
 
 /*

@@ -416,8 +416,7 @@ static int reserve(struct rml_engine *engine, struct rml_err *err)
     if (engine->lanes == NULL)
         return RML_FAIL(err, -ENOMEM, "no memory for lanes");
     struct rml_keeping *keeping = engine->options.keeping;
-    int rc = rml_board_open(&engine->board, engine->plan, keeping, clock->wall_ns(clock->context),
-                            new_epoch(clock), err);
+    int rc = rml_board_open(&engine->board, engine->plan, keeping, clock, new_epoch(clock), err);
     if (rc == 0)
         rc = rml_rings_open(&engine->rings, engine->plan, keeping, err);
     if (rc == 0 && engine->options.plan->state != NULL && !engine->options.replay)

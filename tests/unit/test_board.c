@@ -21,11 +21,25 @@ static struct rml_plan *plan;
 static struct rml_board ours, theirs;
 static struct rml_err err;
 
+static int64_t held_wall(void *context)
+{
+    (void)context;
+    return 1234;
+}
+
+static int64_t held_monotonic(void *context)
+{
+    (void)context;
+    return 99;
+}
+
+static const struct rml_clock held_clock = {.wall_ns = held_wall, .monotonic_ns = held_monotonic};
+
 static int open_both(void **state)
 {
     (void)state;
     plan = plan_of(FILE_TEXT);
-    assert_int_equal(rml_board_open(&ours, plan, NULL, 1234, 77, &err), 0);
+    assert_int_equal(rml_board_open(&ours, plan, NULL, &held_clock, 77, &err), 0);
     assert_int_equal(rml_board_attach(&theirs, ours.segment.fd, ours.segment.bytes, &err), 0);
     return 0;
 }
@@ -46,6 +60,7 @@ static void who_attaches_sees_names_and_numbers(void **state)
     assert_string_equal(theirs.head->path, "test.yaml");
     assert_int_equal(theirs.head->partitions, 3);
     assert_int_equal(theirs.head->start_ns, 1234);
+    assert_int_equal(theirs.head->start_monotonic_ns, 99);
     assert_int_equal(theirs.head->epoch, 77);
     assert_string_equal(theirs.sources[0].name, "calls");
     assert_string_equal(theirs.stages[1].name, "w");

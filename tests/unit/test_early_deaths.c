@@ -119,7 +119,8 @@ static void die_before_the_board_is_filled(struct rml_keeping *keeping, uint32_t
 {
     struct rml_err err = {0};
     struct rml_board board;
-    RML_CHECK(rml_board_open(&board, plan, run == 0 ? NULL : keeping, 1, 1, &err) == 0);
+    RML_CHECK(rml_board_open(&board, plan, run == 0 ? NULL : keeping, &rml_clock_system, 1, &err)
+              == 0);
     if (run == 0) {
         // as the board is when it has been kept, and nothing else
         const struct rml_keeping_segment wanted = {.id = RML_KEPT_ID(RML_KEPT_BOARD, 0),
@@ -183,7 +184,7 @@ static void die_before_anything_is_counted(struct rml_keeping *keeping, uint32_t
 {
     if (run == 0) {
         struct rml_board board;
-        RML_CHECK(rml_board_open(&board, plan, keeping, 1, 1, NULL) == 0);
+        RML_CHECK(rml_board_open(&board, plan, keeping, &rml_clock_system, 1, NULL) == 0);
         die();
     }
     struct rml_engine *engine = open_engine(keeping);

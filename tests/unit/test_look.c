@@ -20,7 +20,7 @@ static int open_board(void **state)
                    "  w: {from: ok, key: model, window: {type: tumbling, size: 1s}, aggregate: {n: "
                    "count()}}\n"
                    "sinks: {out: {from: w, type: jsonl, path: out.jsonl}}\n");
-    return rml_board_open(&board, plan, NULL, 0, 1, NULL);
+    return rml_board_open(&board, plan, NULL, &rml_clock_system, 1, NULL);
 }
 
 static int close_board(void **state)
