@@ -489,6 +489,35 @@ void rml_doctor_folder(struct rml_doctor *doctor, const char *folder)
 
 /* A pipeline that runs */
 
+// Of a pipeline that has one.
+static void look_at_journal(struct rml_doctor *doctor, const struct rml_board *board)
+{
+    const _Atomic uint64_t *counts = board->head->journal.value;
+    struct rml_board_journal journal;
+    rml_board_journal_read(board, &journal);
+    if (journal.way[0] == '\0')
+        return;
+    bool is_best = journal.why_not[0] == '\0';
+    struct rml_doctor_finding *f =
+        find(doctor, is_best ? RML_DOCTOR_OK : RML_DOCTOR_WARN, "journal", "by %s%s%s", journal.way,
+             is_best ? "" : ": ", journal.why_not);
+    if (!is_best)
+        advise(f, "it is right all the same, and slower");
+    if (rml_count_read(&counts[RML_JOURNAL_is_failing]) != 0)
+        advise(find(doctor, RML_DOCTOR_BAD, "journal", "cannot be written: %.200s",
+                    journal.failed_why),
+               "records wait in their lanes, and producers with them: look at the disk");
+    else if (rml_count_read(&counts[RML_JOURNAL_failures]) > 0)
+        advise(find(doctor, RML_DOCTOR_WARN, "journal",
+                    "%" PRIu64 " writes or flushes failed, the last: %.180s",
+                    rml_count_read(&counts[RML_JOURNAL_failures]), journal.failed_why),
+               "nothing is lost by that; look at the disk");
+    if (rml_count_read(&counts[RML_JOURNAL_waits]) > 0)
+        advise(find(doctor, RML_DOCTOR_WARN, "journal", "full %" PRIu64 " times",
+                    rml_count_read(&counts[RML_JOURNAL_waits])),
+               "a larger runtime.journal.max, or a shorter checkpoint.every, or room on the disk");
+}
+
 void rml_doctor_board(struct rml_doctor *doctor, const struct rml_board *board)
 {
     uint32_t restarts = rml_board_restarts(board);
@@ -510,6 +539,7 @@ void rml_doctor_board(struct rml_doctor *doctor, const struct rml_board *board)
                "with runtime.state an engine that dies loses nothing");
         return;
     }
+    look_at_journal(doctor, board);
     struct rml_board_saves saves;
     rml_board_saves_read(board, &saves);
     bool is_best = saves.why_not[0] == '\0';

@@ -55,6 +55,17 @@ double rml_stat_sleeps(const struct rml_stat *stat, uint32_t worker)
                 rml_stat_after(stat)->totals.worker[worker][RML_WORKER_sleeps]);
 }
 
+double rml_stat_journal(const struct rml_stat *stat, enum rml_journal_counter counter)
+{
+    return rate(stat, rml_stat_before(stat)->totals.journal[counter],
+                rml_stat_after(stat)->totals.journal[counter]);
+}
+
+bool rml_stat_has_journal(const struct rml_stat *stat)
+{
+    return rml_stat_after(stat)->totals.journal[RML_JOURNAL_max_bytes] > 0;
+}
+
 double rml_stat_busy(const struct rml_stat *stat, uint32_t worker)
 {
     return rml_look_busy(rml_stat_before(stat), rml_stat_after(stat), worker);

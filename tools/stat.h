@@ -30,12 +30,17 @@ void rml_stat_json(const struct rml_stat *stat);
 const struct rml_look *rml_stat_before(const struct rml_stat *stat);
 const struct rml_look *rml_stat_after(const struct rml_stat *stat);
 
-/* Per second: records taken; records or rows let out; rows written; times gone to sleep. */
+/* Per second: records taken; records or rows let out; rows written; times gone to sleep; what a counter of the
+ * journal gained. */
 double rml_stat_source(const struct rml_stat *stat, uint32_t source);
 double rml_stat_stage(const struct rml_stat *stat, uint32_t stage);
 double rml_stat_sink(const struct rml_stat *stat, uint32_t sink);
 double rml_stat_sleeps(const struct rml_stat *stat, uint32_t worker);
+double rml_stat_journal(const struct rml_stat *stat, enum rml_journal_counter counter);
 double rml_stat_busy(const struct rml_stat *stat, uint32_t worker);  // 0 to 1
+
+/* Is there a journal? */
+bool rml_stat_has_journal(const struct rml_stat *stat);
 
 /* Does it count rows? Those of a ring are written by its stage, and counted there. */
 bool rml_stat_is_file(const struct rml_stat *stat, uint32_t sink);

@@ -73,6 +73,23 @@ static void json_workers(struct rml_json *json, const struct rml_stat *stat)
     rml_json_close(json, ']');
 }
 
+static void json_journal(struct rml_json *json, const struct rml_stat *stat)
+{
+    const uint64_t *counts = rml_stat_after(stat)->totals.journal;
+    if (!rml_stat_has_journal(stat)) {
+        rml_json_text(json, "journal", NULL);
+        return;
+    }
+    rml_json_open(json, "journal", '{');
+    rml_json_unsigned(json, "records", counts[RML_JOURNAL_records]);
+    rml_json_unsigned(json, "bytes", counts[RML_JOURNAL_bytes]);
+    rml_json_unsigned(json, "flushes", counts[RML_JOURNAL_flushes]);
+    rml_json_real(json, "records_per_s", rml_stat_journal(stat, RML_JOURNAL_records));
+    rml_json_real(json, "bytes_per_s", rml_stat_journal(stat, RML_JOURNAL_bytes));
+    rml_json_real(json, "flushes_per_s", rml_stat_journal(stat, RML_JOURNAL_flushes));
+    rml_json_close(json, '}');
+}
+
 void rml_stat_json(const struct rml_stat *stat)
 {
     struct rml_json json = {.out = stdout};
@@ -87,6 +104,7 @@ void rml_stat_json(const struct rml_stat *stat)
     json_stages(&json, stat);
     json_sinks(&json, stat);
     json_workers(&json, stat);
+    json_journal(&json, stat);
     rml_json_close(&json, '}');
     printf("\n");
 }

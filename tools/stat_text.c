@@ -1,4 +1,5 @@
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -12,22 +13,31 @@
 #define HEAD_EVERY   20  // lines
 #define COLUMN_LEAST 9   // wide enough for a hundred million a second
 
-enum { KIND_SOURCE, KIND_STAGE, KIND_SINK, KIND_BUSY, KIND_SLEEPS, KINDS };
+enum { KIND_SOURCE, KIND_STAGE, KIND_SINK, KIND_BUSY, KIND_SLEEPS, KIND_JOURNAL, KINDS };
 
-static const char *const kind_titles[KINDS] = {"records/s", "out/s", "written/s", "busy %",
-                                               "sleeps/s"};
+static const char *const kind_titles[KINDS] = {"records/s", "out/s",    "written/s",
+                                               "busy %",    "sleeps/s", "journal/s"};
+
+static const struct {
+    const char *name;
+    enum rml_journal_counter counter;
+} journal_columns[] = {{"records", RML_JOURNAL_records}, {"flushes", RML_JOURNAL_flushes}};
 
 static uint32_t kind_count(const struct rml_board *board, int kind)
 {
-    const uint32_t counts[KINDS] = {board->head->sources, board->head->stages, board->head->sinks,
-                                    board->head->workers, board->head->workers};
+    bool has_journal = rml_count_read(&board->head->journal.value[RML_JOURNAL_max_bytes]) > 0;
+    const uint32_t counts[KINDS] = {board->head->sources, board->head->stages,
+                                    board->head->sinks,   board->head->workers,
+                                    board->head->workers, has_journal ? 2 : 0};
     return counts[kind];
 }
 
 static void column_name(const struct rml_board *board, int kind, uint32_t i,
                         char text[RML_BOARD_NAME])
 {
-    if (kind == KIND_BUSY || kind == KIND_SLEEPS) {
+    if (kind == KIND_JOURNAL) {
+        snprintf(text, RML_BOARD_NAME, "%s", journal_columns[i].name);
+    } else if (kind == KIND_BUSY || kind == KIND_SLEEPS) {
         snprintf(text, RML_BOARD_NAME, "%" PRIu32, i);
     } else {
         snprintf(text, RML_BOARD_NAME, "%s",
@@ -57,6 +67,8 @@ static double column_value(const struct rml_stat *stat, int kind, uint32_t i)
         return rml_stat_sink(stat, i);
     case KIND_BUSY:
         return 100 * rml_stat_busy(stat, i);
+    case KIND_JOURNAL:
+        return rml_stat_journal(stat, journal_columns[i].counter);
     default:
         return rml_stat_sleeps(stat, i);
     }

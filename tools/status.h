@@ -10,6 +10,8 @@
 #include "tools/look.h"
 #include "tools/view.h"
 
+struct rml_json;
+
 struct rml_status {
     const char *pipeline;
     const struct rml_board *board;
@@ -28,6 +30,10 @@ void rml_status_json(const struct rml_status *status);
 
 /* Since the first engine began, however the wall clock was set meanwhile. */
 int64_t rml_status_uptime(const struct rml_status *status);
+
+/* Of the journal, where there is one: lines of the text; a member of the JSON, or null. */
+void rml_status_journal_text(const struct rml_status *status);
+void rml_status_journal_json(struct rml_json *json, const struct rml_status *status);
 
 /* What the board does not say outright. Lanes of a source that are attached or ending; what waits in
  * them; its watermark, if that is a time: before the first record and after the end it is none. */

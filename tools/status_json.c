@@ -54,6 +54,7 @@ static void json_sources(struct rml_json *json, const struct rml_status *status)
         rml_json_text(json, "schema", source->schema);
         rml_json_unsigned(json, "record_bytes", source->record_bytes);
         rml_json_unsigned(json, "cells", source->cells);
+        rml_json_bool(json, "journal", source->has_journal != 0);
         rml_json_unsigned(json, "lanes", rml_status_lanes(status, s));
         rml_json_unsigned(json, "lanes_gone", rml_count_read(&source->lanes_gone));
         rml_json_unsigned(json, "published", status->look.totals.published[s]);
@@ -214,6 +215,7 @@ void rml_status_json(const struct rml_status *status)
     rml_json_integer(&json, "uptime_ns", rml_status_uptime(status));
     json_restarts(&json, status->board);
     json_saves(&json, status->board);
+    rml_status_journal_json(&json, status);
     rml_json_open(&json, "memory", '{');
     rml_json_text(&json, "allocator", head->allocator);
     rml_json_unsigned(&json, "allocated", rml_count_read(&head->memory_allocated));

@@ -105,6 +105,7 @@ static void print_head(const struct rml_status *status)
     printf("up          %s, since %s\n", up, since);
     print_restarts(status->board);
     print_saves(status);
+    rml_status_journal_text(status);
     rml_size_print_about(rml_count_read(&head->memory_allocated), allocated);
     rml_size_print_about(rml_count_read(&head->memory_resident), resident);
     printf("memory      %s allocated, %s resident (%s), besides state and rings\n", allocated,

@@ -22,9 +22,10 @@ void rml_journal_queue_close(struct rml_journal_queue *queue)
     queue->memory = NULL;
 }
 
-void rml_journal_queue_give(struct rml_journal_queue *queue, uint64_t number, uint32_t bytes)
+void rml_journal_queue_give(struct rml_journal_queue *queue, uint64_t number,
+                            struct rml_journal_load load)
 {
-    queue->bytes[number % RML_JOURNAL_QUEUE_BUFFERS] = bytes;
+    queue->loads[number % RML_JOURNAL_QUEUE_BUFFERS] = load;
     // release: journal.entries
     atomic_store_explicit(&queue->given, number + 1, memory_order_release);
     rml_bell_ring(queue->news);

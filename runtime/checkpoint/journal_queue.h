@@ -24,9 +24,15 @@ struct rml_err;
 
 #define RML_JOURNAL_QUEUE_BUFFERS 16u  // of RML_JOURNAL_BLOCK_BYTES
 
+/* What is in a buffer. */
+struct rml_journal_load {
+    uint32_t bytes;
+    uint32_t steps, records;  // as its writer counts them
+};
+
 struct rml_journal_queue {
     unsigned char *memory;
-    uint32_t bytes[RML_JOURNAL_QUEUE_BUFFERS];
+    struct rml_journal_load loads[RML_JOURNAL_QUEUE_BUFFERS];
     struct rml_bell *news;    // the journal's thread sleeps there, on all workers
     struct rml_bell *worker;  // and the worker there; set by the worker before it is started
     alignas(128) _Atomic uint64_t given;    // the worker writes
@@ -45,14 +51,15 @@ static inline unsigned char *rml_journal_queue_buffer(const struct rml_journal_q
     return queue->memory + number % RML_JOURNAL_QUEUE_BUFFERS * RML_JOURNAL_BLOCK_BYTES;
 }
 
-static inline uint32_t rml_journal_queue_bytes(const struct rml_journal_queue *queue,
-                                               uint64_t number)
+static inline struct rml_journal_load rml_journal_queue_load(const struct rml_journal_queue *queue,
+                                                             uint64_t number)
 {
-    return queue->bytes[number % RML_JOURNAL_QUEUE_BUFFERS];
+    return queue->loads[number % RML_JOURNAL_QUEUE_BUFFERS];
 }
 
-/* The worker: buffer number `number`, the next to be given, has `bytes`. */
-void rml_journal_queue_give(struct rml_journal_queue *queue, uint64_t number, uint32_t bytes);
+/* The worker: this is in buffer number `number`, the next to be given. */
+void rml_journal_queue_give(struct rml_journal_queue *queue, uint64_t number,
+                            struct rml_journal_load load);
 
 /* How many are on the disk. */
 uint64_t rml_journal_queue_durable(const struct rml_journal_queue *queue);

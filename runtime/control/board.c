@@ -1,7 +1,7 @@
 /*
  * ROWS
  *
- * A lane's row, and those of a death and of checkpoints, is replaced as a whole, and readers may be reading it. As in runtime/ring/broadcast.c a stamp
+ * A lane's row, and those of a death, of checkpoints and of the journal, is replaced as a whole, and readers may be reading it. As in runtime/ring/broadcast.c a stamp
  * stands before the words: odd while they change. A reader copies the words and looks at the stamp
  * again; it never holds the writer up.
  *
@@ -25,10 +25,11 @@
 #include "runtime/keeper/keeping.h"
 #include "runtime/observe/memory.h"
 
-#define LANE_WORDS  (sizeof(struct rml_board_lane) / 8)
-#define DEATH_WORDS (sizeof(struct rml_board_death) / 8)
-#define SAVES_WORDS (sizeof(struct rml_board_saves) / 8)
-#define ROW_WORDS   96
+#define LANE_WORDS    (sizeof(struct rml_board_lane) / 8)
+#define DEATH_WORDS   (sizeof(struct rml_board_death) / 8)
+#define SAVES_WORDS   (sizeof(struct rml_board_saves) / 8)
+#define JOURNAL_WORDS (sizeof(struct rml_board_journal) / 8)
+#define ROW_WORDS     96
 
 struct rml_board_lane_slot {
     alignas(64) _Atomic uint64_t stamp;
@@ -45,6 +46,12 @@ struct rml_board_saves_slot {
     _Atomic uint64_t words[SAVES_WORDS];
 };
 
+struct rml_board_journal_slot {
+    alignas(64) _Atomic uint64_t stamp;
+    _Atomic uint64_t words[JOURNAL_WORDS];
+};
+
+_Static_assert(sizeof(struct rml_board_journal) % 8 == 0 && JOURNAL_WORDS <= ROW_WORDS, "likewise");
 _Static_assert(sizeof(struct rml_board_lane) % 8 == 0, "rows are copied by words");
 _Static_assert(sizeof(struct rml_board_death) % 8 == 0, "likewise");
 _Static_assert(sizeof(struct rml_board_saves) % 8 == 0 && SAVES_WORDS <= ROW_WORDS, "likewise");
@@ -53,7 +60,7 @@ _Static_assert(LANE_WORDS <= ROW_WORDS && DEATH_WORDS <= ROW_WORDS, "room for ei
 
 /* Where the parts lie; computed alike by whoever writes and whoever reads. */
 struct places {
-    uint64_t sources, stages, sinks, schemas, workers, lanes, death, saves;
+    uint64_t sources, stages, sinks, schemas, workers, lanes, death, saves, journal;
     uint64_t stage_counts, source_counts, worker_counts, sink_counts;
     uint64_t bytes;
 };
@@ -79,6 +86,7 @@ static struct places places_of(const struct rml_board_head *head)
     p.lanes = place(&used, head->lanes_max, sizeof(struct rml_board_lane_slot));
     p.death = place(&used, 1, sizeof(struct rml_board_death_slot));
     p.saves = place(&used, 1, sizeof(struct rml_board_saves_slot));
+    p.journal = place(&used, 1, sizeof(struct rml_board_journal_slot));
     p.stage_counts = place(&used, partitions * head->stages, sizeof(struct rml_stage_counts));
     p.source_counts = place(&used, partitions * head->sources, sizeof(struct rml_source_counts));
     p.worker_counts = place(&used, head->workers, sizeof(struct rml_worker_counts));
@@ -99,6 +107,7 @@ static void point(struct rml_board *board, const struct places *p)
     board->lanes = (void *)(memory + p->lanes);
     board->death = (void *)(memory + p->death);
     board->saves = (void *)(memory + p->saves);
+    board->journal = (void *)(memory + p->journal);
     board->stage_counts = (void *)(memory + p->stage_counts);
     board->source_counts = (void *)(memory + p->source_counts);
     board->worker_counts = (void *)(memory + p->worker_counts);
@@ -131,6 +140,7 @@ static void fill_sources(struct rml_board *board, const struct rml_plan *plan)
         to->record_bytes = from->schema.record_bytes;
         to->cells = from->cells;
         to->on_full = from->on_full;
+        to->has_journal = from->journal;
         to->out_of_order_ns = from->out_of_order_ns;
         to->idle_after_ns = from->idle_after_ns;
     }
@@ -360,6 +370,20 @@ void rml_board_saves_read(const struct rml_board *board, struct rml_board_saves 
         ret_saves->wanted_by = RML_BOARD_WANTED_PERIOD;
 }
 
+void rml_board_journal_write(struct rml_board *board, const struct rml_board_journal *journal)
+{
+    write_row(&board->journal->stamp, board->journal->words, journal, JOURNAL_WORDS);
+}
+
+void rml_board_journal_read(const struct rml_board *board, struct rml_board_journal *ret_journal)
+{
+    if (!read_row(&board->journal->stamp, board->journal->words, ret_journal, JOURNAL_WORDS))
+        *ret_journal = (struct rml_board_journal){.failed_ns = 0};
+    ret_journal->way[sizeof ret_journal->way - 1] = '\0';
+    ret_journal->why_not[sizeof ret_journal->why_not - 1] = '\0';
+    ret_journal->failed_why[sizeof ret_journal->failed_why - 1] = '\0';
+}
+
 /* After a death */
 
 // What counts what there is now counts nothing: the state is lost.
@@ -411,6 +435,7 @@ int rml_board_open(struct rml_board *board, const struct rml_plan *plan,
         .worker_counters = RML_WORKER_COUNTERS,
         .sink_counters = RML_SINK_COUNTERS,
         .gate_counters = RML_GATE_COUNTERS,
+        .journal_counters = RML_JOURNAL_COUNTERS,
         .pid = (uint32_t)rml_keeping_process(keeping),
         .uid = (uint32_t)geteuid(),
         .start_ns = clock->wall_ns(clock->context),
@@ -465,7 +490,8 @@ static int check_head(const struct rml_board_head *head, uint64_t bytes, struct 
     if (head->version != RML_BOARD_VERSION || head->stage_counters != RML_STAGE_COUNTERS
         || head->source_counters != RML_SOURCE_COUNTERS
         || head->worker_counters != RML_WORKER_COUNTERS || head->sink_counters != RML_SINK_COUNTERS
-        || head->gate_counters != RML_GATE_COUNTERS) {
+        || head->gate_counters != RML_GATE_COUNTERS
+        || head->journal_counters != RML_JOURNAL_COUNTERS) {
         return RML_FAIL(err, -EPROTONOSUPPORT,
                         "the pipeline runs with another version of ringmill (board %u, ours %d)",
                         head->version, RML_BOARD_VERSION);
@@ -732,4 +758,6 @@ void rml_board_total(const struct rml_board *board, struct rml_board_totals *tot
         for (uint32_t c = 0; c < RML_WORKER_COUNTERS; c++)
             totals->worker[w][c] = rml_count_read(&board->worker_counts[w].value[c]);
     }
+    for (uint32_t c = 0; c < RML_JOURNAL_COUNTERS; c++)
+        totals->journal[c] = rml_count_read(&head->journal.value[c]);
 }

@@ -5,7 +5,7 @@
  * The engine opens a board, `ringctl` attaches to it; both know its layout from the same few numbers
  * in its head, and a board of another version is refused.
  *
- *     head | sources | stages | sinks | schemas | workers | lane rows | death | saves
+ *     head | sources | stages | sinks | schemas | workers | lane rows | death | saves | journal
  *          | counters: stage, source, worker, sink
  */
 #ifndef RML_CONTROL_BOARD_H
@@ -61,7 +61,9 @@ struct rml_board_head {
     _Atomic uint64_t memory_allocated,
         memory_resident;  // struct rml_memory, as of the last refresh
     uint32_t gate_counters;
+    uint32_t journal_counters;
     struct rml_gate_counts gate;  // of all who came to attach
+    struct rml_journal_counts journal;
 };
 
 struct rml_board_source {
@@ -70,7 +72,7 @@ struct rml_board_source {
     uint64_t schema_hash;
     uint32_t record_bytes, cells;
     uint32_t on_full;  // enum rml_on_full
-    uint32_t zero;
+    uint32_t has_journal;
     int64_t out_of_order_ns, idle_after_ns;
     /* Of lanes that are gone; the control thread writes. */
     _Atomic uint64_t lanes_gone, published_gone, dropped_gone;
@@ -178,9 +180,18 @@ struct rml_board_saves {
     char failed_why[200];
 };
 
-struct rml_board_lane_slot;   // a row and its stamp
-struct rml_board_death_slot;  // likewise
-struct rml_board_saves_slot;  // likewise
+struct rml_board_lane_slot;     // a row and its stamp
+struct rml_board_death_slot;    // likewise
+struct rml_board_saves_slot;    // likewise
+struct rml_board_journal_slot;  // likewise
+
+/* How the journal is written; its counters are the head's. */
+struct rml_board_journal {
+    int64_t failed_ns;  // wall clock, when a group failed last; 0: none has
+    char way[16];       // rml_journal_way; empty: there is no journal
+    char why_not[120];
+    char failed_why[320];
+};
 
 /* Pointers into a board's memory; write through them only where one has opened it. */
 struct rml_board {
@@ -194,6 +205,7 @@ struct rml_board {
     struct rml_board_lane_slot *lanes;
     struct rml_board_death_slot *death;
     struct rml_board_saves_slot *saves;
+    struct rml_board_journal_slot *journal;
     struct rml_stage_counts *stage_counts;    // [partition][stage]
     struct rml_source_counts *source_counts;  // [partition][source]
     struct rml_worker_counts *worker_counts;
@@ -246,6 +258,10 @@ bool rml_board_is_gone(struct rml_board *board, uint32_t index);
 void rml_board_saves_write(struct rml_board *board, const struct rml_board_saves *saves);
 void rml_board_saves_read(const struct rml_board *board, struct rml_board_saves *ret_saves);
 
+/* One thread at a time, and anyone: how the journal is written. */
+void rml_board_journal_write(struct rml_board *board, const struct rml_board_journal *journal);
+void rml_board_journal_read(const struct rml_board *board, struct rml_board_journal *ret_journal);
+
 /* Anyone: the CPU that a worker is pinned to, or -1; the state; a copy of a lane's row, or of the
  * last death, as it was at one moment; how many engines there were before this one; its process; whether
  * a drain was asked for. */
@@ -279,6 +295,7 @@ struct rml_board_totals {
     uint64_t stage[RML_STAGES_MAX][RML_STAGE_COUNTERS];
     uint64_t sink[RML_SINKS_MAX][RML_SINK_COUNTERS];
     uint64_t worker[RML_WORKERS_MAX][RML_WORKER_COUNTERS];
+    uint64_t journal[RML_JOURNAL_COUNTERS];
 };
 
 /* Add a board up; a moment old while workers run, and its parts not all of the same moment. */

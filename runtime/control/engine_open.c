@@ -292,6 +292,7 @@ static int open_journal(struct rml_engine *engine, const char *folder, struct rm
         .covered = life.journaled,
         .clock = engine->options.clock,
         .bell = &engine->bell,
+        .board = &engine->board,
         .complain = engine->options.complain,
         .complain_context = engine->options.complain_context,
     };

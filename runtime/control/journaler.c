@@ -10,6 +10,7 @@
 #include "runtime/base/check.h"
 #include "runtime/base/err.h"
 #include "runtime/base/hash.h"
+#include "runtime/control/board.h"
 #include "runtime/observe/counters.h"
 #include "runtime/plan/identity.h"
 #include "runtime/ring/bell.h"
@@ -21,11 +22,6 @@
 #define GROUP_BYTES    (2u << 20)  // a segment holds two
 #define COVERS         16u         // on their way from the checkpointer
 
-/* Counts, by the journaler's thread alone. */
-struct counts {
-    _Atomic uint64_t bytes, flushes, flush_ns, failures, waits, file_bytes, used_bytes, max_bytes;
-};
-
 struct rml_journaler {
     struct rml_journaler_options options;
     struct rml_journal *journal;
@@ -35,7 +31,8 @@ struct rml_journaler {
     _Atomic uint64_t wishes;  // for a checkpoint
     uint64_t wishes_seen;     // by the control thread
     _Atomic uint32_t stopping, is_stuck;
-    struct counts counts;
+    struct rml_journal_counts *counts, own_counts;  // the board's, or where there is none
+    struct rml_board_journal row;
     bool started;
     pthread_t thread;
 
@@ -68,12 +65,37 @@ static void wish(struct rml_journaler *j)
     rml_bell_ring(j->options.bell);
 }
 
+static void count(struct rml_journaler *j, enum rml_journal_counter counter, uint64_t add)
+{
+    rml_count(&j->counts->value[counter], add);
+}
+
+static void count_set(struct rml_journaler *j, enum rml_journal_counter counter, uint64_t value)
+{
+    rml_count_set(&j->counts->value[counter], value);
+}
+
+static void count_most(struct rml_journaler *j, enum rml_journal_counter counter, uint64_t value)
+{
+    if (value > rml_count_read(&j->counts->value[counter]))
+        count_set(j, counter, value);
+}
+
+static void show_way(struct rml_journaler *j)
+{
+    if (j->options.board == NULL)
+        return;
+    snprintf(j->row.way, sizeof j->row.way, "%s", rml_journal_way(j->journal));
+    snprintf(j->row.why_not, sizeof j->row.why_not, "%.119s", rml_journal_why_not(j->journal));
+    rml_board_journal_write(j->options.board, &j->row);
+}
+
 static void show_room(struct rml_journaler *j)
 {
     const struct rml_journal_room room = rml_journal_room(j->journal);
-    rml_count_set(&j->counts.file_bytes, room.file_bytes);
-    rml_count_set(&j->counts.used_bytes, room.used_bytes);
-    rml_count_set(&j->counts.max_bytes, room.max_bytes);
+    count_set(j, RML_JOURNAL_file_bytes, room.file_bytes);
+    count_set(j, RML_JOURNAL_used_bytes, room.used_bytes);
+    count_set(j, RML_JOURNAL_max_bytes, room.max_bytes);
     if (room.used_bytes > room.max_bytes / 2)
         wish(j);
 }
@@ -84,12 +106,16 @@ static void set_stuck(struct rml_journaler *j, bool stuck)
 {
     // relaxed: a hint
     atomic_store_explicit(&j->is_stuck, stuck, memory_order_relaxed);
+    count_set(j, RML_JOURNAL_is_failing, stuck);
 }
 
 // Said once, until it works again.
 static void failed(struct rml_journaler *j, const struct rml_err *err)
 {
-    rml_count(&j->counts.failures, 1);
+    count(j, RML_JOURNAL_failures, 1);
+    j->row.failed_ns = j->options.clock->wall_ns(j->options.clock->context);
+    snprintf(j->row.failed_why, sizeof j->row.failed_why, "%.319s", err->text);
+    show_way(j);
     if (j->retry_ns == 0)
         complain(j, err->text, "; records wait in their lanes until the journal works again");
     j->retry_ns = j->retry_ns == 0                  ? RETRY_LEAST_NS
@@ -106,7 +132,7 @@ static void failed(struct rml_journaler *j, const struct rml_err *err)
 static void is_full(struct rml_journaler *j, const struct rml_err *err)
 {
     if (!j->is_full)
-        rml_count(&j->counts.waits, 1);
+        count(j, RML_JOURNAL_waits, 1);
     if (!j->said_full)
         complain(j, err->text, "; records wait in their lanes until there is room");
     j->is_full = j->said_full = true;
@@ -131,12 +157,12 @@ static int write_of(struct rml_journaler *j, uint32_t w, uint32_t *bytes, struct
     struct rml_journal_queue *queue = &j->queues[w];
     uint64_t given = rml_journal_queue_given(queue);
     for (; j->written[w] < given && *bytes < GROUP_BYTES; j->written[w]++) {
-        uint32_t count = rml_journal_queue_bytes(queue, j->written[w]);
+        const struct rml_journal_load load = rml_journal_queue_load(queue, j->written[w]);
         int rc = rml_journal_write(j->journal, rml_journal_queue_buffer(queue, j->written[w]),
-                                   count, err);
+                                   load.bytes, err);
         if (rc < 0)
             return rc;
-        *bytes += count + RML_DISK_BLOCK_BYTES;
+        *bytes += load.bytes + RML_DISK_BLOCK_BYTES;
     }
     return 0;
 }
@@ -150,18 +176,25 @@ static bool has_some(const struct rml_journaler *j)
     return false;
 }
 
-static uint64_t tell_workers(struct rml_journaler *j)
+static void tell_workers(struct rml_journaler *j)
 {
-    uint64_t bytes = 0;
+    uint64_t bytes = 0, steps = 0, records = 0;
     for (uint32_t w = 0; w < j->options.plan->workers; w++) {
         struct rml_journal_queue *queue = &j->queues[w];
         uint64_t before = rml_journal_queue_durable(queue);
-        for (uint64_t i = before; i < j->written[w]; i++)
-            bytes += rml_journal_queue_bytes(queue, i);
+        for (uint64_t i = before; i < j->written[w]; i++) {
+            const struct rml_journal_load load = rml_journal_queue_load(queue, i);
+            bytes += load.bytes;
+            steps += load.steps;
+            records += load.records;
+        }
         if (j->written[w] > before)
             rml_journal_queue_say(queue, j->written[w]);
     }
-    return bytes;
+    count(j, RML_JOURNAL_bytes, bytes);
+    count(j, RML_JOURNAL_steps, steps);
+    count(j, RML_JOURNAL_records, records);
+    count_most(j, RML_JOURNAL_group_bytes_max, bytes);
 }
 
 // All that workers have given, up to a group's size, and one flush. Returns whether anything is durable.
@@ -176,6 +209,8 @@ static bool write_group(struct rml_journaler *j)
         failed(j, &err);
         return false;
     }
+    if (j->must_renew)
+        show_way(j);
     j->must_renew = false;
     int64_t since_ns = now_ns(j);
     int rc = 0;
@@ -192,9 +227,11 @@ static bool write_group(struct rml_journaler *j)
         failed(j, &err);
         return false;
     }
-    rml_count(&j->counts.bytes, tell_workers(j));
-    rml_count(&j->counts.flushes, 1);
-    rml_count(&j->counts.flush_ns, (uint64_t)(now_ns(j) - since_ns));
+    uint64_t took_ns = (uint64_t)(now_ns(j) - since_ns);
+    tell_workers(j);
+    count(j, RML_JOURNAL_flushes, 1);
+    count(j, RML_JOURNAL_flush_ns, took_ns);
+    count_most(j, RML_JOURNAL_flush_ns_max, took_ns);
     works(j);
     show_room(j);
     return true;
@@ -234,18 +271,21 @@ static bool is_told_to_stop(const struct rml_journaler *j)
     return atomic_load_explicit(&j->stopping, memory_order_relaxed) != 0;
 }
 
+bool rml_journaler_round(struct rml_journaler *j)
+{
+    bool any = take_covers(j);
+    any |= write_group(j);
+    return any;
+}
+
 static void *work(void *context)
 {
     struct rml_journaler *j = context;
     while (!is_told_to_stop(j)) {
-        bool any = take_covers(j);
-        any |= write_group(j);
-        if (any)
+        if (rml_journaler_round(j))
             continue;
         rml_bell_expect(&j->bell);
-        any = take_covers(j);
-        any |= write_group(j);
-        if (any || is_told_to_stop(j))
+        if (rml_journaler_round(j) || is_told_to_stop(j))
             rml_bell_awake(&j->bell);
         else
             rml_bell_wait(&j->bell, sleep_ms(j));
@@ -253,10 +293,18 @@ static void *work(void *context)
     return NULL;
 }
 
-int rml_journaler_start(struct rml_journaler *j, struct rml_err *err)
+void rml_journaler_begin(struct rml_journaler *j)
 {
     rml_journal_forget(j->journal);
+    // an engine before this one may have died while it failed
+    set_stuck(j, false);
+    show_way(j);
     show_room(j);
+}
+
+int rml_journaler_start(struct rml_journaler *j, struct rml_err *err)
+{
+    rml_journaler_begin(j);
     sigset_t all, before;
     sigfillset(&all);  // signals are the control thread's
     pthread_sigmask(SIG_SETMASK, &all, &before);
@@ -295,24 +343,6 @@ bool rml_journaler_is_stuck(const struct rml_journaler *j)
 {
     // relaxed: a hint
     return atomic_load_explicit(&j->is_stuck, memory_order_relaxed) != 0;
-}
-
-void rml_journaler_count(const struct rml_journaler *j, struct rml_journaler_counts *ret_counts)
-{
-    *ret_counts = (struct rml_journaler_counts){
-        .bytes = rml_count_read(&j->counts.bytes),
-        .flushes = rml_count_read(&j->counts.flushes),
-        .flush_ns = rml_count_read(&j->counts.flush_ns),
-        .failures = rml_count_read(&j->counts.failures),
-        .waits = rml_count_read(&j->counts.waits),
-        .file_bytes = rml_count_read(&j->counts.file_bytes),
-        .used_bytes = rml_count_read(&j->counts.used_bytes),
-        .max_bytes = rml_count_read(&j->counts.max_bytes),
-    };
-    for (uint32_t w = 0; w < j->options.plan->workers; w++) {
-        uint64_t durable = rml_journal_queue_durable(&j->queues[w]);
-        ret_counts->waiting += rml_journal_queue_given(&j->queues[w]) - durable;
-    }
 }
 
 struct rml_journal *rml_journaler_journal(struct rml_journaler *j)
@@ -373,6 +403,9 @@ int rml_journaler_open(struct rml_journaler **ret_journaler,
         return RML_FAIL(err, -ENOMEM, "no memory for a journal");
     memset(j, 0, bytes);
     j->options = *options;
+    if (options->board != NULL)
+        rml_board_journal_read(options->board, &j->row);
+    j->counts = options->board != NULL ? &options->board->head->journal : &j->own_counts;
     j->bell = RML_BELL_CLOSED;
     int rc = set_up(j, err);
     if (rc < 0) {

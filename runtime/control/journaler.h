@@ -21,6 +21,7 @@
 #include "runtime/plan/plan.h"
 #include "runtime/time/clock.h"
 
+struct rml_board;
 struct rml_err;
 struct rml_journaler;
 
@@ -31,7 +32,8 @@ struct rml_journaler_options {
     uint64_t life;               // rml_checkpointer_life
     const uint64_t *covered;     // by the checkpoint that was restored, for each partition
     const struct rml_clock *clock;
-    struct rml_bell *bell;  // of the control thread, rung when a checkpoint is wanted
+    struct rml_bell *bell;    // of the control thread, rung when a checkpoint is wanted
+    struct rml_board *board;  // its counters and row of the journal are kept. May be NULL
     const struct rml_disk_way *const *ways;  // NULL: all there are
     /* A sentence about a journal that fails, or works again. May be NULL. */
     void (*complain)(void *context, const char *sentence);
@@ -51,6 +53,11 @@ struct rml_journal_queue *rml_journaler_queue(struct rml_journaler *journaler, u
 
 int rml_journaler_start(struct rml_journaler *journaler, struct rml_err *err);
 
+/* Instead of a start, for who has no thread for it: get ready, then any number of rounds. A round writes one
+ * group at most; returns whether there was anything to do. */
+void rml_journaler_begin(struct rml_journaler *journaler);
+bool rml_journaler_round(struct rml_journaler *journaler);
+
 /* Before workers are closed, which it wakes: it says nothing any more. Accepts NULL, and one that stopped. */
 void rml_journaler_stop(struct rml_journaler *journaler);
 
@@ -62,19 +69,5 @@ bool rml_journaler_wants_checkpoint(struct rml_journaler *journaler);
 
 /* Does it fail at present, so that nobody knows when what is on its way will be taken? */
 bool rml_journaler_is_stuck(const struct rml_journaler *journaler);
-
-/* Since it was started; a moment old. */
-struct rml_journaler_counts {
-    uint64_t bytes;     // of entries that are on the disk
-    uint64_t flushes;   // groups
-    uint64_t flush_ns;  // all of them together, with their writes
-    uint64_t failures;  // of writes and flushes
-    uint64_t waits;     // times there was no room
-    uint64_t file_bytes, used_bytes, max_bytes;
-    uint64_t waiting;  // buffers that workers gave and that are not on the disk
-};
-
-void rml_journaler_count(const struct rml_journaler *journaler,
-                         struct rml_journaler_counts *ret_counts);
 
 #endif

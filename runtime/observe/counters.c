@@ -30,3 +30,9 @@ const struct rml_counter_info rml_gate_counter_info[RML_GATE_COUNTERS] = {
 #include "runtime/observe/counters.def"
 };
 #undef RML_GATE_COUNTER
+
+#define RML_JOURNAL_COUNTER(name, unit, sentence) {#name, #unit, sentence, 0},
+const struct rml_counter_info rml_journal_counter_info[RML_JOURNAL_COUNTERS] = {
+#include "runtime/observe/counters.def"
+};
+#undef RML_JOURNAL_COUNTER

@@ -1,9 +1,9 @@
 /*
  * counters - plain 64-bit words in shared memory, each written by one thread, read by anyone.
  *
- * A block counts for one stage or source in one partition, for one worker, for one file, or for all who
- * attach. Only the worker that owns the partition, the writer of files, or the control thread writes it,
- * with relaxed stores; a reader adds up the blocks and may see one counter a little ahead of another.
+ * A block counts for one stage or source in one partition, for one worker, for one file, for all who
+ * attach, or for the journal. Only the worker that owns the partition, the writer of files, the control
+ * thread or the journal's writes it, with relaxed stores; a reader adds up the blocks and may see one counter a little ahead of another.
  * What counts what: counters.def.
  */
 #ifndef RML_OBSERVE_COUNTERS_H
@@ -52,6 +52,14 @@ enum rml_gate_counter {
     RML_GATE_COUNTERS
 };
 
+enum rml_journal_counter {
+
+#define RML_JOURNAL_COUNTER(name, unit, sentence) RML_JOURNAL_##name,
+#include "runtime/observe/counters.def"
+#undef RML_JOURNAL_COUNTER
+    RML_JOURNAL_COUNTERS
+};
+
 struct rml_counter_info {
     const char *name;
     const char *unit;
@@ -65,6 +73,7 @@ extern const struct rml_counter_info rml_worker_counter_info[RML_WORKER_COUNTERS
 
 extern const struct rml_counter_info rml_sink_counter_info[RML_SINK_COUNTERS];
 extern const struct rml_counter_info rml_gate_counter_info[RML_GATE_COUNTERS];
+extern const struct rml_counter_info rml_journal_counter_info[RML_JOURNAL_COUNTERS];
 
 struct rml_stage_counts {
     _Alignas(64) _Atomic uint64_t value[RML_STAGE_COUNTERS];
@@ -84,6 +93,10 @@ struct rml_sink_counts {
 
 struct rml_gate_counts {
     _Alignas(64) _Atomic uint64_t value[RML_GATE_COUNTERS];
+};
+
+struct rml_journal_counts {
+    _Alignas(64) _Atomic uint64_t value[RML_JOURNAL_COUNTERS];
 };
 
 /* Owner only: a load and a store, not a read-modify-write, since nobody else writes this word. */

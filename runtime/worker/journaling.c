@@ -38,8 +38,10 @@ bool rml_journaling_counts(const struct rml_plan *plan, const struct rml_partiti
 
 static void give(struct rml_journaling *j)
 {
-    rml_journal_queue_give(j->queue, j->given++, j->used);
-    j->used = 0;
+    const struct rml_journal_load load = {
+        .bytes = j->used, .steps = j->steps, .records = j->records};
+    rml_journal_queue_give(j->queue, j->given++, load);
+    j->used = j->steps = j->records = 0;
 }
 
 static uint32_t rows_that_fit(const struct rml_journaling *j, uint32_t record_bytes)
@@ -111,6 +113,8 @@ void rml_journaling_put(struct rml_journaling *j, struct rml_own *own, const str
     if (j->used == 0)
         j->since_ns = now_ns;
     j->used += bytes;
+    j->steps++;
+    j->records += rows;
     own->queued++;
 }
 
@@ -137,7 +141,7 @@ bool rml_journaling_next(struct rml_journaling *j, struct rml_journaled *ret_jou
 {
     if (j->entry_at == 0 && !rml_journaling_has_news(j))
         return false;
-    if (j->entry_at == rml_journal_queue_bytes(j->queue, j->taken)) {
+    if (j->entry_at == rml_journal_queue_load(j->queue, j->taken).bytes) {
         j->entry_at = 0;
         j->taken++;
         return false;

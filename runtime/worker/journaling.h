@@ -29,6 +29,7 @@ struct rml_journaling {
     struct rml_journal_queue *queue;  // NULL: nothing is journaled
     uint64_t given, taken;            // buffers
     uint32_t used;                    // of buffer number `given`
+    uint32_t steps, records;          // in it
     uint32_t entry_at;                // of buffer number `taken`: how far it was taken
     int64_t since_ns;                 // when the first entry of that buffer was put
 };
