@@ -17,6 +17,7 @@
 #include "runtime/base/hash.h"
 #include "runtime/checkpoint/catalog_check.h"
 #include "runtime/checkpoint/disk.h"
+#include "runtime/checkpoint/readers.h"
 
 #define SUM_BYTES    8u
 #define NEW_FILE     RML_CATALOG_FILE ".new"
@@ -340,9 +341,12 @@ static uint64_t map_bytes_for(const struct rml_catalog *catalog)
     struct stat about;
     uint64_t file_bytes = stat(catalog->path, &about) == 0 ? (uint64_t)about.st_size : 0;
     uint64_t bytes = catalog->map_bytes > 0 ? catalog->map_bytes : catalog->options.map_bytes;
-    while (bytes / 2 < file_bytes)
+    while (bytes < file_bytes)
         bytes *= 2;
-    return bytes;
+    uint64_t most = catalog->options.map_bytes_max;
+    if (most < file_bytes)  // by other rules; it can be read, and shrinks no more
+        most = file_bytes;
+    return bytes < most ? bytes : most;
 }
 
 static int open_env(struct rml_catalog *catalog, unsigned flags, struct rml_err *err)
@@ -366,6 +370,8 @@ static int begin_reading(struct rml_catalog *catalog, MDB_txn **ret_txn)
         rc = mdb_env_set_mapsize(catalog->env, 0);
         if (rc == 0)
             rc = mdb_txn_begin(catalog->env, NULL, MDB_RDONLY, ret_txn);
+        else
+            catalog->has_failed = true;  // LMDB has no map any more, and would not notice
     }
     return rc;
 }
@@ -532,6 +538,24 @@ bool rml_catalog_has_failed(const struct rml_catalog *catalog)
     return catalog->has_failed;
 }
 
+struct rml_catalog_use rml_catalog_use(const struct rml_catalog *catalog)
+{
+    MDB_envinfo about;
+    MDB_stat tree;
+    struct rml_readers readers = {0};
+    if (catalog->has_failed || mdb_env_info(catalog->env, &about) != 0
+        || mdb_env_stat(catalog->env, &tree) != 0 || rml_readers_look(catalog->env, &readers) != 0)
+        return (struct rml_catalog_use){0};
+    return (struct rml_catalog_use){
+        .bytes = (about.me_last_pgno + 1) * tree.ms_psize,
+        .bytes_max = catalog->options.map_bytes_max,
+        .reader_count = readers.count,
+        .reader_pid = readers.pid,
+        .reader_state = readers.state,
+        .reader_behind = readers.behind,
+    };
+}
+
 /* Committing. */
 
 static int apply(const struct rml_catalog *catalog, MDB_txn *txn,
@@ -547,16 +571,45 @@ static int apply(const struct rml_catalog *catalog, MDB_txn *txn,
     return rc == 0 ? put_head(txn, catalog->main, head) : rc;
 }
 
+static int refuse_to_grow(const struct rml_catalog *catalog, struct rml_err *err)
+{
+    struct rml_readers readers = {0};
+    unsigned long long most = catalog->options.map_bytes_max;
+    if (rml_readers_look(catalog->env, &readers) != 0 || readers.pid == 0)
+        return RML_FAIL(err, -ENOSPC,
+                        "%.250s is full: it may not grow past %llu bytes; fewer rows of tables, or "
+                        "a greater limit, would help",
+                        catalog->path, most);
+    return RML_FAIL(err, -ENOSPC,
+                    "%.250s is full: it may not grow past %llu bytes, and process %u reads a state "
+                    "of %llu commits ago, so that nothing in it can be used again: end that",
+                    catalog->path, most, readers.pid, (unsigned long long)readers.behind);
+}
+
+/*
+ * LMDB gives the old map up before it asks for the new one, and does not notice when it has none. So when the
+ * new one cannot be had it is opened again, as it was.
+ */
 static int make_map_larger(struct rml_catalog *catalog, struct rml_err *err)
 {
-    if (catalog->map_bytes > catalog->options.map_bytes_max / 2)
-        return RML_FAIL(err, -ENOSPC, "%.250s may not grow past %llu bytes", catalog->path,
-                        (unsigned long long)catalog->options.map_bytes_max);
-    int rc = mdb_env_set_mapsize(catalog->env, 2 * catalog->map_bytes);
-    if (rc != 0)
-        return fail(catalog, rc, "cannot map more of it", err);
-    catalog->map_bytes *= 2;
-    return 0;
+    uint64_t most = catalog->options.map_bytes_max, bytes = catalog->map_bytes;
+    if (bytes >= most)
+        return refuse_to_grow(catalog, err);
+    bytes = bytes > most / 2 ? most : 2 * bytes;
+    int rc = mdb_env_set_mapsize(catalog->env, bytes);
+    if (rc == 0) {
+        catalog->map_bytes = bytes;
+        return 0;
+    }
+    close_env(catalog);
+    struct rml_err why = {0};
+    if (open_env(catalog, 0, &why) < 0 || read_head(catalog, &why) < 0) {
+        catalog->has_failed = true;
+        return RML_FAIL(err, -EIO, "%.250s can be mapped no more: %.150s", catalog->path, why.text);
+    }
+    return RML_FAIL(err, code_of(rc),
+                    "%.250s is full, and %llu bytes of it cannot be mapped: %s (ulimit -v?)",
+                    catalog->path, (unsigned long long)bytes, mdb_strerror(rc));
 }
 
 /*

@@ -62,7 +62,7 @@ void rml_table_rows_fini(struct rml_table_rows *rows);
 
 struct rml_catalog_options {
     uint64_t map_bytes;      // address space to begin with; doubled when the catalog fills it
-    uint64_t map_bytes_max;  // and no more than this
+    uint64_t map_bytes_max;  // and no more than this, but for what a file that is there has
 };
 
 /*
@@ -90,6 +90,17 @@ void rml_catalog_close(struct rml_catalog *catalog);
 
 /* As of the last commit. */
 const struct rml_catalog_head *rml_catalog_head(const struct rml_catalog *catalog);
+
+/* What it takes on the disk, and who makes it take more (readers.h). All 0 where nobody knows. */
+struct rml_catalog_use {
+    uint64_t bytes, bytes_max;
+    uint32_t reader_count;   // other processes' looks that are open
+    uint32_t reader_pid;     // whose is the oldest; 0: there is none
+    uint64_t reader_state;   // the number of the commit that made the state it looks at
+    uint64_t reader_behind;  // how many came after that
+};
+
+struct rml_catalog_use rml_catalog_use(const struct rml_catalog *catalog);
 
 struct rml_catalog_change {
     const struct rml_manifest *added;  // NULL: none

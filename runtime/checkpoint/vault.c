@@ -402,6 +402,11 @@ struct rml_extents_room rml_vault_room(const struct rml_vault *vault)
     return rml_extents_room(&vault->extents);
 }
 
+struct rml_catalog_use rml_vault_catalog_use(const struct rml_vault *vault)
+{
+    return rml_catalog_use(vault->catalog);
+}
+
 /* Reading. */
 
 int rml_vault_newest(const struct rml_vault *vault, const struct rml_manifest **ret_manifest,

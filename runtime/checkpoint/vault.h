@@ -78,6 +78,7 @@ const char *rml_vault_why_not(const struct rml_vault *vault);
 const unsigned char *rml_vault_id(const struct rml_vault *vault);
 
 struct rml_extents_room rml_vault_room(const struct rml_vault *vault);
+struct rml_catalog_use rml_vault_catalog_use(const struct rml_vault *vault);
 
 /*
  * The newest checkpoint's manifest, until the next commit or going back. 0; -ENOENT: there is none;

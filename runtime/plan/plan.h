@@ -257,6 +257,7 @@ struct rml_plan {
     char *state;  // folder of checkpoints, relative to the file's; NULL: there are none
     int64_t checkpoint_every_ns, checkpoint_min_pause_ns;
     uint32_t checkpoint_keep;
+    uint64_t catalog_bytes_max;
     bool journals;  // some source does
     uint64_t journal_bytes_max;
     int64_t journal_delay_ns;

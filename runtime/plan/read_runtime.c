@@ -81,9 +81,11 @@ static void read_checkpoint(struct rml_reader *reader, const struct rml_values *
                       &reader->plan->checkpoint_every_ns);
     rml_reader_number(reader, &values, RML_SET_CHECKPOINT_MIN_PAUSE,
                       &reader->plan->checkpoint_min_pause_ns);
-    int64_t keep = 0;
+    int64_t keep = 0, catalog_bytes = 0;
     rml_reader_number(reader, &values, RML_SET_CHECKPOINT_KEEP, &keep);
+    rml_reader_number(reader, &values, RML_SET_CHECKPOINT_CATALOG_MAX, &catalog_bytes);
     reader->plan->checkpoint_keep = (uint32_t)keep;
+    reader->plan->catalog_bytes_max = (uint64_t)catalog_bytes;
 }
 
 static void read_limits(struct rml_reader *reader, const struct rml_values *runtime,
