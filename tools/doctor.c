@@ -21,7 +21,9 @@
 
 #include "runtime/base/err.h"
 #include "runtime/base/rundir.h"
+#include "runtime/checkpoint/checkpoints.h"
 #include "runtime/checkpoint/disk.h"
+#include "runtime/control/held_back.h"
 #include "runtime/plan/units.h"
 #include "tools/pipelines.h"
 
@@ -457,6 +459,36 @@ static void look_at_way(struct rml_doctor *doctor, const char *folder)
     unlink(path);
 }
 
+// Whoever looks for a moment is a commit or two behind.
+#define BEHIND_LONG 20u
+
+static void look_at_catalog(struct rml_doctor *doctor, const char *folder)
+{
+    struct rml_checkpoints *checkpoints;
+    struct rml_err err = {0};
+    char bytes[32], program[16];
+    int rc = rml_checkpoints_open(&checkpoints, folder, &err);
+    if (rc == -ENOENT || rc == -EACCES)
+        return;  // not made yet; or not ours to look at
+    if (rc < 0) {
+        advise(find(doctor, RML_DOCTOR_BAD, "catalog", "%.250s", err.text),
+               "ringctl checkpoint verify tells more; ringmill run tells what can be done");
+        return;
+    }
+    const struct rml_catalog_use use = rml_catalog_use(rml_checkpoints_catalog(checkpoints));
+    rml_size_print_about(use.bytes, bytes);
+    rml_held_back_program(use.reader_pid, program);
+    if (use.reader_behind < BEHIND_LONG)
+        find(doctor, RML_DOCTOR_OK, "catalog", "%s; no reader holds it back", bytes);
+    else
+        advise(find(doctor, RML_DOCTOR_WARN, "catalog",
+                    "%s; process %" PRIu32 " (%s) reads what it was %" PRIu64
+                    " commits ago, and what came free since cannot be used again",
+                    bytes, use.reader_pid, program, use.reader_behind),
+               "the file grows with each checkpoint until that process goes on or ends");
+    rml_checkpoints_close(checkpoints);
+}
+
 void rml_doctor_folder(struct rml_doctor *doctor, const char *folder)
 {
     char path[4096];
@@ -485,6 +517,7 @@ void rml_doctor_folder(struct rml_doctor *doctor, const char *folder)
     look_at_file_system(doctor, path);
     look_at_room(doctor, path);
     look_at_way(doctor, path);
+    look_at_catalog(doctor, folder);
 }
 
 /* A pipeline that runs */

@@ -149,6 +149,26 @@ static void json_restarts(struct rml_json *json, const struct rml_board *board)
     rml_json_close(json, '}');
 }
 
+static void json_catalog(struct rml_json *json, const struct rml_board_saves *saves)
+{
+    rml_json_open(json, "catalog", '{');
+    rml_json_unsigned(json, "bytes", saves->catalog_bytes);
+    rml_json_unsigned(json, "bytes_max", saves->catalog_bytes_max);
+    rml_json_unsigned(json, "readers", saves->reader_count);
+    rml_json_unsigned(json, "times_held_back", saves->times_held_back);
+    if (saves->reader_pid == 0) {
+        rml_json_text(json, "held_back_by", NULL);
+    } else {
+        rml_json_open(json, "held_back_by", '{');
+        rml_json_unsigned(json, "pid", saves->reader_pid);
+        rml_json_text(json, "program", saves->reader_program);
+        rml_json_integer(json, "since_ns", saves->reader_since_ns);
+        rml_json_unsigned(json, "commits", saves->reader_behind);
+        rml_json_close(json, '}');
+    }
+    rml_json_close(json, '}');
+}
+
 static void json_saves(struct rml_json *json, const struct rml_board *board)
 {
     struct rml_board_saves saves;
@@ -178,6 +198,7 @@ static void json_saves(struct rml_json *json, const struct rml_board *board)
     rml_json_unsigned(json, "gone_back_from", saves.gone_back_from);
     rml_json_unsigned(json, "records_missing", saves.records_missing);
     rml_json_unsigned(json, "rows_missing", saves.rows_missing);
+    json_catalog(json, &saves);
     if (saves.durable == 0) {
         rml_json_text(json, "last", NULL);
     } else {

@@ -39,6 +39,24 @@ static void print_last_saved(const struct rml_status *status, const struct rml_b
            saves->durable, saves->epoch, age, bytes, took, most);
 }
 
+// A catalog that is as it should be says nothing.
+static void print_catalog(const struct rml_status *status, const struct rml_board_saves *saves)
+{
+    char bytes[32], most[32], since[32];
+    if (saves->times_held_back == 0)
+        return;
+    rml_size_print_about(saves->catalog_bytes, bytes);
+    rml_size_print_about(saves->catalog_bytes_max, most);
+    printf("            the catalog takes %s, %s at most; readers held it back %" PRIu64 " times",
+           bytes, most, saves->times_held_back);
+    rml_about_duration(rml_time_sub(status->wall_ns, saves->reader_since_ns), since);
+    if (saves->reader_pid != 0)
+        printf(", process %" PRIu32 " (%s) does so for %s: it reads what it was %" PRIu64
+               " commits ago",
+               saves->reader_pid, saves->reader_program, since, saves->reader_behind);
+    printf("\n");
+}
+
 static void print_saves(const struct rml_status *status)
 {
     struct rml_board_saves saves;
@@ -64,6 +82,7 @@ static void print_saves(const struct rml_status *status)
         printf("            producers or workers waited for one: %" PRIu64
                " times a lane was full, %" PRIu64 " times a schedule\n",
                saves.lanes_full, saves.schedules_full);
+    print_catalog(status, &saves);
     if (saves.restored_epoch != 0)
         printf("            it went on from checkpoint %" PRIu64 "\n", saves.restored_epoch);
     if (saves.gone_back_from != 0)

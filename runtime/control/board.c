@@ -366,6 +366,7 @@ void rml_board_saves_read(const struct rml_board *board, struct rml_board_saves 
     ret_saves->way[sizeof ret_saves->way - 1] = '\0';
     ret_saves->why_not[sizeof ret_saves->why_not - 1] = '\0';
     ret_saves->failed_why[sizeof ret_saves->failed_why - 1] = '\0';
+    ret_saves->reader_program[sizeof ret_saves->reader_program - 1] = '\0';
     if (ret_saves->wanted_by >= RML_BOARD_WANTED_COUNT)
         ret_saves->wanted_by = RML_BOARD_WANTED_PERIOD;
 }

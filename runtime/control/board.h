@@ -25,7 +25,7 @@ struct rml_keeping;
 struct rml_memory;
 
 #define RML_BOARD_MAGIC   0x72a9b0a7u
-#define RML_BOARD_VERSION 8
+#define RML_BOARD_VERSION 9
 #define RML_BOARD_NAME    (RML_NAME_MAX + 1)
 #define RML_BOARD_PATH    256
 #define RML_BOARD_WHY     328
@@ -175,7 +175,14 @@ struct rml_board_saves {
     uint64_t restored_epoch;                 // that the present engine went on from; 0: from none
     uint64_t gone_back_from;                 // 0: it did not go back
     uint64_t records_missing, rows_missing;  // because of that
-    char way[16];                            // rml_vault_way
+    uint64_t catalog_bytes, catalog_bytes_max;  // after the last one; 0: not known
+    /* Who reads one state of the catalog for long (held_back.h); pid 0: nobody does. And how often one did. */
+    uint32_t reader_pid, reader_count;  // and how many read it at all
+    uint64_t reader_behind;             // commits since the state that it reads
+    int64_t reader_since_ns;            // wall clock
+    uint64_t times_held_back;
+    char reader_program[16];
+    char way[16];  // rml_vault_way
     char why_not[120];
     char failed_why[200];
 };

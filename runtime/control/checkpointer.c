@@ -71,6 +71,8 @@ static struct rml_vault_options vault_options(const struct rml_checkpointer *c)
         options = *c->options.vault;
     options.lock_wait_ns = LOCK_WAIT_NS;
     options.keep = c->options.plan->checkpoint_keep;
+    if (options.catalog_bytes_max == 0)
+        options.catalog_bytes_max = c->options.plan->catalog_bytes_max;
     options.rows_bytes_max = ROWS_BYTES;
     return options;
 }
@@ -257,13 +259,15 @@ static void close_one(struct rml_checkpointer *c)
     c->due_ns = c->ended_ns + (c->rc < 0 ? RETRY_NS : c->options.plan->checkpoint_every_ns);
     if (c->rc == 0 && c->wanted)
         want(c, c->wanted_by);
-    const struct rml_checkpointer_news news = {.kind = RML_CHECKPOINTER_DONE,
-                                               .rc = c->rc,
-                                               .why = c->why,
-                                               .number = c->number,
-                                               .epoch = c->epoch,
-                                               .bytes = c->bytes,
-                                               .took_ns = (uint64_t)(c->ended_ns - c->began_ns)};
+    struct rml_checkpointer_news news = {.kind = RML_CHECKPOINTER_DONE,
+                                         .rc = c->rc,
+                                         .why = c->why,
+                                         .number = c->number,
+                                         .epoch = c->epoch,
+                                         .bytes = c->bytes,
+                                         .took_ns = (uint64_t)(c->ended_ns - c->began_ns)};
+    if (c->vault != NULL)
+        news.catalog = rml_vault_catalog_use(c->vault);
     give_news(c, &news);
 }
 

@@ -20,6 +20,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "runtime/checkpoint/catalog.h"
 #include "runtime/checkpoint/handover.h"
 #include "runtime/control/board.h"
 #include "runtime/control/fitting.h"
@@ -121,9 +122,10 @@ struct rml_checkpointer_news {
     enum rml_board_wanted wanted_by;  // DUE
     const char *why;                  // DONE: a sentence, where it failed; until the next begins
     uint64_t number;
-    uint64_t epoch;    // DONE: its name in the state folder
-    uint64_t bytes;    // DONE: written for it
-    uint64_t took_ns;  // DONE: since its beginning
+    uint64_t epoch;                  // DONE: its name in the state folder
+    uint64_t bytes;                  // DONE: written for it
+    uint64_t took_ns;                // DONE: since its beginning
+    struct rml_catalog_use catalog;  // DONE: as it is now
 };
 
 /* False: there are no news. */

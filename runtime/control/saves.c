@@ -27,6 +27,8 @@ void rml_saves_open(struct rml_saves *s, uint64_t restored_epoch, const char *wa
     if (gone->from != gone->to)
         s->row.gone_back_from = gone->from;
     s->said_ns = INT64_MIN;
+    s->held.times = s->row.times_held_back;
+    s->row.reader_pid = 0;  // the first checkpoint tells
     show(s);
 }
 
@@ -35,6 +37,26 @@ void rml_saves_begun(struct rml_saves *s, enum rml_board_wanted why)
     s->row.wanted_by = why;
     s->row.wanted[why]++;
     show(s);
+}
+
+static void see_readers(struct rml_saves *s, const struct rml_catalog_use *use, int64_t wall_ns)
+{
+    char sentence[RML_HELD_BACK_SENTENCE];
+    int64_t now_ns = s->clock->monotonic_ns(s->clock->context);
+    if (use->bytes == 0)
+        return;  // nobody could look
+    bool has_news = rml_held_back_see(&s->held, use, now_ns, wall_ns, sentence);
+    s->row.catalog_bytes = use->bytes;
+    s->row.catalog_bytes_max = use->bytes_max;
+    s->row.reader_count = use->reader_count;
+    s->row.reader_pid = s->held.is_long ? s->held.pid : 0;
+    s->row.reader_behind = use->reader_behind;
+    s->row.reader_since_ns = s->held.since_wall_ns;
+    s->row.times_held_back = s->held.times;
+    if (has_news && s->held.is_long)
+        rml_held_back_program(s->held.pid, s->row.reader_program);
+    if (has_news && s->complain != NULL)
+        s->complain(s->complain_context, sentence);
 }
 
 void rml_saves_done(struct rml_saves *s, const struct rml_checkpointer_news *news)
@@ -55,6 +77,7 @@ void rml_saves_done(struct rml_saves *s, const struct rml_checkpointer_news *new
         s->row.took_ns_most =
             news->took_ns > s->row.took_ns_most ? news->took_ns : s->row.took_ns_most;
     }
+    see_readers(s, &news->catalog, wall_ns);
     show(s);
 }
 

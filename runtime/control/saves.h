@@ -11,6 +11,7 @@
 
 #include "runtime/control/board.h"
 #include "runtime/control/checkpointer.h"
+#include "runtime/control/held_back.h"
 
 struct rml_saves {
     struct rml_board *board;  // NULL: there are no checkpoints
@@ -18,6 +19,7 @@ struct rml_saves {
     const struct rml_clock *clock;
     struct rml_board_saves row;
     int64_t said_ns;  // that lanes fill
+    struct rml_held_back held;
     /* May be NULL. */
     void (*complain)(void *context, const char *sentence);
     void *complain_context;

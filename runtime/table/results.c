@@ -39,34 +39,60 @@ int rml_results_find(struct rml_checkpoints *checkpoints, const char *name,
     return rc;
 }
 
-int rml_results_list(struct rml_checkpoints *checkpoints,
-                     void (*each)(void *context, const struct rml_shape *shape,
-                                  const struct rml_shape_state *state),
-                     void (*damage)(void *context, const char *sentence), void *context,
-                     struct rml_err *err)
+/* The note of one table, or of the next one, copied. */
+struct listed {
+    char name[RML_TABLE_KEY_BYTES];
+    uint32_t bytes;
+    bool is_last;  // there may be more, behind a name that none has
+    struct rml_shape shape;
+    struct rml_shape_state state;
+    struct rml_err why;  // it cannot be read; code 0: it can
+};
+
+// The first one from that name on. 0, -ENOENT: there is none, or another negative errno.
+static int read_note(struct rml_checkpoints *checkpoints, struct listed *at, struct rml_err *err)
 {
     struct rml_catalog_view *view;
     struct rml_table_row row = {0};
     int rc = rml_catalog_look(rml_checkpoints_catalog(checkpoints), &view, err);
     if (rc < 0)
         return rc;
-    for (rc = rml_catalog_row(view, RML_SHAPE_TABLES, "", 0, true, &row, err);
-         (rc == 0 || rc == -EBADMSG) && is_of(&row, RML_SHAPE_TABLES);
-         rc = rml_catalog_next_row(view, &row, err)) {
-        struct rml_shape shape;
-        struct rml_shape_state state;
-        struct rml_err why = {0};
-        int read = rc < 0 ? RML_FAIL(&why, rc, "the note of table %.*s is not what was written",
-                                     (int)row.key_bytes, (const char *)row.key)
-                          : rml_shape_read(row.key, row.key_bytes, row.value, row.value_bytes,
-                                           &shape, &state, &why);
-        if (read < 0)
-            damage(context, why.text);
-        else
-            each(context, &shape, &state);
+    rc = rml_catalog_row(view, RML_SHAPE_TABLES, at->name, at->bytes, true, &row, err);
+    if ((rc == 0 || rc == -EBADMSG) && !is_of(&row, RML_SHAPE_TABLES))
+        rc = -ENOENT;
+    at->why = (struct rml_err){0};
+    if (rc == -EBADMSG)
+        rml_err_set(&at->why, rc, "the note of table %.*s is not what was written",
+                    (int)row.key_bytes, (const char *)row.key);
+    else if (rc == 0)
+        (void)rml_shape_read(row.key, row.key_bytes, row.value, row.value_bytes, &at->shape,
+                             &at->state, &at->why);
+    if (rc == 0 || rc == -EBADMSG) {
+        at->is_last = row.key_bytes >= sizeof at->name;
+        at->bytes = at->is_last ? 0 : row.key_bytes;
+        memcpy(at->name, row.key, at->bytes);
+        at->name[at->bytes++] = '\0';  // the least name behind it
+        rc = 0;
     }
     rml_catalog_view_close(view);
-    return rc == 0 || rc == -ENOENT || rc == -EBADMSG ? 0 : rc;
+    return rc;
+}
+
+int rml_results_list(struct rml_checkpoints *checkpoints,
+                     void (*each)(void *context, const struct rml_shape *shape,
+                                  const struct rml_shape_state *state),
+                     void (*damage)(void *context, const char *sentence), void *context,
+                     struct rml_err *err)
+{
+    struct listed at = {.bytes = 0};
+    int rc;
+    while ((rc = at.is_last ? -ENOENT : read_note(checkpoints, &at, err)) == 0) {
+        if (at.why.code < 0)
+            damage(context, at.why.text);
+        else
+            each(context, &at.shape, &at.state);
+    }
+    return rc == -ENOENT ? 0 : rc;
 }
 
 /* Reading */

@@ -18,7 +18,7 @@ struct rml_err;
 
 #define RML_RESULTS_ROWS 500u  // that are read at a time
 
-/* All tables, by name. `each` is told of a note that cannot be read by `damage`, and goes on. */
+/* All tables, by name, each as it is when its turn comes. `each` is told of a note that cannot be read by `damage`, and goes on. */
 int rml_results_list(struct rml_checkpoints *checkpoints,
                      void (*each)(void *context, const struct rml_shape *shape,
                                   const struct rml_shape_state *state),
