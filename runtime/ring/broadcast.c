@@ -149,45 +149,77 @@ void rml_broadcast_announce(struct rml_broadcast_out *out)
     atomic_store_explicit(&out->lines->announced, out->given, memory_order_seq_cst);
 }
 
-// The reader has been lapped: go on where there is room to breathe before the writer comes round again.
-static void catch_up(struct rml_broadcast_in *in, uint64_t stamp)
+enum rml_broadcast_found rml_broadcast_copy(const struct rml_broadcast_in *in, uint64_t number,
+                                            void *row, uint64_t *ret_newest)
 {
-    // The slot holds, or is about to hold, this row; everything up to row_count before it may be there.
-    uint64_t there = (stamp - 1) / 2;
+    uint64_t *words = row;
+    const _Atomic uint64_t *slot = &in->lines->slots[slot_at(in->shape, number)];
+    uint64_t wanted = 2 * number + 2;
+    // acquire: broadcast.row
+    uint64_t stamp = atomic_load_explicit(slot, memory_order_acquire);
+    if (stamp < wanted)
+        return RML_BROADCAST_NOT_YET;
+    if (stamp == wanted) {
+        for (uint32_t i = 0; i < in->shape.row_bytes / 8; i++) {
+            // acquire: broadcast.next
+            words[i] = atomic_load_explicit(slot + 1 + i, memory_order_acquire);
+        }
+        // relaxed: ordered by the acquires of the words
+        stamp = atomic_load_explicit(slot, memory_order_relaxed);
+        if (stamp == wanted)
+            return RML_BROADCAST_THERE;
+    }
+    *ret_newest = (stamp - 1) / 2;
+    return RML_BROADCAST_GONE;
+}
+
+int rml_broadcast_reached(const struct rml_broadcast_in *in, uint64_t number)
+{
+    const _Atomic uint64_t *slot = &in->lines->slots[slot_at(in->shape, number)];
+    // acquire: broadcast.row
+    return atomic_load_explicit(slot, memory_order_acquire) >= 2 * number + 2;
+}
+
+uint64_t rml_broadcast_first(const struct rml_broadcast_in *in)
+{
+    // relaxed: stored before the first row, whose stamp carries it
+    return atomic_load_explicit(&in->lines->first, memory_order_relaxed);
+}
+
+uint64_t rml_broadcast_announced(const struct rml_broadcast_in *in)
+{
+    // total order: the reader has said that it sleeps, and the writer looks after announcing
+    return atomic_load_explicit(&in->lines->announced, memory_order_seq_cst);
+}
+
+// The reader has been lapped: go on where there is room to breathe before the writer comes round again.
+static void catch_up(struct rml_broadcast_in *in, uint64_t newest)
+{
+    // Everything up to row_count before the newest may be there.
     uint64_t slack = in->shape.row_count / 8 + 1;
-    uint64_t to = there - in->shape.row_count + slack;
+    uint64_t to = newest - in->shape.row_count + slack;
     in->missed += to - in->next;
     in->next = to;
 }
 
 int rml_broadcast_read(struct rml_broadcast_in *in, void *row, uint64_t *ret_number)
 {
-    uint64_t *words = row;
+    uint64_t newest = 0;
     for (;;) {
-        const _Atomic uint64_t *slot = &in->lines->slots[slot_at(in->shape, in->next)];
-        uint64_t wanted = 2 * in->next + 2;
-        // acquire: broadcast.row
-        uint64_t stamp = atomic_load_explicit(slot, memory_order_acquire);
-        if (stamp < wanted)
+        switch (rml_broadcast_copy(in, in->next, row, &newest)) {
+        case RML_BROADCAST_NOT_YET:
             return 0;
-        if (stamp == wanted) {
-            for (uint32_t i = 0; i < in->shape.row_bytes / 8; i++) {
-                // acquire: broadcast.next
-                words[i] = atomic_load_explicit(slot + 1 + i, memory_order_acquire);
-            }
-            // relaxed: ordered by the acquires of the words
-            stamp = atomic_load_explicit(slot, memory_order_relaxed);
-            if (stamp == wanted) {
-                *ret_number = in->next++;
-                return 1;
-            }
+        case RML_BROADCAST_THERE:
+            *ret_number = in->next++;
+            return 1;
+        case RML_BROADCAST_GONE:
+            catch_up(in, newest);
+            break;
         }
-        catch_up(in, stamp);
     }
 }
 
 int rml_broadcast_look(const struct rml_broadcast_in *in)
 {
-    // total order: the reader has said that it sleeps, and the writer looks after announcing
-    return atomic_load_explicit(&in->lines->announced, memory_order_seq_cst) > in->next;
+    return rml_broadcast_announced(in) > in->next;
 }

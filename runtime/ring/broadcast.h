@@ -69,6 +69,23 @@ void rml_broadcast_give(struct rml_broadcast_out *out, const void *row);
  */
 void rml_broadcast_announce(struct rml_broadcast_out *out);
 
+/* What there is of a row: not yet given; there, and copied; or overwritten. */
+enum rml_broadcast_found { RML_BROADCAST_NOT_YET, RML_BROADCAST_THERE, RML_BROADCAST_GONE };
+
+/*
+ * Copy the row of that number to `row` (row_bytes, 8-byte aligned), for a reader that keeps account of its
+ * own: in->next and in->missed stay as they are. Where it has gone, *ret_newest is the row that has its
+ * place or is about to get it; the oldest that may still be there is the one behind *ret_newest - row_count.
+ */
+enum rml_broadcast_found rml_broadcast_copy(const struct rml_broadcast_in *in, uint64_t number,
+                                            void *row, uint64_t *ret_newest);
+
+/* Likewise: has the row of that number ever been there? Where do the ring's numbers begin (true once a row is
+ * there)? How many have been announced, in the total order? */
+int rml_broadcast_reached(const struct rml_broadcast_in *in, uint64_t number);
+uint64_t rml_broadcast_first(const struct rml_broadcast_in *in);
+uint64_t rml_broadcast_announced(const struct rml_broadcast_in *in);
+
 /*
  * Copy the next row to `row` (row_bytes, 8-byte aligned) and its number to *ret_number. 1: there was
  * one; 0: not yet. Rows that were overwritten meanwhile are passed over and counted in in->missed.
