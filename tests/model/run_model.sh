@@ -11,7 +11,7 @@ spin -a ${define:+"$define"} model.pml
 cc -O2 -w -DSAFETY -DCOLLAPSE -DMEMLIM=1024 -o pan pan.c
 ./pan -m200000 | tee out
 # A search that was cut short has shown nothing.
-if grep -qE 'max search depth too small|memory limit|out of memory' out; then
+if grep -qE 'max search depth too small|MEMLIM bound|memory limit|out of memory' out; then
     echo "the search did not come to its end"
     exit 1
 fi
