@@ -3,7 +3,8 @@
  * consumer or two, and whoever frees what the dead held, with every way of cutting messages into runs.
  *
  * A producer may, with a run claimed, publish it, stop for ever, or die; a stopped one is never freed of
- * its run, a dead one is at some later time. One of two consumers may stop for ever while it takes.
+ * its run, a dead one is at some later time. One of two consumers may stop for ever while it takes, or die
+ * there; a dead one's run is freed too, and its messages count as taken.
  * Words are swapped as in the code, one atomic step for each compare-and-swap, and looked at before in
  * a step of its own. Left out are `tail`, which is a place to start looking, `passes`, which saves
  * looks, the patience of a consumer, and giving up, which is dying with one step less.
@@ -75,6 +76,7 @@ bool held_open[2];
 byte published[2];
 byte taken[2];
 bool dead[2];
+byte lost = 0; /* a consumer that died, as an owner */
 byte gone = 0; /* producers that ended, died and were freed, or stopped for ever */
 
 typedef word_t {
@@ -265,6 +267,18 @@ end:
             }
         :: i == CELLS -> gone = gone + 1; break
         od
+    :: atomic { lost > 0 -> who = lost; lost = 0; i = 0 }
+        do
+        :: i < CELLS ->
+            d_step {
+                if
+                :: owner[i] == who && state[i] == TAKING -> FREE_WORD(i)
+                :: else
+                fi;
+                i = i + 1
+            }
+        :: i == CELLS -> break
+        od
     od
 }
 
@@ -322,6 +336,7 @@ inline take(i)
         if
         :: skip
         :: CONSUMERS == 2 && !one_stopped -> one_stopped = true; goto stopped
+        :: CONSUMERS == 2 && !one_stopped -> atomic { one_stopped = true; lost = 2 + me } goto stopped
         fi;
         d_step {
             assert(cell[i] == first);
