@@ -18,9 +18,11 @@
  *
  * Each block says up to which sequence blocks had been *flushed* when it was written. So a block that is
  * missing although a later one says that it was flushed is not where the power went but damage, and
- * that is an error. Also, what lies behind the last flush that is known of is written again, elsewhere,
- * and flushed before it is believed: a killed process may have left it in a cache that a failed flush has
- * made believe to be clean.
+ * that is an error. Also, what lies behind the last flush that is known of is written again and flushed before
+ * it is believed: a killed process may have left it in a cache that a failed flush has made believe to be
+ * clean. It is written where it lies, the same bytes: whatever a loss of power leaves of that, new or
+ * old, is the block. Elsewhere it would need a segment that is free, and which are is told by just these
+ * blocks, of which nobody knows yet whether they are on the disk.
  *
  * ERRORS
  *
@@ -61,7 +63,6 @@
 #define MAX_BYTES     (1024 * MIB)
 #define SEGMENTS_AT   ((uint64_t)RML_DISK_WRITE_BYTES)
 #define NO_SEGMENT    UINT32_MAX
-#define BEYOND        8u  // segments, where the one that is left alone was needed
 
 /* The first block of the file. */
 struct file_header {
@@ -101,7 +102,6 @@ struct segment {
 /* A block that is believed. */
 struct place {
     uint64_t offset, sequence;
-    uint32_t segment;
 };
 
 struct rml_journal {
@@ -109,7 +109,6 @@ struct rml_journal {
     char folder[300], path[320];
     struct rml_disk disk;
     uint32_t segment_bytes, segment_count, segments_max;
-    uint32_t segments_room;  // of the arrays: some beyond the most
     struct segment *segments;
     uint32_t *used;  // segments in use, by generation
     uint32_t used_count;
@@ -228,8 +227,7 @@ static int set_aside(struct rml_journal *j, uint64_t file_bytes)
     uint64_t most = j->options.max_bytes / j->segment_bytes;
     most =
         most > 3 ? most : 3;  // the one that is written, the one before it, and the one left alone
-    uint64_t room = (most > there ? most : there) + BEYOND;
-    j->segments_room = (uint32_t)room;
+    uint64_t room = most > there ? most : there;
     j->segment_count = (uint32_t)there;
     j->segments_max = (uint32_t)most;
     j->segments = calloc(room, sizeof *j->segments);
@@ -244,11 +242,11 @@ static int set_aside(struct rml_journal *j, uint64_t file_bytes)
     return 0;
 }
 
-// One segment more, written before its use. -ENOSPC: there are `most`, or the disk is full.
-static int grow(struct rml_journal *j, uint32_t most, struct rml_err *err)
+// One segment more, written before its use. -ENOSPC: there are as many as may be, or the disk is full.
+static int grow(struct rml_journal *j, struct rml_err *err)
 {
     static const unsigned char zeros[RML_DISK_WRITE_BYTES];
-    if (j->segment_count >= most || j->segment_count >= j->segments_room)
+    if (j->segment_count >= j->segments_max)
         return RML_FAIL(err, -ENOSPC,
                         "the journal is full, with %" PRIu64 " bytes, until checkpoints cover it",
                         (uint64_t)j->segment_count * j->segment_bytes);
@@ -327,7 +325,7 @@ static int look_at_segments(struct rml_journal *j, struct rml_err *err)
     return 0;
 }
 
-static int add_place(struct rml_journal *j, uint64_t offset, uint64_t sequence, uint32_t segment)
+static int add_place(struct rml_journal *j, uint64_t offset, uint64_t sequence)
 {
     if (j->place_count == j->place_room) {
         size_t room = j->place_room > 0 ? 2 * j->place_room : 1024;
@@ -337,7 +335,7 @@ static int add_place(struct rml_journal *j, uint64_t offset, uint64_t sequence, 
         j->places = places;
         j->place_room = room;
     }
-    j->places[j->place_count++] = (struct place){offset, sequence, segment};
+    j->places[j->place_count++] = (struct place){offset, sequence};
     return 0;
 }
 
@@ -381,7 +379,7 @@ static int walk_segment(struct rml_journal *j, uint32_t index, uint64_t limit, u
                             "%.300s holds records of this pipeline's sources before they were "
                             "changed; run with --fresh to begin anew",
                             j->path);
-        if (add_place(j, begin_of(j, index) + at, head->sequence, index) < 0)
+        if (add_place(j, begin_of(j, index) + at, head->sequence) < 0)
             return RML_FAIL(err, -ENOMEM, "no memory to read the journal");
         j->flushed = head->flushed > j->flushed ? head->flushed : j->flushed;
         j->sequence = head->sequence + 1;
@@ -524,8 +522,8 @@ static int walk(struct rml_journal *j, struct rml_err *err)
 
 /* Writing */
 
-// The next in turn that may be used again; NO_SEGMENT when there is none, or less than `spare` beside it.
-static uint32_t find_free(const struct rml_journal *j, uint32_t spare)
+// The next in turn that may be used again; NO_SEGMENT when there is none, or no other free one beside it.
+static uint32_t find_free(const struct rml_journal *j)
 {
     uint32_t count = 0, first = NO_SEGMENT;
     for (uint32_t i = 0; i < j->segment_count; i++) {
@@ -537,7 +535,7 @@ static uint32_t find_free(const struct rml_journal *j, uint32_t spare)
         if (first == NO_SEGMENT && segment->free_from <= j->flushed)
             first = index;
     }
-    return count > spare ? first : NO_SEGMENT;
+    return count > 1 ? first : NO_SEGMENT;
 }
 
 static void take_segment(struct rml_journal *j, uint32_t index)
@@ -552,33 +550,20 @@ static void take_segment(struct rml_journal *j, uint32_t index)
     j->turn = index + 1;
 }
 
-// Is there one that may be used again as soon as any block is on the disk?
-static bool waits_for_a_block(const struct rml_journal *j)
-{
-    for (uint32_t i = 0; i < j->segment_count; i++) {
-        if (j->segments[i].generation == 0 && j->segments[i].free_from > j->flushed)
-            return true;
-    }
-    return false;
-}
-
-// One segment is left alone, for whoever opens the journal and has to make sure of its end. Where that was done
-// and the journal was full, there is one more.
+// One segment is left alone. So when all others are in use, and a checkpoint covers some, there is one to write the
+// block to that says so.
 static int begin_segment(struct rml_journal *j, struct rml_err *err)
 {
     bool is_early = (j->options.broken_rules & RML_JOURNAL_USES_AGAIN_EARLY) != 0;
     if (is_early && j->used_count > 1)
         drop_used(j, 0);
-    uint32_t index = find_free(j, 1);
+    uint32_t index = find_free(j);
     if (index == NO_SEGMENT) {
         if (j->sequence - 1 > j->flushed)
             return -EAGAIN;
-        uint32_t most = j->segments_max;
-        if (waits_for_a_block(j) && find_free(j, 0) == NO_SEGMENT)
-            most = j->segment_count + 1 > most ? j->segment_count + 1 : most;
         int rc = 0;
-        while (rc == 0 && (index = find_free(j, 1)) == NO_SEGMENT)
-            rc = grow(j, most, err);
+        while (rc == 0 && (index = find_free(j)) == NO_SEGMENT)
+            rc = grow(j, err);
         if (rc < 0)
             return rc;
     }
@@ -670,59 +655,29 @@ int rml_journal_renew(struct rml_journal *j, struct rml_err *err)
     return rc;
 }
 
-// Copy a block that was there to where the next one goes.
-static int write_again(struct rml_journal *j, struct place *place, unsigned char *copy,
-                       struct rml_err *err)
-{
-    const struct head *head = (const void *)j->memory;
-    int rc = look(j, place->offset, j->segment_bytes, err);
-    if (rc >= 0 && rc != A_BLOCK)
-        rc = RML_FAIL(err, -EBADMSG, "%.300s: block %" PRIu64 " reads differently now", j->path,
-                      place->sequence);
-    if (rc < 0)
-        return rc;
-    memcpy(copy, head + 1, head->bytes);
-    place->offset = begin_of(j, j->current) + j->at;
-    place->segment = j->current;
-    return rml_journal_write(j, copy, head->bytes, err);
-}
-
 /*
  * What may not have been flushed by whoever wrote it: one group at most, for each group says of the one
- * before it that it was. A segment holds two.
+ * before it that it was.
  */
 static int make_sure_of_the_end(struct rml_journal *j, struct rml_err *err)
 {
+    const struct head *head = (const void *)j->memory;
     size_t first = j->place_count;
     while (first > 0 && j->places[first - 1].sequence > j->flushed)
         first--;
-    if (first == j->place_count)
-        return 0;
-    uint32_t index = find_free(j, 0);
-    if (index == NO_SEGMENT) {
-        // The one left alone went for the last time that this was done: one beyond, and then they alternate.
-        int rc = grow(j, j->segment_count + 1, err);
+    for (size_t i = first; i < j->place_count; i++) {
+        const struct place *place = &j->places[i];
+        int rc = look(j, place->offset, j->segment_bytes, err);
+        if (rc >= 0 && (rc != A_BLOCK || head->sequence != place->sequence))
+            rc = RML_FAIL(err, -EBADMSG, "%.300s: block %" PRIu64 " reads differently now", j->path,
+                          place->sequence);
         if (rc < 0)
             return rc;
-        index = find_free(j, 0);
+        rc = write_block(j, place->offset, j->memory, sizeof *head + head->bytes);
+        if (rc < 0)
+            return failed(j, rc, "write", err);
     }
-    unsigned char *copy = malloc(RML_JOURNAL_BLOCK_BYTES);
-    if (copy == NULL)
-        return RML_FAIL(err, -ENOMEM, "no memory to read the journal");
-    j->sequence = j->places[first].sequence;
-    take_segment(j, index);
-    int rc = 0;
-    for (size_t i = first; rc == 0 && i < j->place_count; i++)
-        rc = write_again(j, &j->places[i], copy, err);
-    free(copy);
-    if (rc == 0)
-        rc = rml_journal_flush(j, err);
-    // The new one is the last; those that hold nothing but the end are needed no more.
-    while (rc == 0 && j->used_count > 1
-           && j->segments[j->used[j->used_count - 2]].first >= j->segments[j->current].first)
-        drop_used(j, j->used_count - 2);
-    j->current = NO_SEGMENT;
-    return rc;
+    return first < j->place_count ? rml_journal_flush(j, err) : 0;
 }
 
 /* Reading */
@@ -859,7 +814,7 @@ static int set_up(struct rml_journal *j, struct rml_err *err)
     rc = find_all(j, err);
     while (rc == 0 && j->segment_count < j->segments_max
            && (uint64_t)j->segment_count * j->segment_bytes < j->options.first_bytes)
-        rc = grow(j, j->segments_max, err);
+        rc = grow(j, err);
     return rc;
 }
 

@@ -184,6 +184,17 @@ static void give_group(struct history *h, struct rml_journal *journal)
     mark(h);
 }
 
+// One that is killed while it makes sure of the end, before its flush; or whose flush fails.
+static void open_and_die(const char *folder, const struct rml_journal_options *options)
+{
+    static const struct tape_fault flush = {.is_flush = true, .how = TAPE_NOT, .error = EIO};
+    struct rml_journal *journal;
+    tape_arm(flush);
+    if (rml_journal_open(&journal, folder, options, NULL) == 0)
+        rml_journal_close(journal);
+    tape_disarm();
+}
+
 // A process that is killed with a block on its way: what the next one finds, it makes durable.
 static struct rml_journal *start_again(struct history *h, struct rml_journal *journal,
                                        const char *folder,
@@ -194,6 +205,8 @@ static struct rml_journal *start_again(struct history *h, struct rml_journal *jo
     mark(h);
     bool is_there = rml_journal_write(journal, group.blocks[0], group.bytes[0], NULL) == 0;
     rml_journal_close(journal);
+    if (draw(3) == 0)
+        open_and_die(folder, options);
     journal = open_journal(folder, options);
     memcpy(h->now.written, h->now.durable, sizeof h->now.written);
     for (uint32_t at = 0; is_there && at < group.bytes[0];) {
@@ -206,23 +219,31 @@ static struct rml_journal *start_again(struct history *h, struct rml_journal *jo
     return journal;
 }
 
+/* What comes to pass in a history, and how often: once in so many groups. */
+struct habits {
+    const struct rml_disk_way *const *ways;
+    bool with_faults;
+    uint32_t cover, kill;
+};
+
+static const struct habits usual = {.ways = tape_ways, .cover = 12, .kill = 30};
+
 /* Groups, checkpoints, restarts, all on tape. */
-static struct tape record(struct history *h, const struct rml_disk_way *const *ways,
-                          unsigned broken, bool with_faults)
+static struct tape record(struct history *h, const struct habits *habits, unsigned broken)
 {
     struct folder folder = folder_make("/tmp");
-    struct rml_journal_options options = options_of(ways, h->now.covered, broken);
+    struct rml_journal_options options = options_of(habits->ways, h->now.covered, broken);
     memset(h, 0, sizeof *h);
     tape_start(folder.path);
     struct rml_journal *journal = open_journal(folder.path, &options);
     for (uint32_t i = 0; i < GROUPS; i++) {
-        if (with_faults && i % 5 == 4)
+        if (habits->with_faults && i % 5 == 4)
             tape_arm(faults[draw(sizeof faults / sizeof faults[0])]);
         give_group(h, journal);
         tape_disarm();
-        if (draw(12) == 0)
+        if (draw(habits->cover) == 0)
             cover(h, journal);
-        if (draw(30) == 0)
+        if (draw(habits->kill) == 0)
             journal = start_again(h, journal, folder.path, &options);
     }
     rml_journal_close(journal);
@@ -378,14 +399,13 @@ static uint32_t losses(void)
     return set != NULL ? (uint32_t)strtoul(set, NULL, 10) : LOSSES;
 }
 
-static void nothing_is_lost(const struct rml_disk_way *const *ways, bool with_faults,
-                            uint32_t wanted)
+static void nothing_is_lost(const struct habits *habits, uint32_t wanted)
 {
     static struct history h;
     struct outcome outcome = {0};
-    uint32_t histories = with_faults ? 6 : 3;
+    uint32_t histories = habits->with_faults || habits->kill < 30 ? 6 : 3;
     for (uint32_t i = 0; i < histories; i++) {
-        struct tape tape = record(&h, ways, 0, with_faults);
+        struct tape tape = record(&h, habits, 0);
         lose_power(&h, &tape, 0, wanted / histories, false, &outcome);
         tape_free(&tape);
     }
@@ -398,19 +418,29 @@ static void nothing_is_lost(const struct rml_disk_way *const *ways, bool with_fa
 static void a_loss_of_power_leaves_every_entry_that_was_durable(void **state)
 {
     (void)state;
-    nothing_is_lost(tape_ways, false, losses() / 2);
+    nothing_is_lost(&usual, losses() / 2);
 }
 
 static void so_it_does_through_the_page_cache(void **state)
 {
     (void)state;
-    nothing_is_lost(tape_ways + 2, false, losses() / 4);
+    const struct habits habits = {.ways = tape_ways + 2, .cover = 12, .kill = 30};
+    nothing_is_lost(&habits, losses() / 4);
 }
 
 static void so_it_does_after_writes_and_flushes_that_failed(void **state)
 {
     (void)state;
-    nothing_is_lost(tape_ways, true, losses() / 4);
+    const struct habits habits = {.ways = tape_ways, .with_faults = true, .cover = 12, .kill = 30};
+    nothing_is_lost(&habits, losses() / 4);
+}
+
+// What a checkpoint freed was needed until a flush said that it is not.
+static void so_it_does_after_kills_behind_checkpoints(void **state)
+{
+    (void)state;
+    const struct habits habits = {.ways = tape_ways, .cover = 3, .kill = 3};
+    nothing_is_lost(&habits, losses() / 4);
 }
 
 // A rule is broken on purpose, and this finds it.
@@ -419,7 +449,7 @@ static void is_noticed(unsigned broken)
     static struct history h;
     struct outcome outcome = {0};
     for (int i = 0; i < 20 && outcome.first[0] == '\0'; i++) {
-        struct tape tape = record(&h, tape_ways, broken, false);
+        struct tape tape = record(&h, &usual, broken);
         lose_power(&h, &tape, broken, 2 * tape.count, true, &outcome);
         tape_free(&tape);
     }
@@ -711,6 +741,7 @@ int main(void)
         CLAIM(a_loss_of_power_leaves_every_entry_that_was_durable),
         CLAIM(so_it_does_through_the_page_cache),
         CLAIM(so_it_does_after_writes_and_flushes_that_failed),
+        CLAIM(so_it_does_after_kills_behind_checkpoints),
     };
     seed = rml_test_seed();
     return cmocka_run_group_tests(claims, NULL, NULL);
