@@ -408,11 +408,23 @@ static void check_sums_are_those_of_the_standard(void **state)
 static void a_check_sum_may_be_taken_in_pieces(void **state)
 {
     (void)state;
-    rml_test_bytes(&seed, expected, 3000);
-    uint32_t whole = rml_crc32c_table(0, expected, 3000);
-    for (uint32_t cut = 0; cut < 3000; cut += 7)
-        assert_int_equal(rml_crc32c(rml_crc32c(0, expected, cut), expected + cut, 3000 - cut),
+    rml_test_bytes(&seed, expected, 10000);
+    uint32_t whole = rml_crc32c_table(0, expected, 10000);
+    for (uint32_t cut = 0; cut < 10000; cut += 7)
+        assert_int_equal(rml_crc32c(rml_crc32c(0, expected, cut), expected + cut, 10000 - cut),
                          whole);
+}
+
+// What is summed side by side, three times a kilobyte, and what is left of it.
+static void check_sums_by_the_instruction_are_those_by_the_table(void **state)
+{
+    (void)state;
+    rml_test_bytes(&seed, expected, 20000);
+    for (uint32_t count = 0; count < 10000; count = count < 3200 ? count + 1 : count + 61) {
+        uint32_t from = count % 67, before = count * 2654435761u;
+        assert_int_equal(rml_crc32c(before, expected + from, count),
+                         rml_crc32c_table(before, expected + from, count));
+    }
 }
 
 static int set_up(void **state)
@@ -457,6 +469,7 @@ int main(void)
         ON_DISK(a_folder_that_is_not_there_is_named),
         CLAIM(check_sums_are_those_of_the_standard),
         CLAIM(a_check_sum_may_be_taken_in_pieces),
+        CLAIM(check_sums_by_the_instruction_are_those_by_the_table),
     };
     seed = rml_test_seed();
     expected = aligned_alloc(RML_DISK_BLOCK_BYTES, BYTES);
