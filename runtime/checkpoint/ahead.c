@@ -9,6 +9,7 @@
 
 #include "runtime/base/check.h"
 #include "runtime/base/err.h"
+#include "runtime/checkpoint/large.h"
 #include "runtime/ring/bell.h"
 #include "runtime/ring/queue.h"
 
@@ -40,6 +41,11 @@ struct rml_ahead {
     uint32_t reader_count;
     struct reader readers[THREADS];
 };
+
+static size_t memory_bytes(const struct rml_ahead *ahead)
+{
+    return THREADS * BUFFERS * ahead->options.bytes;
+}
 
 static void *wait_for_buffer(struct reader *r)
 {
@@ -143,7 +149,7 @@ int rml_ahead_open(struct rml_ahead **ret_ahead, const struct rml_ahead_options 
         return RML_FAIL(err, -ENOMEM, "no memory to read ahead");
     memset(ahead, 0, bytes);
     ahead->options = *options;
-    ahead->memory = aligned_alloc(MEMORY_ALIGN, THREADS * BUFFERS * options->bytes);
+    ahead->memory = rml_large_open(memory_bytes(ahead));
     if (ahead->memory == NULL) {
         free(ahead);
         return RML_FAIL(err, -ENOMEM, "no memory to read ahead");
@@ -166,7 +172,7 @@ void rml_ahead_close(struct rml_ahead *ahead)
     if (ahead == NULL)
         return;
     close_readers(ahead);
-    free(ahead->memory);
+    rml_large_close(ahead->memory, memory_bytes(ahead));
     free(ahead);
 }
 

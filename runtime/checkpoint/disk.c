@@ -12,9 +12,11 @@
 
 #include "runtime/base/check.h"
 #include "runtime/base/err.h"
+#include "runtime/checkpoint/large.h"
 
 #define LOCK_PAUSE_NS INT64_C(1000000)
 #define TRIES_MAX     100u
+#define BUFFERS_BYTES ((size_t)RML_DISK_DEPTH * RML_DISK_WRITE_BYTES)
 
 const struct rml_disk_way *const rml_disk_ways[] = {&rml_disk_way_io_uring, &rml_disk_way_pwrite,
                                                     &rml_disk_way_buffered, NULL};
@@ -107,12 +109,11 @@ int rml_disk_open(struct rml_disk *disk, const char *path, const struct rml_disk
     if (rc == 0)
         rc = lock_file(disk, path, options->lock_wait_ns, err);
     if (rc == 0) {
-        disk->buffers =
-            aligned_alloc(RML_DISK_BLOCK_BYTES, (size_t)RML_DISK_DEPTH * RML_DISK_WRITE_BYTES);
+        disk->buffers = rml_large_open(BUFFERS_BYTES);
         if (disk->buffers == NULL)
             rc = RML_FAIL(err, -ENOMEM, "no memory for buffers of writes");
         else  // what pads a write is no stranger's memory
-            memset(disk->buffers, 0, (size_t)RML_DISK_DEPTH * RML_DISK_WRITE_BYTES);
+            memset(disk->buffers, 0, BUFFERS_BYTES);
     }
     if (rc == 0)
         rc = start_a_way(disk, options->ways != NULL ? options->ways : rml_disk_ways, is_direct,
@@ -130,7 +131,7 @@ void rml_disk_close(struct rml_disk *disk)
         rml_disk_settle(disk);
         disk->way->stop(disk);
     }
-    free(disk->buffers);
+    rml_large_close(disk->buffers, BUFFERS_BYTES);
     // The kernel takes a ring apart when it has time, and would hold the lock until then.
     if (!disk->is_broken)
         flock(disk->fd, LOCK_UN);

@@ -1,13 +1,11 @@
 #include "runtime/checkpoint/handover.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "runtime/base/check.h"
 #include "runtime/base/err.h"
-
-#define MEMORY_ALIGN 4096u
+#include "runtime/checkpoint/large.h"
 
 int rml_handover_open(struct rml_handover *handover, uint32_t buffers, struct rml_bell *news,
                       struct rml_err *err)
@@ -20,7 +18,7 @@ int rml_handover_open(struct rml_handover *handover, uint32_t buffers, struct rm
         rc = rml_bell_open(&handover->emptied, err);
     if (rc < 0)
         return rc;
-    handover->memory = aligned_alloc(MEMORY_ALIGN, (size_t)buffers * RML_HANDOVER_BYTES);
+    handover->memory = rml_large_open((size_t)buffers * RML_HANDOVER_BYTES);
     if (handover->memory == NULL)
         return RML_FAIL(err, -ENOMEM, "no memory for buffers of snapshots");
     // The kernel makes it ready now, and not while a worker waits for that.
@@ -37,7 +35,7 @@ void rml_handover_close(struct rml_handover *handover)
     rml_queue_close(&handover->filled);
     rml_queue_close(&handover->empty);
     rml_bell_close(&handover->emptied);
-    free(handover->memory);
+    rml_large_close(handover->memory, (size_t)handover->buffers * RML_HANDOVER_BYTES);
     *handover = (struct rml_handover){0};
 }
 

@@ -8,6 +8,7 @@
 #include "runtime/base/err.h"
 #include "runtime/checkpoint/ahead.h"
 #include "tests/support/random.h"
+#include "tests/support/scarce.h"
 #include "tests/support/test.h"
 
 #define BYTES ((size_t)8192)
@@ -118,7 +119,41 @@ static void what_is_closed_early_reads_no_further(void **state)
     }
 }
 
-TEST_MAIN(CLAIM(things_come_in_order_and_each_is_read_once),
+static void without_threads_whoever_asks_reads(void **state)
+{
+    (void)state;
+    for (uint32_t threads = 0; threads < 3; threads++) {
+        memset(&source, 0, sizeof source);
+        source.bad = COUNT;
+        scarce_threads_left = threads;
+        struct rml_ahead *ahead = begin(COUNT);
+        scarce_threads_left = SCARCE_NOT;
+        uint32_t read_ahead = atomic_load(&source.reads);
+        for (uint32_t i = 0; i < COUNT; i++)
+            assert_next(ahead, i);
+        rml_ahead_close(ahead);
+        // those that threads read which were there, until it was known that not all are
+        assert_true(read_ahead <= 2 * threads);
+        assert_int_equal(atomic_load(&source.reads), COUNT + read_ahead);
+    }
+}
+
+static void without_memory_nothing_is_begun_and_it_is_said(void **state)
+{
+    (void)state;
+    struct rml_ahead *ahead;
+    const struct rml_ahead_options options = {.count = COUNT, .bytes = BYTES, .read = read_one};
+    struct rml_err err = {0};
+    scarce_maps_left = 0;
+    int rc = rml_ahead_open(&ahead, &options, &err);
+    scarce_maps_left = SCARCE_NOT;
+    assert_int_equal(rc, -ENOMEM);
+    assert_string_equal(err.text, "no memory to read ahead");
+}
+
+TEST_MAIN(CLAIM(without_threads_whoever_asks_reads),
+          CLAIM(without_memory_nothing_is_begun_and_it_is_said),
+          CLAIM(things_come_in_order_and_each_is_read_once),
           CLAIM(several_are_read_at_a_time_and_before_they_are_asked_for),
           CLAIM(one_that_cannot_be_read_is_told_in_its_turn),
           CLAIM(what_is_closed_early_reads_no_further))
