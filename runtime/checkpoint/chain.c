@@ -39,8 +39,15 @@ int rml_chain_read_extent(const struct rml_chain_reader *reader, uint32_t partit
     return 0;
 }
 
-// The numbers of a part's extents in the order in which they are read.
-static void put_in_order(const struct rml_manifest_part *part, bool newest_first, uint32_t *order)
+/* An extent, and whose it is. */
+struct place {
+    uint32_t partition;
+    const struct rml_extent *extent;
+};
+
+// A part's extents in the order in which they are read; how many there are.
+static uint32_t put_in_order(const struct rml_manifest_part *part, bool newest_first,
+                             struct place *order)
 {
     uint32_t put = 0;
     for (uint32_t end = part->extent_count; end > 0;) {
@@ -48,28 +55,30 @@ static void put_in_order(const struct rml_manifest_part *part, bool newest_first
         while (from > 0 && part->extents[from - 1].epoch == part->extents[end - 1].epoch)
             from--;
         for (uint32_t i = from; i < end; i++)
-            order[put++] = i;
+            order[put++] = (struct place){part->partition, &part->extents[i]};
         end = from;
     }
+    return put;
 }
 
 struct reading {
     const struct rml_chain_reader *reader;
-    const struct rml_manifest_part *part;
-    uint32_t *order;
+    struct place *order;
+    uint32_t count;
 };
 
 static int read_one(void *context, uint32_t index, void *memory, struct rml_err *err)
 {
     const struct reading *r = context;
-    return rml_chain_read_extent(r->reader, r->part->partition, &r->part->extents[r->order[index]],
-                                 memory, err);
+    const struct place *place = &r->order[index];
+    return rml_chain_read_extent(r->reader, place->partition, place->extent, memory, err);
 }
 
 static int give(const struct reading *r, uint32_t index, const void *bytes)
 {
+    const struct place *place = &r->order[index];
     return r->reader->each != NULL
-               ? r->reader->each(r->reader->context, &r->part->extents[r->order[index]], bytes)
+               ? r->reader->each(r->reader->context, place->partition, place->extent, bytes)
                : 0;
 }
 
@@ -77,7 +86,7 @@ static int read_alone(struct reading *r, struct rml_err *err)
 {
     void *memory = aligned_alloc(RML_DISK_BLOCK_BYTES, RML_EXTENT_BYTES_MAX);
     int rc = memory != NULL ? 0 : RML_FAIL(err, -ENOMEM, "no memory to read extents");
-    for (uint32_t i = 0; i < r->part->extent_count && rc == 0; i++) {
+    for (uint32_t i = 0; i < r->count && rc == 0; i++) {
         rc = read_one(r, i, memory, err);
         if (rc == 0)
             rc = give(r, i, memory);
@@ -88,15 +97,13 @@ static int read_alone(struct reading *r, struct rml_err *err)
 
 static int read_ahead(struct reading *r, struct rml_err *err)
 {
-    const struct rml_ahead_options options = {.count = r->part->extent_count,
-                                              .bytes = RML_EXTENT_BYTES_MAX,
-                                              .read = read_one,
-                                              .context = r};
+    const struct rml_ahead_options options = {
+        .count = r->count, .bytes = RML_EXTENT_BYTES_MAX, .read = read_one, .context = r};
     struct rml_ahead *ahead;
     int rc = rml_ahead_open(&ahead, &options, err);
     if (rc < 0)
         return rc;
-    for (uint32_t i = 0; i < r->part->extent_count && rc == 0; i++) {
+    for (uint32_t i = 0; i < r->count && rc == 0; i++) {
         void *memory;
         rc = rml_ahead_next(ahead, &memory, err);
         if (rc == 0)
@@ -106,15 +113,18 @@ static int read_ahead(struct reading *r, struct rml_err *err)
     return rc;
 }
 
-int rml_chain_read(const struct rml_chain_reader *reader, const struct rml_manifest_part *part,
-                   struct rml_err *err)
+int rml_chain_read(const struct rml_chain_reader *reader, const struct rml_manifest_part *parts,
+                   uint32_t part_count, struct rml_err *err)
 {
-    struct reading r = {.reader = reader, .part = part};
-    r.order = malloc((part->extent_count + 1) * sizeof *r.order);
+    size_t room = 1;
+    for (uint32_t i = 0; i < part_count; i++)
+        room += parts[i].extent_count;
+    struct reading r = {.reader = reader, .order = malloc(room * sizeof *r.order)};
     if (r.order == NULL)
         return RML_FAIL(err, -ENOMEM, "no memory to read extents");
-    put_in_order(part, reader->newest_first, r.order);
-    int rc = part->extent_count < AHEAD_FROM ? read_alone(&r, err) : read_ahead(&r, err);
+    for (uint32_t i = 0; i < part_count; i++)
+        r.count += put_in_order(&parts[i], reader->newest_first, r.order + r.count);
+    int rc = r.count < AHEAD_FROM ? read_alone(&r, err) : read_ahead(&r, err);
     free(r.order);
     return rc;
 }

@@ -462,8 +462,23 @@ static struct rml_chain_reader chain_reader(const struct rml_vault *vault)
     };
 }
 
-static int load(struct rml_vault *vault, uint64_t epoch, uint32_t partition,
-                const struct rml_chain_reader *reader, struct rml_err *err)
+/* Who asks for one partition knows which. */
+struct one {
+    int (*each)(void *context, const struct rml_extent *extent, const void *bytes);
+    void *context;
+};
+
+static int give_one(void *context, uint32_t partition, const struct rml_extent *extent,
+                    const void *bytes)
+{
+    const struct one *one = context;
+    (void)partition;
+    return one->each != NULL ? one->each(one->context, extent, bytes) : 0;
+}
+
+int rml_vault_load(struct rml_vault *vault, uint64_t epoch, uint32_t partition,
+                   int (*each)(void *context, const struct rml_extent *extent, const void *bytes),
+                   void *context, struct rml_err *err)
 {
     const struct rml_manifest *manifest = rml_vault_kept(vault, epoch);
     if (manifest == NULL)
@@ -472,41 +487,38 @@ static int load(struct rml_vault *vault, uint64_t epoch, uint32_t partition,
     if (part == NULL)
         return RML_FAIL(err, -ENOENT, "%.250s: checkpoint %llu has no partition %u", vault->folder,
                         (unsigned long long)epoch, partition);
-    return rml_chain_read(reader, part, err);
-}
-
-int rml_vault_load(struct rml_vault *vault, uint64_t epoch, uint32_t partition,
-                   int (*each)(void *context, const struct rml_extent *extent, const void *bytes),
-                   void *context, struct rml_err *err)
-{
+    struct one one = {each, context};
     struct rml_chain_reader reader = chain_reader(vault);
-    reader.each = each;
-    reader.context = context;
-    return load(vault, epoch, partition, &reader, err);
+    reader.each = give_one;
+    reader.context = &one;
+    return rml_chain_read(&reader, part, 1, err);
 }
 
-int rml_vault_load_newest(struct rml_vault *vault, uint64_t epoch, uint32_t partition,
-                          int (*each)(void *context, const struct rml_extent *extent,
-                                      const void *bytes),
+static int load_all(struct rml_vault *vault, uint64_t epoch, const struct rml_chain_reader *reader,
+                    struct rml_err *err)
+{
+    const struct rml_manifest *manifest = rml_vault_kept(vault, epoch);
+    if (manifest == NULL)
+        return no_such_checkpoint(vault, epoch, err);
+    return rml_chain_read(reader, manifest->parts, manifest->part_count, err);
+}
+
+int rml_vault_load_newest(struct rml_vault *vault, uint64_t epoch,
+                          int (*each)(void *context, uint32_t partition,
+                                      const struct rml_extent *extent, const void *bytes),
                           void *context, struct rml_err *err)
 {
     struct rml_chain_reader reader = chain_reader(vault);
     reader.each = each;
     reader.context = context;
     reader.newest_first = true;
-    return load(vault, epoch, partition, &reader, err);
+    return load_all(vault, epoch, &reader, err);
 }
 
 int rml_vault_verify(struct rml_vault *vault, uint64_t epoch, struct rml_err *err)
 {
-    const struct rml_manifest *manifest = rml_vault_kept(vault, epoch);
-    if (manifest == NULL)
-        return no_such_checkpoint(vault, epoch, err);
     const struct rml_chain_reader reader = chain_reader(vault);
-    int rc = 0;
-    for (uint32_t i = 0; i < manifest->part_count && rc == 0; i++)
-        rc = rml_chain_read(&reader, &manifest->parts[i], err);
-    return rc;
+    return load_all(vault, epoch, &reader, err);
 }
 
 static uint64_t written_bytes(const struct rml_vault *vault)

@@ -104,10 +104,11 @@ int rml_vault_load(struct rml_vault *vault, uint64_t epoch, uint32_t partition,
                    int (*each)(void *context, const struct rml_extent *extent, const void *bytes),
                    void *context, struct rml_err *err);
 
-/* The same, but what the last checkpoint wrote comes first, then what the one before it wrote. */
-int rml_vault_load_newest(struct rml_vault *vault, uint64_t epoch, uint32_t partition,
-                          int (*each)(void *context, const struct rml_extent *extent,
-                                      const void *bytes),
+/* The same of all partitions, one after the other; but what the last checkpoint wrote of each comes
+ * first, then what the one before it wrote. */
+int rml_vault_load_newest(struct rml_vault *vault, uint64_t epoch,
+                          int (*each)(void *context, uint32_t partition,
+                                      const struct rml_extent *extent, const void *bytes),
                           void *context, struct rml_err *err);
 
 /* Read all of it, to see that it can be read. */

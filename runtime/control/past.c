@@ -20,40 +20,59 @@ static int compare(struct rml_past *past, const struct rml_manifest *manifest, s
 
 /* Reading what is there */
 
-/* A partition that is being put together. */
+/* Partitions that are being put together, one after the other. */
 struct reading {
-    struct rml_restored *part;
-    uint64_t epoch;  // of the last extent; 0: there was none
+    struct rml_past *past;
+    uint32_t partition;
+    uint64_t epoch;  // of its last extent; 0: there was none
     struct rml_err err;
 };
 
 // Extents of one checkpoint are one stream.
-static int read_extent(void *context, const struct rml_extent *extent, const void *bytes)
+static int read_extent(void *context, uint32_t partition, const struct rml_extent *extent,
+                       const void *bytes)
 {
     struct reading *reading = context;
+    struct rml_restored *part = &reading->past->parts[partition];
     int rc = 0;
+    if (reading->partition != partition)
+        reading->epoch = 0;
+    reading->partition = partition;
     if (reading->epoch != extent->epoch)
-        rc = rml_restored_stream(reading->part, &reading->err);
+        rc = rml_restored_stream(part, &reading->err);
     reading->epoch = extent->epoch;
-    return rc == 0 ? rml_restored_bytes(reading->part, bytes, extent->bytes, &reading->err) : rc;
+    return rc == 0 ? rml_restored_bytes(part, bytes, extent->bytes, &reading->err) : rc;
 }
 
-static int read_part(struct rml_past *past, uint64_t epoch, const struct rml_manifest_part *from,
-                     struct rml_err *err)
+static int open_parts(struct rml_past *past, const struct rml_manifest *manifest,
+                      struct rml_err *err)
 {
     const struct rml_plan *plan = past->options.plan;
-    if (from->partition >= plan->partitions)
-        return RML_FAIL(err, -EBADMSG, "checkpoint %" PRIu64 " has a partition %u", epoch,
-                        from->partition);
-    struct reading reading = {.part = &past->parts[from->partition]};
-    int rc = rml_restored_open(reading.part, plan->state_bytes_max, err);
+    int rc = 0;
+    for (uint32_t i = 0; rc == 0 && i < manifest->part_count; i++) {
+        uint32_t partition = manifest->parts[i].partition;
+        if (partition >= plan->partitions)
+            return RML_FAIL(err, -EBADMSG, "checkpoint %" PRIu64 " has a partition %u",
+                            manifest->epoch, partition);
+        rc = rml_restored_open(&past->parts[partition], plan->state_bytes_max, err);
+    }
+    return rc;
+}
+
+static int read_parts(struct rml_past *past, const struct rml_manifest *manifest,
+                      struct rml_err *err)
+{
+    int rc = open_parts(past, manifest, err);
     if (rc < 0)
         return rc;
-    rc = rml_vault_load_newest(past->vault, epoch, from->partition, read_extent, &reading, err);
+    struct reading reading = {.past = past};
+    rc = rml_vault_load_newest(past->vault, manifest->epoch, read_extent, &reading, err);
     if (rc < 0 && reading.err.code < 0)
-        return RML_FAIL(err, rc, "checkpoint %" PRIu64 ": partition %u: %s", epoch, from->partition,
-                        reading.err.text);
-    return rc == 0 ? rml_restored_end(reading.part, err) : rc;
+        return RML_FAIL(err, rc, "checkpoint %" PRIu64 ": partition %u: %s", manifest->epoch,
+                        reading.partition, reading.err.text);
+    for (uint32_t i = 0; rc == 0 && i < manifest->part_count; i++)
+        rc = rml_restored_end(&past->parts[manifest->parts[i].partition], err);
+    return rc;
 }
 
 static int read_number(struct rml_past *past, const struct rml_manifest *manifest,
@@ -212,9 +231,7 @@ static int read_newest(struct rml_past *past, struct rml_err *err)
     if (rc == 0)
         rc = read_notes(past, manifest, err);
     past->epoch = rc == 0 ? manifest->epoch : 0;
-    for (uint32_t i = 0; rc == 0 && i < manifest->part_count; i++)
-        rc = read_part(past, manifest->epoch, &manifest->parts[i], err);
-    return rc;
+    return rc == 0 ? read_parts(past, manifest, err) : rc;
 }
 
 int rml_past_read(struct rml_past *past, struct rml_vault *vault,
