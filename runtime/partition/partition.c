@@ -522,7 +522,8 @@ void rml_partition_snapshot(struct rml_partition *p, uint64_t number,
     const struct rml_snapshot_head head = {.magic = RML_SNAPSHOT_MAGIC,
                                            .number = number,
                                            .root_bytes = counting.bytes,
-                                           .needs = *ret_needs};
+                                           .needs = *ret_needs,
+                                           .page_count = p->pages.fresh};
     sink->put(sink->context, &head, sizeof head);
     walk_roots(p, &writing);
     RML_CHECK(writing.bytes == counting.bytes);
@@ -579,7 +580,7 @@ int rml_partition_restore(struct rml_partition *p, struct rml_restored *restored
                         "the snapshot is of another pipeline, or of another version");
     int rc = tracks ? rml_snapshot_track(&p->pages, err) : 0;
     if (rc == 0 && tracks)
-        rml_snapshot_go_on(&p->pages, head->number, (uint32_t)head->needs, restored->have);
+        rml_snapshot_go_on(&p->pages, head->number, head->needs, restored->have);
     return rc == 0 ? renew_stages(p, err) : rc;
 }
 

@@ -8,9 +8,11 @@
 
 #include "runtime/base/check.h"
 #include "runtime/base/err.h"
+#include "runtime/state/touch.h"
 
 #define ROOT_BYTES_MAX  ((uint64_t)1 << 30)
 #define PIECE_BYTES_MAX (sizeof(struct rml_snapshot_piece) + RML_PAGE_BYTES)
+#define TOUCH_PAGES     ((8u << 20) / RML_PAGE_BYTES)  // for fewer a thread is not worth while
 
 int rml_restored_open(struct rml_restored *r, uint64_t bytes_max, struct rml_err *err)
 {
@@ -29,8 +31,15 @@ int rml_restored_open(struct rml_restored *r, uint64_t bytes_max, struct rml_err
     return RML_FAIL(err, -ENOMEM, "no memory to read state");
 }
 
+static void end_touching(struct rml_restored *r)
+{
+    rml_touch_end(r->touch);
+    r->touch = NULL;
+}
+
 void rml_restored_close(struct rml_restored *r)
 {
+    end_touching(r);
     if (r->have != NULL)
         munmap(r->have, r->have_bytes);
     free(r->rest);
@@ -64,7 +73,8 @@ static int begin_stream(struct rml_restored *r, struct rml_err *err)
 {
     const struct rml_snapshot_head *head = &r->next;
     if (head->magic != RML_SNAPSHOT_MAGIC || head->needs >= RML_SNAPSHOT_ROUND_MAX
-        || head->needs > head->number || head->root_bytes > ROOT_BYTES_MAX)
+        || head->needs > head->number || head->root_bytes > ROOT_BYTES_MAX
+        || head->page_count > r->pages.limit)
         return is_none(err);
     if (r->streams > 1 && head->number != r->head.number - (r->streams - 1))
         return RML_FAIL(err, -EBADMSG, "snapshot %" PRIu64 " lies where %" PRIu64 " belongs",
@@ -74,7 +84,11 @@ static int begin_stream(struct rml_restored *r, struct rml_err *err)
         return 0;
     r->head = *head;
     r->roots = malloc(head->root_bytes > 0 ? head->root_bytes : 1);
-    return r->roots != NULL ? 0 : RML_FAIL(err, -ENOMEM, "no memory to read state");
+    if (r->roots == NULL)
+        return RML_FAIL(err, -ENOMEM, "no memory to read state");
+    if (head->page_count >= TOUCH_PAGES)
+        r->touch = rml_touch_begin(r->pages.base, (size_t)head->page_count * RML_PAGE_BYTES);
+    return 0;
 }
 
 // The size of a piece whose head is there, or -EBADMSG.
@@ -196,10 +210,10 @@ int rml_restored_bytes(struct rml_restored *r, const void *bytes, size_t count, 
 
 int rml_restored_end(struct rml_restored *r, struct rml_err *err)
 {
+    end_touching(r);
     int rc = end_stream(r, err);
     if (rc == 0 && (r->streams == 0 || r->streams - 1 < r->head.needs))
-        rc = RML_FAIL(err, -EBADMSG,
-                      "snapshot %" PRIu64 " needs %" PRIu64 " before it, and there are %u",
+        rc = RML_FAIL(err, -EBADMSG, "snapshot %" PRIu64 " needs %u before it, and there are %u",
                       r->head.number, r->head.needs, r->streams == 0 ? 0 : r->streams - 1);
     return rc;
 }

@@ -17,6 +17,7 @@
 #include "runtime/state/snapshot.h"
 
 struct rml_err;
+struct rml_touch;
 
 struct rml_restored {
     struct rml_pages pages;         // but for what is in roots
@@ -24,6 +25,7 @@ struct rml_restored {
     unsigned char *roots;           // head.root_bytes
     uint64_t *have;                 // by page: granules that are there
     size_t have_bytes;
+    struct rml_touch *touch;  // makes memory ready until the end; NULL: nobody does
 
     uint32_t streams;               // begun
     struct rml_snapshot_head next;  // of the stream that is being read

@@ -36,7 +36,8 @@ struct rml_snapshot_head {
     uint64_t magic;
     uint64_t number;
     uint64_t root_bytes;  // that follow, before the first piece
-    uint64_t needs;       // so many snapshots before this one
+    uint32_t needs;       // so many snapshots before this one
+    uint32_t page_count;  // that there are, and page 0; 0: not known
 };
 
 struct rml_snapshot_piece {

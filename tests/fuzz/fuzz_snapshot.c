@@ -43,7 +43,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     static unsigned char stream[2 * PAGES * RML_PAGE_BYTES];
     if (size < 3)
         return 0;
-    const struct rml_snapshot_head head = {.magic = RML_SNAPSHOT_MAGIC, .root_bytes = data[0] % 9};
+    const struct rml_snapshot_head head = {
+        .magic = RML_SNAPSHOT_MAGIC, .root_bytes = data[0] % 9, .page_count = data[1] % 12};
     size_t count = 0;
     if (data[1] != UINT8_MAX) {
         memcpy(stream, &head, sizeof head);

@@ -6,9 +6,11 @@
 #include "runtime/state/restored.h"
 #include "runtime/state/snapshot.h"
 #include "tests/support/random.h"
+#include "tests/support/scarce.h"
 #include "tests/support/test.h"
 
 #define PAGES     100u
+#define MANY      1500u  // pages of a state whose memory is made ready by a thread
 #define STREAMS   200u
 #define ALL_BYTES ((size_t)(PAGES + 2) * RML_PAGE_BYTES)  // with page 0 and that of owners
 
@@ -68,8 +70,11 @@ static uint32_t begin(struct rml_pages *pages, uint64_t number, struct stream *s
 {
     const struct rml_snapshot_sink sink = {put, s};
     uint32_t needs = rml_snapshot_begin(pages, number, &sink);
-    struct rml_snapshot_head head = {
-        .magic = RML_SNAPSHOT_MAGIC, .number = number, .root_bytes = draw(300), .needs = needs};
+    struct rml_snapshot_head head = {.magic = RML_SNAPSHOT_MAGIC,
+                                     .number = number,
+                                     .root_bytes = draw(300),
+                                     .needs = needs,
+                                     .page_count = draw(4) == 0 ? 0 : pages->fresh};
     unsigned char roots[300];
     memset(roots, (int)number, sizeof roots);
     put(s, &head, sizeof head);
@@ -293,15 +298,17 @@ static void a_stream_that_was_cut_or_damaged_is_refused(void **state)
     }
     struct rml_snapshot_head head, other;
     memcpy(&head, s.bytes, sizeof head);
-    for (uint32_t i = 0; i < 4; i++) {
+    for (uint32_t i = 0; i < 5; i++) {
         other = head;
-        *(i == 0   ? &other.magic
-          : i == 1 ? &other.number
-                   : &other.needs) = i == 2   ? 1
-                                     : i == 3 ? RML_SNAPSHOT_ROUND_MAX
-                                              : 0;
+        if (i == 0)
+            other.magic = 0;
+        else if (i == 1)
+            other.number = 0;  // can be
+        else if (i == 4)
+            other.page_count = PAGES + 3;  // more than there are addresses for
+        else
+            other.needs = i == 2 ? 1 : RML_SNAPSHOT_ROUND_MAX;
         memcpy(s.bytes, &other, sizeof other);
-        // number 0 can be
         assert_int_equal(give_streams(&s, 1), i == 1 ? 0 : -EBADMSG);
     }
     memcpy(s.bytes, &head, sizeof head);
@@ -320,7 +327,49 @@ static void a_stream_that_was_cut_or_damaged_is_refused(void **state)
     free(s.bytes);
 }
 
-TEST_MAIN(CLAIM(the_snapshots_that_one_needs_give_the_pages_as_they_were),
+static void many_pages_come_back_with_a_thread_that_makes_them_ready_and_without(void **state)
+{
+    (void)state;
+    seed = rml_test_seed() + 3;
+    struct rml_pages pages;
+    const uint64_t bytes = (uint64_t)MANY * RML_PAGE_BYTES;
+    assert_int_equal(rml_pages_open(&pages, bytes, NULL), 0);
+    assert_int_equal(rml_snapshot_track(&pages, NULL), 0);
+    for (uint32_t i = 0; i < MANY; i++) {
+        uint32_t page = rml_pages_take(&pages);
+        size_t count = 1 + draw(RML_PAGE_BYTES);
+        memset(rml_change(&pages, rml_page(&pages, page), count), (int)draw(256), count);
+    }
+    struct stream s = {0};
+    (void)begin(&pages, 0, &s);
+    while (rml_snapshot_copy(&pages, UINT32_MAX))
+        ;
+    struct rml_snapshot_head head;
+    memcpy(&head, s.bytes, sizeof head);
+    head.page_count = pages.fresh;
+    memcpy(s.bytes, &head, sizeof head);
+    for (uint32_t threads = 0; threads < 2; threads++) {
+        struct rml_restored restored;
+        assert_int_equal(rml_restored_open(&restored, bytes, NULL), 0);
+        scarce_threads_left = threads;
+        assert_int_equal(give_stream(&restored, s.bytes, s.count), 0);
+        scarce_threads_left = SCARCE_NOT;
+        assert_int_equal(restored.touch != NULL, threads);
+        assert_int_equal(rml_restored_end(&restored, NULL), 0);
+        assert_null(restored.touch);
+        assert_memory_equal(restored.pages.base, pages.base, (size_t)pages.fresh * RML_PAGE_BYTES);
+        rml_restored_close(&restored);
+        // and one that is given up
+        assert_int_equal(rml_restored_open(&restored, bytes, NULL), 0);
+        assert_int_equal(give_stream(&restored, s.bytes, s.count / 2), 0);
+        rml_restored_close(&restored);
+    }
+    rml_pages_close(&pages);
+    free(s.bytes);
+}
+
+TEST_MAIN(CLAIM(many_pages_come_back_with_a_thread_that_makes_them_ready_and_without),
+          CLAIM(the_snapshots_that_one_needs_give_the_pages_as_they_were),
           CLAIM(what_an_abandoned_snapshot_had_is_in_the_next_one),
           CLAIM(a_snapshot_is_as_large_as_what_changed_and_its_share_of_the_rest),
           CLAIM(the_more_changes_the_fewer_snapshots_are_needed),
