@@ -8,7 +8,7 @@
 
 /* What a partition knows of a producer. */
 struct rml_confluence_owner {
-    uint8_t state;         // as seen last
+    uint64_t word;         // of its state, as seen last
     uint64_t publishes;    // likewise
     int64_t since_ns;      // when that changed
     uint64_t knocked_for;  // its `waiting` that was answered last
@@ -108,12 +108,13 @@ static int see_owner(struct rml_confluence *g, uint32_t index, int64_t now)
 {
     struct rml_confluence_owner *owner = &g->owners[index];
     // relaxed: the version ordered it
-    uint8_t state = (uint8_t)atomic_load_explicit(&g->states->state[index], memory_order_relaxed);
-    uint8_t was = owner->state;
-    owner->state = state;
+    uint64_t word = atomic_load_explicit(&g->states->state[index], memory_order_relaxed);
+    enum rml_lane_owner_state state = RML_LANE_OWNER_STATE(word);
+    bool is_new = owner->word != word;
+    owner->word = word;
     if (state == RML_LANE_OWNER_HERE) {
-        if (was != state)
-            *owner = (struct rml_confluence_owner){.state = state, .since_ns = now};
+        if (is_new)
+            *owner = (struct rml_confluence_owner){.word = word, .since_ns = now};
         g->here[g->here_count++] = (uint16_t)index;
         return 0;
     }
@@ -122,7 +123,7 @@ static int see_owner(struct rml_confluence *g, uint32_t index, int64_t now)
         if (time != RML_TIME_NONE && (g->left_time == RML_TIME_NONE || time < g->left_time))
             g->left_time = time;
     }
-    return state == RML_LANE_OWNER_DEAD && was != state ? bury(g, index) : 0;
+    return state == RML_LANE_OWNER_DEAD && is_new ? bury(g, index) : 0;
 }
 
 // Who is here, if that has changed.

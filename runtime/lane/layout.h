@@ -117,11 +117,17 @@ enum rml_lane_owner_state {
     RML_LANE_OWNER_DEAD,  // proved: what it has claimed is to come free
 };
 
-/* Behind the workers' lines of a shared lane: how often a state was changed, then the states. */
+/*
+ * Behind the workers' lines of a shared lane: how often a state was changed, then the states, each with the
+ * version that brought it: between two looks a number may go from one that died to another that did.
+ */
 struct rml_lane_owner_states {
     _Atomic uint64_t version;
-    _Atomic uint64_t state[];  // of owner 1, 2, ...
+    _Atomic uint64_t state[];  // RML_LANE_OWNER_WORD of owner 1, 2, ...
 };
+
+#define RML_LANE_OWNER_WORD(version, state) ((uint64_t)(version) << 3 | (uint64_t)(state))
+#define RML_LANE_OWNER_STATE(word)          ((enum rml_lane_owner_state)((word)&7u))
 
 /* One for each partition of a shared lane: its log. The thread that has the partition writes. */
 struct rml_lane_log_line {

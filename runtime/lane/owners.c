@@ -76,17 +76,18 @@ enum rml_lane_owner_state rml_lane_owners_state(const struct rml_lane_owners *ow
     RML_CHECK(owner >= 1 && owner <= owners->count);
     const _Atomic uint64_t *state = &owners->states->state[owner - 1];
     // relaxed: this thread is the only writer
-    return (enum rml_lane_owner_state)atomic_load_explicit(state, memory_order_relaxed);
+    return RML_LANE_OWNER_STATE(atomic_load_explicit(state, memory_order_relaxed));
 }
 
 // Returns the version that says so.
 static uint64_t set_state(struct rml_lane_owners *owners, uint32_t owner,
                           enum rml_lane_owner_state state)
 {
-    // relaxed: the version publishes it
-    atomic_store_explicit(&owners->states->state[owner - 1], (uint64_t)state, memory_order_relaxed);
     // relaxed: this thread is the only writer
     uint64_t version = atomic_load_explicit(&owners->states->version, memory_order_relaxed) + 1;
+    uint64_t word = RML_LANE_OWNER_WORD(version, state);
+    // relaxed: the version publishes it
+    atomic_store_explicit(&owners->states->state[owner - 1], word, memory_order_relaxed);
     // release: lane.owners
     atomic_store_explicit(&owners->states->version, version, memory_order_release);
     return version;

@@ -351,6 +351,28 @@ static void who_only_hangs_up_keeps_its_number_until_it_is_dead(void **state)
     close_lane();
 }
 
+// Nobody looks between the coming and the death of the second one, as while a log has no room.
+static void what_the_second_one_of_a_number_had_claimed_comes_free_when_it_dies_too(void **state)
+{
+    (void)state;
+    open_lane(1, CELLS, CELLS);
+    struct rml_lane_owners *owners = rml_lane_in_owners(in);
+    uint32_t a = join();
+    leaves(a, RML_LANE_OWNER_DEAD);
+    (void)peek(0, 0);
+    assert_int_equal(rml_lane_owners_settle(owners), 0);
+    hang_up(a);
+    assert_int_equal(join(), a);
+    claim(a, 5);
+    leaves(a, RML_LANE_OWNER_DEAD);
+    (void)peek(0, 0);
+    assert_int_equal(rml_lane_owners_settle(owners), 0);
+    struct rml_lane_counts counts;
+    rml_lane_in_counts(in, &counts);
+    assert_int_equal(counts.tombstones, 5);
+    close_lane();
+}
+
 static void there_are_only_so_many_numbers(void **state)
 {
     (void)state;
@@ -663,6 +685,7 @@ TEST_MAIN(CLAIM(what_several_publish_comes_in_one_order), CLAIM(the_least_clock_
           CLAIM(who_says_nothing_for_long_holds_nothing_back),
           CLAIM(a_number_comes_free_once_all_partitions_have_taken_what_it_published),
           CLAIM(who_only_hangs_up_keeps_its_number_until_it_is_dead),
+          CLAIM(what_the_second_one_of_a_number_had_claimed_comes_free_when_it_dies_too),
           CLAIM(there_are_only_so_many_numbers),
           CLAIM(who_waits_for_room_is_knocked_at_when_half_of_it_is_there),
           CLAIM(no_wake_up_is_lost), CLAIM(a_lane_that_ends_comes_to_an_end_whatever_producers_do),
