@@ -122,6 +122,20 @@ EXPORT int poll(struct pollfd *fds, nfds_t count, int timeout_ms)
     return p.rc;
 }
 
+EXPORT int ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout,
+                 const sigset_t *mask)
+{
+    struct polled p = {fds, count, 0};
+    RML_CHECK(mask == NULL);
+    if (is_polled(&p) || !is_simulated())
+        return p.rc;
+    int64_t until = INT64_MAX;
+    if (timeout != NULL)
+        until = sim.now_ns + timeout->tv_sec * INT64_C(1000000000) + timeout->tv_nsec;
+    sim_sleep(is_polled, &p, until);
+    return p.rc;
+}
+
 struct epolled {
     int fd, room, rc;
     struct epoll_event *events;

@@ -24,6 +24,7 @@
 #include "runtime/time/time.h"
 #include "runtime/worker/schedule.h"
 #include "tests/sim/keeper.h"
+#include "tests/sim/log.h"
 #include "tests/sim/producers.h"
 #include "tests/sim/sim.h"
 
@@ -293,6 +294,7 @@ static void look_at_ring(uint32_t o, uint32_t p)
 bool ledger_look(void)
 {
     bool any = false;
+    log_look();
     for (uint32_t p = 0; p < l.plan->partitions; p++)
         any |= look_at_schedule(p);
     for (uint32_t o = 0; l.rings_are_up && o < l.output_count; o++) {
@@ -722,6 +724,7 @@ void ledger_check_tables(const char *folder)
 void ledger_check(const char *folder)
 {
     (void)ledger_look();
+    log_settle_due();
     for (uint32_t p = 0; p < l.plan->partitions; p++)
         be_right(p);
     for (uint32_t o = 0; o < l.output_count; o++) {

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "runtime/base/check.h"
@@ -11,22 +12,36 @@
 #include "runtime/lane/lane_in.h"
 #include "runtime/lane/lane_out.h"
 #include "runtime/lane/layout.h"
+#include "runtime/lane/share_out.h"
+#include "runtime/ring/shared_ring.h"
 #include "runtime/segment/segment.h"
 #include "tests/sim/fibers.h"
+#include "tests/sim/log.h"
 #include "tests/sim/process.h"
 #include "tests/sim/sim.h"
 
 #define STREAMS_MAX 4096u
 
+// What both sorts of lanes have, by the same name.
+#define END(p, function, ...)                                                         \
+ (options.is_shared ? rml_share_out_##function((p)->share __VA_OPT__(, ) __VA_ARGS__) \
+                    : rml_lane_out_##function((p)->out __VA_OPT__(, ) __VA_ARGS__))
+
+#define ID(stream, partition, number) \
+ ((uint64_t)(stream) << 40 | (uint64_t)(partition) << 32 | (number))
+
 struct producer {
     enum producer_state state;
-    uint32_t lane, fiber;
-    bool has_died, has_left, is_full;
-    bool is_publishing;  // and in the midst of it
+    uint32_t lane, owner, fiber;
+    bool has_died, has_left, is_full, is_lost;
+    bool should_leave;
+    uint64_t stopped_until;  // this turn it has none
+    int doors[2];            // of its connection, where the lane is shared: the engine's, its own
     struct rml_lane_geometry geometry;
     struct rml_lane_fds fds;
-    struct rml_lane_out *out;
-    struct rml_segment records;  // as it writes them, to look at
+    struct rml_lane_out *out;     // in a lane of its own
+    struct rml_share_out *share;  // or in one of several
+    struct rml_segment records;   // as it writes them, to look at
     struct stream *stream;
 };
 
@@ -34,11 +49,13 @@ static struct producers_options options;
 static struct producer producers[PRODUCERS];
 static struct stream *streams[STREAMS_MAX];
 static uint32_t stream_count;
+static bool gathers[FIBERS_MAX];  // those in the midst of it
 
 void producers_begin(const struct producers_options *wanted)
 {
     options = *wanted;
-    memset(producers, 0, sizeof producers);
+    for (uint32_t i = 0; i < PRODUCERS; i++)
+        producers[i] = (struct producer){.doors = {-1, -1}};
 }
 
 static void free_streams(void)
@@ -70,17 +87,96 @@ uint32_t producer_lane(uint32_t producer)
     return producers[producer].lane;
 }
 
-bool producer_is_full(uint32_t producer)
+uint32_t producer_owner(uint32_t producer)
 {
-    return producers[producer].is_full;
+    return producers[producer].owner;
+}
+
+int producer_door(uint32_t producer)
+{
+    return producers[producer].doors[0];
+}
+
+int64_t producer_wakes_at(uint32_t producer)
+{
+    const struct producer *p = &producers[producer];
+    return p->state == PRODUCER_ATTACHED ? sim_wakes_at(p->fiber) : INT64_MAX;
 }
 
 void producer_asks(uint32_t producer)
 {
-    producers[producer].state = PRODUCER_ASKS;
+    struct producer *p = &producers[producer];
+    p->state = PRODUCER_ASKS;
+    if (!options.is_shared)
+        return;
+    RML_CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, p->doors) == 0);
+    process_fd_is_outside(p->doors[0]);
+    process_fd_is_outside(p->doors[1]);
 }
 
-/* What was written */
+/* Streams */
+
+struct stream *stream_add(uint64_t serial)
+{
+    RML_CHECK(stream_count < STREAMS_MAX);
+    struct stream *stream = calloc(1, sizeof *stream);
+    RML_CHECK(stream != NULL);
+    stream->serial = serial;
+    stream->index = stream_count;
+    streams[stream_count++] = stream;
+    return stream;
+}
+
+struct stream *stream_at(uint64_t index)
+{
+    return index < stream_count ? streams[index] : NULL;
+}
+
+struct stream *stream_of(uint64_t id)
+{
+    return stream_at(id >> 40);
+}
+
+uint32_t stream_partition(uint64_t id)
+{
+    return (uint32_t)(id >> 32 & 0xff);
+}
+
+uint64_t stream_number(uint64_t id)
+{
+    return id & UINT32_MAX;
+}
+
+void stream_put(struct stream_part *part, const struct record *record)
+{
+    if (part->count == part->room) {
+        part->room = 2 * part->room + 256;
+        part->records = realloc(part->records, part->room * sizeof *part->records);
+        RML_CHECK(part->records != NULL);
+    }
+    part->records[part->count++] = *record;
+}
+
+void stream_put_mark(struct stream_part *part, struct stream_mark mark)
+{
+    if (part->mark_count == part->mark_room) {
+        part->mark_room = 2 * part->mark_room + 64;
+        part->marks = realloc(part->marks, part->mark_room * sizeof *part->marks);
+        RML_CHECK(part->marks != NULL);
+    }
+    part->marks[part->mark_count++] = mark;
+}
+
+const struct stream *producers_find(uint64_t serial)
+{
+    for (uint32_t i = stream_count; i-- > 0;) {
+        if (streams[i]->serial == serial && !streams[i]->is_shared)
+            return streams[i];
+    }
+    return NULL;
+}
+
+/* What was written, into a lane of the producer's own */
 
 static void note_part(struct producer *p, uint32_t partition)
 {
@@ -91,28 +187,22 @@ static void note_part(struct producer *p, uint32_t partition)
     RML_CHECK(part->published <= part->count);
     // relaxed: one thread
     uint64_t marks = atomic_load_explicit(&line->marks, memory_order_relaxed);
-    if (marks == part->mark_count)
-        return;
     struct rml_lane_layout layout = rml_lane_layout(&p->geometry);
     const struct rml_lane_mark_cell *cells = rml_lane_marks(p->records.memory, &layout, partition);
-    if (marks > part->mark_room) {
-        part->mark_room = 2 * marks;
-        part->marks = realloc(part->marks, part->mark_room * sizeof *part->marks);
-        RML_CHECK(part->marks != NULL);
-    }
-    for (; part->mark_count < marks; part->mark_count++) {
+    while (part->mark_count < marks) {
         const struct rml_lane_mark_cell *cell = &cells[part->mark_count & (p->geometry.cells - 1)];
-        part->marks[part->mark_count] =
+        stream_put_mark(
+            part,
             (struct stream_mark){// relaxed: one thread
                                  atomic_load_explicit(&cell->position, memory_order_relaxed),
                                  // relaxed: likewise
-                                 atomic_load_explicit(&cell->time, memory_order_relaxed)};
+                                 atomic_load_explicit(&cell->time, memory_order_relaxed)});
     }
 }
 
 static void note(struct producer *p)
 {
-    for (uint32_t i = 0; i < options.partitions; i++)
+    for (uint32_t i = 0; i < options.partitions && !options.is_shared; i++)
         note_part(p, i);
 }
 
@@ -122,16 +212,6 @@ void producers_note(void)
         if (producers[i].state == PRODUCER_ATTACHED)
             note(&producers[i]);
     }
-}
-
-static void put_record(struct stream_part *part, const struct record *record)
-{
-    if (part->count == part->room) {
-        part->room = 2 * part->room + 256;
-        part->records = realloc(part->records, part->room * sizeof *part->records);
-        RML_CHECK(part->records != NULL);
-    }
-    part->records[part->count++] = *record;
 }
 
 void producers_are_due(void)
@@ -152,13 +232,71 @@ void producers_lose_keeper(bool keeps_due)
     }
 }
 
-const struct stream *producers_find(uint64_t serial)
+/* What happens in a ring that is shared. These stand before the real ones. */
+
+int __real_rml_shared_publish(struct rml_shared_out *out);
+int __wrap_rml_shared_publish(struct rml_shared_out *out);
+int32_t __real_rml_shared_gather(struct rml_shared_in *in, const struct rml_shared_log *log,
+                                 uint32_t want, uint64_t room);
+int32_t __wrap_rml_shared_gather(struct rml_shared_in *in, const struct rml_shared_log *log,
+                                 uint32_t want, uint64_t room);
+
+static struct producer *writing(void)
 {
-    for (uint32_t i = stream_count; i-- > 0;) {
-        if (streams[i]->serial == serial)
-            return streams[i];
+    uint32_t fiber = fiber_now(), i = 0;
+    while (i < PRODUCERS
+           && (producers[i].state != PRODUCER_ATTACHED || producers[i].fiber != fiber))
+        i++;
+    RML_CHECK(i < PRODUCERS);
+    return &producers[i];
+}
+
+int __wrap_rml_shared_publish(struct rml_shared_out *out)
+{
+    struct producer *p = writing();
+    struct record *cells =
+        (void *)(out->place.cells + (size_t)out->at * out->place.shape.cell_bytes);
+    uint32_t count = out->claimed;
+    if (sim_strikes(SIM_producer_dies_with_a_run)) {
+        memset(cells, 0xee, (count + 1) / 2 * sizeof *cells);
+        p->has_died = true;
+        sim_door(DOOR_NONE);
     }
-    return NULL;
+    if (sim_strikes(SIM_producer_stops_with_a_run)) {
+        p->stopped_until = sim.turns + 500 + sim_draw(8000);
+        sim_door(DOOR_NONE);
+    }
+    struct stream_part *part = &p->stream->parts[stream_partition(cells[0].id)];
+    uint64_t first = stream_number(cells[0].id);
+    // nobody has a turn between the access that publishes and the return
+    int rc = __real_rml_shared_publish(out);
+    if (rc < 0)
+        sim_fail("a producer that lives cannot publish: %s", out->fault);
+    RML_CHECK(first == part->published);
+    part->published += count;
+    return rc;
+}
+
+int32_t __wrap_rml_shared_gather(struct rml_shared_in *in, const struct rml_shared_log *log,
+                                 uint32_t want, uint64_t room)
+{
+    uint32_t fiber = fiber_now();
+    if (fiber == FIBERS_NONE)
+        return __real_rml_shared_gather(in, log, want, room);
+    gathers[fiber] = true;
+    int32_t rows = __real_rml_shared_gather(in, log, want, room);
+    gathers[fiber] = false;
+    return rows;
+}
+
+bool producers_gathers(uint32_t fiber)
+{
+    return gathers[fiber];
+}
+
+void producers_engine_dies(void)
+{
+    memset(gathers, 0, sizeof gathers);
 }
 
 /* The producer itself */
@@ -179,15 +317,20 @@ static struct record draw_record(void)
 static void write_claim(struct producer *p)
 {
     struct record record = draw_record();
-    uint32_t partition = rml_lane_out_route(p->out, &record);
+    uint32_t partition = END(p, route, &record);
     uint32_t want = 1 + (uint32_t)sim_draw(4);
     void *cells;
-    int32_t got = rml_lane_out_claim(p->out, partition, want, &cells);
+    int32_t got = END(p, claim, partition, want, &cells);
     p->is_full = got == -ETIMEDOUT;
     if (p->is_full)
         sim_count(SIM_producer_finds_no_room);
+    if (got == 0) {
+        sim_count(SIM_producer_drops);
+        END(p, drop, 1);
+        p->stream->dropped++;
+    }
     if (got <= 0) {
-        if (got != -ETIMEDOUT)
+        if (got < 0 && got != -ETIMEDOUT)
             p->has_left = true;
         return;
     }
@@ -197,15 +340,25 @@ static void write_claim(struct producer *p)
         p->has_died = true;
         return;
     }
+    struct stream_part *part = &p->stream->parts[partition];
     uint32_t filled = 0;
     while (filled < (uint32_t)got) {
-        if (rml_lane_out_route(p->out, &record) == partition) {
+        if (END(p, route, &record) == partition) {
+            record.id = ID(p->stream->index, partition, part->count);
             to[filled++] = record;
-            put_record(&p->stream->parts[partition], &record);
+            stream_put(part, &record);
         }
         record = draw_record();
     }
-    rml_lane_out_commit(p->out, partition, filled);
+    END(p, commit, partition, filled);
+}
+
+static void publish(struct producer *p)
+{
+    if (options.is_shared)
+        (void)rml_share_out_publish(p->share);  // what finds no room stays with it
+    else
+        rml_lane_out_publish(p->out);
 }
 
 static void write_some(struct producer *p)
@@ -220,7 +373,20 @@ static void write_some(struct producer *p)
         return;
     }
     if (sim_draw(3) > 0)
-        rml_lane_out_publish(p->out);
+        publish(p);
+}
+
+static void leave(struct producer *p)
+{
+    if (options.is_shared) {
+        // what finds no room in time it cannot write
+        rml_share_out_close(p->share);
+        p->share = NULL;
+    } else {
+        rml_lane_out_close(p->out);
+        p->out = NULL;
+    }
+    p->has_left = true;
 }
 
 static void *live(void *context)
@@ -229,6 +395,9 @@ static void *live(void *context)
     for (;;) {
         p->is_full = false;
         write_some(p);
+        if (p->should_leave && !p->has_died && !p->has_left) {
+            leave(p);
+        }
         sim_door(DOOR_NONE);
     }
     return NULL;
@@ -239,30 +408,38 @@ static void copy_fds(struct rml_lane_fds *to, const struct rml_lane_fds *from, u
     rml_lane_fds_init(to);
     to->records = process_dup_outside(from->records);
     to->returns = process_dup_outside(from->returns);
-    to->room = process_dup_outside(from->room);
+    if (from->room >= 0)
+        to->room = process_dup_outside(from->room);
     for (uint32_t w = 0; w < workers; w++)
         to->wake[w] = process_dup_outside(from->wake[w]);
 }
 
-void producer_attach(uint32_t producer, uint32_t lane, uint64_t serial, struct rml_lane_in *in)
+void producer_attach(uint32_t producer, uint32_t lane, uint32_t owner, uint64_t serial,
+                     struct rml_lane_in *in)
 {
     struct producer *p = &producers[producer];
     struct rml_err err = {0};
-    *p = (struct producer){.state = PRODUCER_ATTACHED, .lane = lane};
+    p->state = PRODUCER_ATTACHED;
+    p->lane = lane;
+    p->owner = owner;
     p->geometry = *rml_lane_in_geometry(in);
     copy_fds(&p->fds, rml_lane_in_fds(in), p->geometry.workers);
-    if (rml_lane_out_open(&p->out, &p->geometry, &p->fds, -1, &err) < 0)
+    int rc = options.is_shared
+                 ? rml_share_out_open(&p->share, &p->geometry, &p->fds, p->doors[1], owner, &err)
+                 : rml_lane_out_open(&p->out, &p->geometry, &p->fds, -1, &err);
+    if (rc < 0)
         sim_fail("a producer cannot attach: %s", err.text);
-    rml_lane_out_wait_max(p->out, 0);
-    rml_lane_out_force_variant(p->out, RML_RING_PLAIN);
+    END(p, wait_max, options.wait_max_ns);
+    if (!options.is_shared)
+        rml_lane_out_force_variant(p->out, RML_RING_PLAIN);
     if (rml_segment_attach(&p->records, p->fds.records, rml_lane_records_bytes(&p->geometry), false,
                            &err)
         < 0)
         sim_fail("a lane cannot be looked at: %s", err.text);
-    RML_CHECK(stream_count < STREAMS_MAX);
-    p->stream = streams[stream_count++] = calloc(1, sizeof *p->stream);
-    RML_CHECK(p->stream != NULL);
-    p->stream->serial = serial;
+    if (options.is_shared)
+        (void)log_open(serial, in);
+    p->stream = stream_add(serial);
+    p->stream->is_shared = options.is_shared;
     p->fiber = fiber_make(live, p);
 }
 
@@ -272,35 +449,52 @@ void producer_vanish(uint32_t producer)
     if (p->state == PRODUCER_ATTACHED) {
         note(p);
         fiber_drop(p->fiber);
-        rml_lane_out_abandon(p->out);
+        if (p->out != NULL)
+            rml_lane_out_abandon(p->out);
+        if (p->share != NULL)
+            rml_share_out_abandon(p->share);
         rml_segment_close(&p->records);
         rml_lane_fds_close(&p->fds);
     }
-    *p = (struct producer){.state = PRODUCER_AWAY};
-}
-
-void producer_leave(uint32_t producer)
-{
-    struct producer *p = &producers[producer];
-    while (p->state == PRODUCER_ATTACHED && p->is_publishing) {
-        fiber_turn(p->fiber);
-        p->is_publishing = sim_last_door() == DOOR_BELL;
+    for (int i = 0; i < 2; i++) {
+        if (p->doors[i] >= 0)
+            close(p->doors[i]);
     }
-    if (p->state == PRODUCER_ATTACHED && !p->has_died)
-        rml_lane_out_publish(p->out);
-    producer_vanish(producer);
+    *p = (struct producer){.state = PRODUCER_AWAY, .doors = {-1, -1}};
 }
 
-bool producer_turn(uint32_t producer)
+void producer_should_leave(uint32_t producer)
+{
+    producers[producer].should_leave = true;
+}
+
+static bool is_hung_up_on(struct producer *p)
+{
+    if (!options.is_shared || p->is_lost || !sim_strikes(SIM_producer_is_hung_up_on))
+        return false;
+    p->is_lost = true;
+    RML_CHECK(shutdown(p->doors[0], SHUT_RDWR) == 0);
+    return true;
+}
+
+enum producer_end producer_turn(uint32_t producer)
 {
     struct producer *p = &producers[producer];
+    if (sim.turns < p->stopped_until)
+        return PRODUCER_STAYS;
+    bool was_asleep = sim_is_asleep(p->fiber);
     fiber_turn(p->fiber);
     note(p);
-    p->is_publishing = sim_last_door() == DOOR_BELL;
-    if (p->is_publishing && sim_strikes(SIM_producer_dies_waking))
+    if (!was_asleep && sim_is_asleep(p->fiber))
+        sim_count(SIM_producer_sleeps_for_room);
+    if (sim_last_door() == DOOR_BELL && sim_strikes(SIM_producer_dies_waking))
+        p->has_died = true;
+    if (sim_last_door() == DOOR_ATOM && sim_strikes(SIM_producer_dies_at_an_atom))
         p->has_died = true;
     if (!p->has_died && !p->has_left)
-        return false;
+        return is_hung_up_on(p) ? PRODUCER_HUNG_UP : PRODUCER_STAYS;
+    // what it says after it was hung up on nobody hears
+    enum producer_end end = p->has_died || p->is_lost ? PRODUCER_DIED : PRODUCER_LEFT;
     producer_vanish(producer);
-    return true;
+    return end;
 }

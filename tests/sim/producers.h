@@ -2,7 +2,8 @@
  * producers - programs that write into lanes, and what each of them has written.
  *
  * A producer is a fiber: it dies between any two of its doings. What it wrote outlives it here: the
- * records of each partition in their order, and the marks of time beside them, both as in its lane.
+ * records of each partition in their order, and the marks of time beside them, both as in its lane. In a
+ * lane that is shared these are the log's (log.h), and each producer has a stream beside that.
  */
 #ifndef TESTS_SIM_PRODUCERS_H
 #define TESTS_SIM_PRODUCERS_H
@@ -10,7 +11,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define PRODUCERS       4u
+#define PRODUCERS       6u
+#define PRODUCERS_ALONE 4u  // with a lane each
 #define PARTITIONS_MOST 4u
 
 struct rml_lane_in;
@@ -21,6 +23,7 @@ struct record {
     int64_t n;
     double x;
     char tag[16];
+    uint64_t id;  // stream, partition, number there
 };
 
 struct stream_mark {
@@ -33,14 +36,19 @@ struct stream_part {
     struct record *records;
     uint64_t count, room;  // committed; those beyond `published` are nobody's
     uint64_t published;
-    uint64_t due;  // so many have to be in the results, whatever happens now
+    uint64_t gathered;  // of a producer in a shared lane: so many are in the log
+    uint64_t due;       // so many have to be in the results, whatever happens now
     struct stream_mark *marks;
     uint64_t mark_count, mark_room;
 };
 
 struct stream {
     uint64_t serial;  // of the lane
-    bool is_over;     // its keeper is gone
+    uint64_t index;
+    bool is_over;    // its keeper is gone
+    bool is_shared;  // of one producer in a lane of several
+    bool is_log;     // of that lane
+    uint64_t dropped;
     struct stream_part parts[PARTITIONS_MOST];
 };
 
@@ -51,6 +59,8 @@ struct producers_options {
     int64_t spread_ns;  // of event times
     uint32_t burst;     // records at once
     uint32_t cells;
+    bool is_shared, drops;
+    int64_t wait_max_ns;  // for room
 };
 
 void producers_begin(const struct producers_options *wanted);
@@ -68,18 +78,30 @@ uint32_t producer_lane(uint32_t producer);
 /* It asks for a lane. */
 void producer_asks(uint32_t producer);
 
-/* It gets one, which is number `lane`. */
-void producer_attach(uint32_t producer, uint32_t lane, uint64_t serial, struct rml_lane_in *in);
+/* It gets one, which is number `lane`; in a shared one it is `owner`. */
+void producer_attach(uint32_t producer, uint32_t lane, uint32_t owner, uint64_t serial,
+                     struct rml_lane_in *in);
 
-/* One turn. Returns whether it has left its lane, in whatever way. */
-bool producer_turn(uint32_t producer);
+/* In a shared lane: who it is, and the engine's end of its connection, from the moment it asks. */
+uint32_t producer_owner(uint32_t producer);
+int producer_door(uint32_t producer);
 
-/* It publishes what it has and leaves; or it is gone from one moment to the next. */
-void producer_leave(uint32_t producer);
+/* What a turn led to. */
+enum producer_end {
+    PRODUCER_STAYS,
+    PRODUCER_HUNG_UP,  // the connection is gone, and it goes on
+    PRODUCER_LEFT,
+    PRODUCER_DIED,
+};
+
+enum producer_end producer_turn(uint32_t producer);
+
+/* It is to publish what it has and leave; or it is gone from one moment to the next. */
+void producer_should_leave(uint32_t producer);
 void producer_vanish(uint32_t producer);
 
-/* Does it wait for room? */
-bool producer_is_full(uint32_t producer);
+/* When it wants to be woken, asleep: INT64_MAX: never. */
+int64_t producer_wakes_at(uint32_t producer);
 
 /* Look at what is published by now. */
 void producers_note(void);
@@ -88,7 +110,21 @@ void producers_note(void);
 void producers_are_due(void);
 void producers_lose_keeper(bool keeps_due);
 
-/* The stream of a lane of that serial, or NULL. */
+/* The stream of a lane of that serial, which is a log where it is shared; or NULL. */
 const struct stream *producers_find(uint64_t serial);
+
+/* Streams by number, or NULL; that of a record, its partition, and its number there. */
+struct stream *stream_at(uint64_t index);
+struct stream *stream_of(uint64_t id);
+uint32_t stream_partition(uint64_t id);
+uint64_t stream_number(uint64_t id);
+
+struct stream *stream_add(uint64_t serial);
+void stream_put(struct stream_part *part, const struct record *record);
+void stream_put_mark(struct stream_part *part, struct stream_mark mark);
+
+/* Forget who is in the midst of what: the engine was killed. */
+bool producers_gathers(uint32_t fiber);
+void producers_engine_dies(void);
 
 #endif

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "runtime/base/check.h"
+#include "tests/sim/atoms.h"
 #include "tests/sim/fibers.h"
 #include "tests/sim/process.h"
 #include "tests/support/random.h"
@@ -45,6 +46,8 @@ static struct {
 } fibers[FIBERS_MAX];
 
 static enum sim_door last_door;
+static bool is_hushed;
+static uint64_t atoms_left;  // before the next one that is a door
 
 void sim_begin(uint64_t seed)
 {
@@ -53,6 +56,8 @@ void sim_begin(uint64_t seed)
     sim.now_ns = 1000000000;
     sim.wall_ahead_ns = WALL_NS;
     sim.is_calm = sim.is_full = false;
+    sim.atoms_each = 0;
+    atoms_left = 0;
     sim.hash = seed;
     chance = seed * UINT64_C(0x9e3779b97f4a7c15) + 1;
     line_count = 0;
@@ -77,6 +82,23 @@ void sim_door(enum sim_door door)
     fiber_pause();
     process_turn(was);
     fibers[fiber].door = DOOR_NONE;
+}
+
+void sim_hush(bool is)
+{
+    is_hushed = is;
+}
+
+void sim_atom(void)
+{
+    if (sim.atoms_each == 0 || is_hushed || fiber_now() == FIBERS_NONE)
+        return;
+    if (atoms_left > 0) {
+        atoms_left--;
+        return;
+    }
+    atoms_left = sim_draw(2 * (uint64_t)sim.atoms_each);
+    sim_door(DOOR_ATOM);
 }
 
 enum sim_door sim_last_door(void)

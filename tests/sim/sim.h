@@ -50,6 +50,7 @@ enum sim_door {
     DOOR_FILE_WRITTEN,
     DOOR_FILE_FLUSH,
     DOOR_FILE_CUT,
+    DOOR_ATOM,
     DOORS
 };
 
@@ -59,10 +60,11 @@ extern struct sim {
     int64_t now_ns;  // monotonic
     int64_t wall_ahead_ns;
     enum sim_wrong wrong;
-    bool is_traced;      // print all that happens
-    bool is_calm;        // nothing fails any more
-    bool is_full;        // the disk: a part of the last write of rows found room
-    uint32_t faults_of;  // points strike so many times as often as they say, in quarters
+    bool is_traced;       // print all that happens
+    bool is_calm;         // nothing fails any more
+    bool is_full;         // the disk: a part of the last write of rows found room
+    uint32_t atoms_each;  // one access to shared words in about so many is a door; 0: none is
+    uint32_t faults_of;   // points strike so many times as often as they say, in quarters
     uint64_t hash;
 } sim;
 
@@ -72,6 +74,9 @@ uint64_t sim_draw(uint64_t below);
 
 /* In the engine's threads and in producers: others get a turn. */
 void sim_door(enum sim_door door);
+
+/* Accesses to shared words are no doors while `is`: it is not the engine, or a producer, that makes them. */
+void sim_hush(bool is);
 
 /* The door at which the fiber that had the last turn stands. */
 enum sim_door sim_last_door(void);

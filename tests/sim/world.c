@@ -21,6 +21,7 @@
 #include "tests/sim/fibers.h"
 #include "tests/sim/keeper.h"
 #include "tests/sim/ledger.h"
+#include "tests/sim/log.h"
 #include "tests/sim/process.h"
 #include "tests/sim/producers.h"
 #include "tests/sim/sim.h"
@@ -33,11 +34,13 @@
 #define GRANULE      ((uint64_t)256 << 10)
 
 /* What the server would hear over its sockets. */
-enum command_kind { ATTACH, FINISH, SAVE, DRAIN, STOP };
+enum command_kind { ATTACH, FINISH, LEAVE, SAVE, DRAIN, STOP };
 
 struct command {
     enum command_kind kind;
     uint32_t number;  // of the producer, of the lane
+    uint32_t owner;   // of that lane
+    enum rml_engine_leaving how;
 };
 
 enum fate { RUNS, HAS_ENDED, IS_STOPPED, HAS_FAILED };
@@ -47,7 +50,7 @@ struct shape {
     uint32_t partitions, workers, producers, stages;  // bits of those stages that there are
     int64_t window_ns, late_ns, out_of_order_ns, every_ns;
     uint32_t cells, schedule_steps, ring_rows;
-    bool ticks, has_tables;
+    bool ticks, has_tables, is_shared, drops;
     struct producers_options records;
 };
 
@@ -88,12 +91,20 @@ struct world_sums world_sums(void)
 
 /* The pipeline */
 
+// Where else should it be found?
+static bool is_wrong_in_shared_lanes(void)
+{
+    return sim.wrong == SIM_buries_nobody || sim.wrong == SIM_gathers_twice;
+}
+
 static void draw_shape(void)
 {
     struct shape *s = &w.shape;
     s->partitions = 1 + (uint32_t)sim_draw(PARTITIONS_MOST);
     s->workers = 1 + (uint32_t)sim_draw(s->partitions);
-    s->producers = 1 + (uint32_t)sim_draw(PRODUCERS);
+    s->is_shared = sim_draw(5) < 2 || is_wrong_in_shared_lanes();
+    s->drops = sim_draw(5) == 0;
+    s->producers = 1 + (uint32_t)sim_draw(s->is_shared ? PRODUCERS : PRODUCERS_ALONE);
     s->stages = 1 + (uint32_t)sim_draw(15);
     s->window_ns = 20000 + (int64_t)sim_draw(2000000);
     s->late_ns = sim_draw(3) == 0 ? 0 : (int64_t)sim_draw(1000000);
@@ -111,6 +122,9 @@ static void draw_shape(void)
         .spread_ns = 1 + (int64_t)sim_draw(500000),
         .burst = 1 + (uint32_t)sim_draw(sim_draw(3) == 0 ? 40 : 4),
         .cells = s->cells,
+        .is_shared = s->is_shared,
+        .drops = s->drops,
+        .wait_max_ns = sim_draw(3) == 0 ? -1 : (int64_t)sim_draw(3) * 1000000,
     };
 }
 
@@ -181,17 +195,18 @@ static void write_pipeline(char *text, size_t bytes)
     snprintf(
         text, bytes,
         "version: 1\npipeline: sim\n"
-        "schema: {event: {ts: time_ns, key: u64, n: i64, x: f64, tag: str16}}\n"
+        "schema: {event: {ts: time_ns, key: u64, n: i64, x: f64, tag: str16, id: u64}}\n"
         "runtime: {workers: %u, partitions: %u, cpus: [0], state_limit: 64MiB, lanes_max: %u,\n"
         "  state: %s/state, checkpoint: {every: %lldns, min_pause: %lldns}}\n"
         "sources:\n"
         "  in: {schema: event, event_time: ts, partition_by: [key], out_of_order: %lldns,\n"
-        "       cells: %u%s}\n"
+        "       cells: %u%s%s%s}\n"
         "stages:\n%s%s%s%s%s"
         "sinks:\n%s%s%s%s%s",
         s->workers, s->partitions, LANES, w.folder, (long long)s->every_ns,
         (long long)s->every_ns / 20, (long long)s->out_of_order_ns, s->cells,
-        s->ticks ? ", idle_after: 20ms" : "",
+        s->ticks ? ", idle_after: 20ms" : "", s->is_shared ? ", lane: shared" : "",
+        s->drops ? ", on_full: drop_newest" : "",
         has_w ? "  some: {from: in, filter: n % 7 != 0}\n"
                 "  twice: {from: some, map: {m: n * 2}}\n"
               : "",
@@ -220,7 +235,7 @@ static void read_plan(void)
 static void push(enum command_kind kind, uint32_t number)
 {
     RML_CHECK(w.command_count < COMMANDS_MAX);
-    w.commands[w.command_count++] = (struct command){kind, number};
+    w.commands[w.command_count++] = (struct command){.kind = kind, .number = number};
 }
 
 static void saved(void *context, const struct rml_engine_saved *how)
@@ -257,21 +272,45 @@ bool __wrap_rml_worker_tell(struct rml_worker *worker, const struct rml_worker_m
     return __real_rml_worker_tell(worker, message);
 }
 
+// In a thread of the engine: what comes now is not its doing.
+static bool go_outside(void)
+{
+    sim_hush(true);
+    return process_turn(false);
+}
+
+static void go_back(bool was)
+{
+    sim_hush(false);
+    process_turn(was);
+}
+
+static int find_lane(struct rml_engine *engine, uint32_t producer, uint32_t *ret_lane,
+                     uint32_t *ret_owner, struct rml_err *err)
+{
+    static const struct rml_engine_producer who = {.program = "simulated"};
+    if (w.is_draining || w.is_stopping)
+        return -ESHUTDOWN;
+    *ret_owner = 0;
+    return w.shape.is_shared
+               ? rml_engine_join(engine, 0, &who, producer_door(producer), ret_lane, ret_owner, err)
+               : rml_engine_attach(engine, 0, NULL, ret_lane, err);
+}
+
 static void attach(struct rml_engine *engine, uint32_t producer)
 {
-    uint32_t lane;
+    uint32_t lane, owner;
     struct rml_err err = {0};
-    int rc = w.is_draining || w.is_stopping ? -ESHUTDOWN
-                                            : rml_engine_attach(engine, 0, NULL, &lane, &err);
-    bool was = process_turn(false);
+    int rc = find_lane(engine, producer, &lane, &owner, &err);
+    bool was = go_outside();
     if (rc == 0) {
-        sim_say("producer %u has lane %u", producer, lane);
-        producer_attach(producer, lane, told_serials[lane], rml_engine_lane(engine, lane));
+        sim_say("producer %u has lane %u, as number %u", producer, lane, owner);
+        producer_attach(producer, lane, owner, told_serials[lane], rml_engine_lane(engine, lane));
     } else {
         sim_say("producer %u is refused: %s", producer, strerrordesc_np(-rc));
         producer_vanish(producer);
     }
-    process_turn(was);
+    go_back(was);
 }
 
 static void obey(struct rml_engine *engine, const struct command *command)
@@ -282,6 +321,9 @@ static void obey(struct rml_engine *engine, const struct command *command)
         break;
     case FINISH:
         rml_engine_finish(engine, command->number);
+        break;
+    case LEAVE:
+        rml_engine_leave(engine, command->number, command->owner, command->how);
         break;
     case SAVE:
         (void)rml_engine_save(engine);
@@ -318,15 +360,36 @@ static void serve(struct rml_engine *engine)
     }
 }
 
+static bool is_fed(uint32_t lane)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < PRODUCERS; i++)
+        any |= producer_state(i) == PRODUCER_ATTACHED && producer_lane(i) == lane;
+    return any;
+}
+
+// Producers of a shared lane go on, whoever still has a connection.
+static void join_again(struct rml_engine *engine)
+{
+    for (uint32_t i = 0; i < PRODUCERS; i++) {
+        if (producer_state(i) == PRODUCER_ATTACHED
+            && !rml_engine_join_again(engine, producer_lane(i), producer_owner(i),
+                                      producer_door(i)))
+            sim_fail("producer %u is not known any more", i);
+    }
+}
+
 // Whose producer is gone is taken to its end.
 static void come_up(struct rml_engine *engine, struct rml_keeping *keeping)
 {
+    if (w.shape.is_shared)
+        join_again(engine);
     rml_keeping_rest(keeping);
     for (uint32_t lane = 0; lane < LANES && rml_keeping_again(keeping); lane++) {
-        bool is_fed = false;
-        for (uint32_t i = 0; i < PRODUCERS; i++)
-            is_fed |= producer_state(i) == PRODUCER_ATTACHED && producer_lane(i) == lane;
-        if (!is_fed)
+        const struct rml_lane_in *in = rml_engine_lane(engine, lane);
+        if (in != NULL && rml_lane_in_geometry(in)->owners > 0)
+            rml_engine_leave_rest(engine, lane);
+        else if (!is_fed(lane))
             rml_engine_finish(engine, lane);
     }
     if (rml_board_is_to_end(rml_engine_board(engine)))
@@ -374,17 +437,19 @@ static void *control(void *context)
         return NULL;
     }
     w.is_up = true;
+    bool was = go_outside();
     ledger_rings_are_up();
     ledger_checkpoint_begins();
+    go_back(was);
     come_up(engine, keeping);
     serve(engine);
     bool is_drained = rml_engine_is_drained(engine);
     rml_engine_stop(engine);
     check_balance(engine, is_drained);
-    bool was = process_turn(false);
+    was = go_outside();
     (void)ledger_look();
     ledger_board(rml_engine_board(engine));
-    process_turn(was);
+    go_back(was);
     rml_engine_close(engine);
     rml_keeping_close(keeping);
     w.fate = is_drained ? HAS_ENDED : IS_STOPPED;
@@ -452,6 +517,7 @@ static void end_engine(bool is_killed)
         fiber_drop(w.threads[i].fiber);
     w.thread_count = 0;
     process_kill();
+    producers_engine_dies();
     keeper_engine_dies();
     w.has_engine = false;
     w.is_again = true;
@@ -472,6 +538,7 @@ static void end_life(bool keeps_due)
     for (uint32_t i = 0; i < PRODUCERS; i++)
         producer_vanish(i);
     producers_lose_keeper(keeps_due);
+    log_close();
     keeper_close();
 }
 
@@ -576,6 +643,8 @@ static enum sim_point point_of(struct thread *thread, bool has_stepped)
         return SIM_kill_at_a_file_flush;
     case DOOR_FILE_CUT:
         return SIM_kill_at_a_cut;
+    case DOOR_ATOM:
+        return producers_gathers(thread->fiber) ? SIM_kill_gathering : SIM_kill_at_an_atom;
     case DOOR_NONE:
     case DOOR_SLEEP:
     case DOORS:
@@ -626,12 +695,47 @@ static void turn_thread(void)
         (void)befalls(&w.threads[which], has_stepped);
 }
 
+static void push_leave(uint32_t lane, uint32_t owner, enum rml_engine_leaving how)
+{
+    push(LEAVE, lane);
+    w.commands[w.command_count - 1].owner = owner;
+    w.commands[w.command_count - 1].how = how;
+}
+
+static void turn_attached(uint32_t which)
+{
+    uint32_t lane = producer_lane(which), owner = producer_owner(which);
+    if (w.is_leaving || sim_strikes(SIM_producer_leaves))
+        producer_should_leave(which);
+    switch (producer_turn(which)) {
+    case PRODUCER_STAYS:
+        return;
+    case PRODUCER_HUNG_UP:
+        push_leave(lane, owner, RML_ENGINE_LOST);
+        return;
+    case PRODUCER_LEFT:
+        sim_say("producer %u has left lane %u", which, lane);
+        if (owner > 0)
+            push_leave(lane, owner, RML_ENGINE_LEFT);
+        break;
+    case PRODUCER_DIED:
+        sim_say("producer %u of lane %u is dead", which, lane);
+        if (owner > 0)
+            push_leave(lane, owner, RML_ENGINE_DEAD);
+        break;
+    }
+    if (owner == 0)
+        push(FINISH, lane);
+}
+
 static void turn_producer(void)
 {
     uint32_t which = (uint32_t)sim_draw(w.shape.producers);
+    if (w.command_count > 40)
+        return;
     switch (producer_state(which)) {
     case PRODUCER_AWAY:
-        if (w.is_leaving || w.is_stopping || sim_draw(20) != 0 || w.command_count > 40)
+        if (w.is_leaving || w.is_stopping || sim_draw(20) != 0)
             return;
         producer_asks(which);
         push(ATTACH, which);
@@ -639,20 +743,9 @@ static void turn_producer(void)
     case PRODUCER_ASKS:
         return;
     case PRODUCER_ATTACHED:
-        break;
-    }
-    uint32_t lane = producer_lane(which);
-    bool is_gone;
-    if (w.is_leaving || sim_strikes(SIM_producer_leaves)) {
-        producer_leave(which);
-        is_gone = true;
-    } else {
-        is_gone = producer_turn(which);
-    }
-    if (!is_gone)
+        turn_attached(which);
         return;
-    sim_say("producer %u has left lane %u", which, lane);
-    push(FINISH, lane);
+    }
 }
 
 static void leap(enum sim_point point, int64_t by)
@@ -693,6 +786,10 @@ static void skip_time(void)
     int64_t next = INT64_MAX;
     for (uint32_t i = 0; i < w.thread_count; i++) {
         int64_t at = sim_wakes_at(w.threads[i].fiber);
+        next = at < next ? at : next;
+    }
+    for (uint32_t i = 0; i < PRODUCERS; i++) {
+        int64_t at = producer_wakes_at(i);
         next = at < next ? at : next;
     }
     if (next < INT64_MAX && next > sim.now_ns)
@@ -745,6 +842,10 @@ uint64_t world_run(uint64_t seed, uint64_t turns, const char *folder)
     static const uint32_t faults[] = {0, 4, 4, 8, 16};
     sim.faults_of = faults[sim_draw(sizeof faults / sizeof faults[0])];
     w.has_power = sim_draw(3) == 0;
+    static const uint32_t atoms[] = {0, 400, 400, 60, 60, 6};
+    sim.atoms_each = atoms[sim_draw(sizeof atoms / sizeof atoms[0])];
+    if (is_wrong_in_shared_lanes())
+        sim.atoms_each = 6;
     w.vault = (struct rml_vault_options){
         .ways = disk_ways,
         .first_bytes = 4 * GRANULE,
@@ -752,10 +853,12 @@ uint64_t world_run(uint64_t seed, uint64_t turns, const char *folder)
         .catalog_bytes = 1 << 20,
         .broken_rules = sim.wrong == SIM_commits_before_flush ? RML_VAULT_COMMITS_BEFORE_FLUSH : 0};
     read_plan();
-    sim_say("partitions %u, workers %u, stages %x, cells %u, schedule %u, faults %u, power %d",
+    sim_say("partitions %u, workers %u, stages %x, cells %u%s, schedule %u, faults %u, power %d",
             w.shape.partitions, w.shape.workers, w.shape.stages, w.shape.cells,
-            w.shape.schedule_steps, sim.faults_of, w.has_power);
+            w.shape.is_shared ? " shared" : "", w.shape.schedule_steps, sim.faults_of, w.has_power);
+    sim_say("producers %u, a door at one access in %u", w.shape.producers, sim.atoms_each);
     producers_begin(&w.shape.records);
+    log_begin();
     ledger_begin(w.plan);
     disk_begin(w.folder, w.has_power);
     begin_life();
@@ -770,6 +873,7 @@ uint64_t world_run(uint64_t seed, uint64_t turns, const char *folder)
     sums.steps = ledger_steps();
     sums.records = ledger_records();
     ledger_end();
+    log_close();
     producers_end();
     rml_plan_close(w.plan);
     return sim.hash;

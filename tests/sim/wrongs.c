@@ -2,6 +2,7 @@
  * What is built in on purpose to be wrong: functions that the linker puts before the real ones
  * (--wrap in CMakeLists.txt). With nothing wrong each only calls the real one.
  */
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -10,11 +11,14 @@
 #include "runtime/io/text_file.h"
 #include "runtime/partition/partition.h"
 #include "runtime/ring/broadcast.h"
+#include "runtime/ring/shared_ring.h"
 #include "runtime/state/pages.h"
 #include "runtime/worker/again.h"
 #include "runtime/worker/saving.h"
 #include "runtime/worker/schedule.h"
 #include "tests/sim/sim.h"
+
+#define INTENT_END ((UINT64_C(1) << 40) - 1)  // as shared_ring.c has it
 
 #define WRAP(type, name, ...)     \
  type __real_##name(__VA_ARGS__); \
@@ -104,4 +108,25 @@ WRAP(int, rml_vault_keep, struct rml_vault *vault, uint32_t partition,
 {
     bool forgets = sim.wrong == SIM_forgets_old_extents && count > 1;
     return __real_rml_vault_keep(vault, partition, extents + forgets, count - forgets, err);
+}
+
+WRAP(int32_t, rml_shared_recover, const struct rml_shared_place *place, uint32_t owner)
+{
+    return sim.wrong == SIM_buries_nobody ? 0 : __real_rml_shared_recover(place, owner);
+}
+
+WRAP(int, rml_shared_gather_again, struct rml_shared_in *in, const struct rml_shared_log *log,
+     uint64_t room)
+{
+    // the record is copied anew, wherever the log's end is by now
+    if (sim.wrong == SIM_gathers_twice) {
+        // relaxed: one thread
+        uint64_t end = atomic_load_explicit(log->end, memory_order_relaxed);
+        // relaxed: likewise
+        uint64_t intent = atomic_load_explicit(log->intent, memory_order_relaxed);
+        uint64_t same_end = (intent & ~INTENT_END) | (end & INTENT_END);
+        // relaxed: likewise
+        atomic_store_explicit(log->intent, same_end, memory_order_relaxed);
+    }
+    return __real_rml_shared_gather_again(in, log, room);
 }
