@@ -52,6 +52,7 @@
 #define FIRST_BYTES    (64 * MIB)
 #define CATALOG_MAX    (MIB * MIB)
 #define ROWS_BYTES_MAX (1024 * MIB)
+#define LOST_BYTES_MAX (1024 * MIB)
 #define NO_BUFFER      (-1)
 
 /* Where the next byte goes. */
@@ -101,6 +102,8 @@ static void take_defaults(struct rml_vault_options *options)
         options->catalog_bytes = FIRST_BYTES;
     if (options->catalog_bytes_max == 0)
         options->catalog_bytes_max = CATALOG_MAX;
+    if (options->lost_bytes_max == 0)
+        options->lost_bytes_max = LOST_BYTES_MAX;
     if (options->rows_bytes_max == 0)
         options->rows_bytes_max = ROWS_BYTES_MAX;
 }
@@ -832,7 +835,8 @@ void rml_vault_abandon(struct rml_vault *vault)
 
 bool rml_vault_has_failed(const struct rml_vault *vault)
 {
-    return rml_catalog_has_failed(vault->catalog);
+    return rml_catalog_has_failed(vault->catalog) || vault->disk.is_broken
+           || rml_vault_room(vault).lost_bytes > vault->options.lost_bytes_max;
 }
 
 // All bytes on the disk.

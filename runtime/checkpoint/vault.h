@@ -51,6 +51,7 @@ struct rml_vault_options {
     uint64_t first_bytes;        // written before use at once; 0: 64 MiB
     uint64_t step_bytes;         // and in steps of this; 0: 64 MiB
     uint64_t limit_bytes;        // of the extent file; 0: none
+    uint64_t lost_bytes_max;     // by errors, until the vault must be opened anew; 0: 1 GiB
     uint64_t catalog_bytes;      // address space at first; 0: 64 MiB
     uint64_t catalog_bytes_max;  // 0: 1 TiB
     uint64_t rows_bytes_max;     // result rows of one checkpoint; 0: 1 GiB
@@ -161,6 +162,11 @@ int rml_vault_look(struct rml_vault *vault, struct rml_catalog_view **ret_view,
  */
 int rml_vault_commit(struct rml_vault *vault, struct rml_err *err);
 void rml_vault_abandon(struct rml_vault *vault);
+
+/*
+ * Nothing comes of it before it is opened again: a commit's outcome is not known, or the way to the disk is out of
+ * step with the kernel, or errors have made so much room unusable that it is needed again.
+ */
 bool rml_vault_has_failed(const struct rml_vault *vault);
 
 /* The first block of the extent file. */

@@ -1,5 +1,6 @@
 """Disks fail under an engine that runs: it says so, goes on as docs/checkpoints.md has it, and results stay right."""
 import errno
+import json
 import os
 import random
 
@@ -7,7 +8,7 @@ import exactly_once
 import harness
 import machine
 import restarts
-from machine import CUT, FLUSH, NOT, NOT_SURE, SHORT, WRITE
+from machine import CUT, FLUSH, NOT, NOT_SURE, SEND, SHORT, WRITE
 
 SEED = int(os.environ.get("RML_SEED", "20261121"))
 GOES_BACK = "going back to the last checkpoint"
@@ -47,6 +48,9 @@ class Faulty(exactly_once.Saving):
 
     def source(self):
         return self.pipeline.look("status")["sources"][0]
+
+    def saves(self):
+        return self.pipeline.look("status")["checkpoints"]
 
 
 class Faults(Faulty):
@@ -177,6 +181,82 @@ class Faults(Faulty):
             self.assertTrue(ids.issuperset((feeder.seed << 32) + i for i in range(count)))
         self.assertTrue(ids.issuperset(r["id"] for r in self.made(second)))
         self.check_windows(came)
+
+
+class Rings(Faulty):
+    """The same by way of io_uring: what is sent is changed, or its completion."""
+    BLOCK = 4096
+    STATE = [
+        (WRITE, NOT, errno.EIO), (WRITE, NOT_SURE, errno.EIO), (WRITE, NOT, errno.ENOSPC), (WRITE, SHORT, 0),
+        (FLUSH, NOT, errno.EIO), (FLUSH, NOT_SURE, errno.EIO), (SEND, NOT, 0),
+    ]
+
+    def start_with_ring(self, **more):
+        self.start_on(ring_error=0, **more)
+        if self.saves()["way"] != "io_uring":
+            self.skipTest("there is no io_uring here")
+
+    def newest_extents(self):
+        shown = json.loads(self.ringctl("checkpoint", "show", "p", "--json").stdout)
+        return [e for part in shown["partitions"] for e in part["extents"]]
+
+    def check_is_elsewhere(self, lost):
+        """What a checkpoint that failed may have left anywhere is in no later one of that engine."""
+        at, length = lost
+        for extent in self.newest_extents():
+            begins_behind = extent["offset"] >= at + length
+            self.assertTrue(begins_behind or extent["offset"] + extent["bytes"] <= at, (extent, lost))
+
+    def test_results_are_right_whatever_comes_back_from_a_ring(self):
+        rng = random.Random(SEED)
+        print("seed", SEED)
+        self.start_with_ring()
+        feeders = self.feeders(1, 2, 3, 4)
+        self.until_published(feeders, 100)
+        for call, how, error in self.STATE:
+            for after, times in ((0, 1), (rng.randrange(4), 1), (0, 7)):
+                with self.subTest(call=call, how=how, error=error, after=after, times=times):
+                    before, failed = self.said_bytes(), self.saves()["failed"]
+                    self.machine.fail("extents", call, error, how, after, times, bytes=self.BLOCK)
+                    self.machine.until_met(1)
+                    if how != SHORT:
+                        self.until_said(FAILED, before)
+                        self.assertIn(os.strerror(error or errno.EAGAIN), self.said_since(before))
+                        harness.until("that to be counted", lambda: self.saves()["failed"] > failed)
+                    is_killed = rng.random() < 0.3
+                    if is_killed:
+                        self.kill_engine()
+                    self.machine.mend()
+                    lost = self.machine.where()
+                    self.until_saved()
+                    if call == WRITE and how != SHORT and not is_killed:
+                        self.check_is_elsewhere(lost)
+        self.assertEqual(self.saves()["way"], "io_uring")
+        self.end_feeders(feeders)
+        self.pipeline.end()
+        self.check_all(feeders)
+
+    def test_a_journal_that_a_ring_fails_holds_records_up_and_loses_none(self):
+        self.start_with_ring(source=", journal: true, cells: 512")
+        feeders = self.feeders(1, 2, 3, 4)
+        self.until_published(feeders, 100)
+        for turn, (call, how, error) in enumerate(self.STATE):
+            for times in (1, 7):
+                with self.subTest(call=call, how=how, error=error, times=times):
+                    before = self.said_bytes()
+                    self.machine.fail("journal", call, error, how, 0, times, bytes=self.BLOCK)
+                    self.machine.until_met(1 if how == SHORT else times)
+                    if how != SHORT:
+                        self.until_said("records wait in their lanes until the journal works again", before)
+                        self.until_said("the journal works again", before)
+                    if turn % 3 == 2:
+                        self.kill_engine()
+                    self.machine.mend()
+                    published = self.source()["published"]
+                    harness.until("all of that to be taken", lambda: self.source()["taken"] >= published)
+        self.end_feeders(feeders)
+        self.pipeline.end()
+        self.check_all(feeders)
 
 
 if __name__ == "__main__":

@@ -9,11 +9,11 @@ import subprocess
 import harness
 
 FAULTY = harness.BUILD / "tests" / "scenario" / "libfaulty.so"
-HEAD, FAULT, FAULTS = struct.Struct("=qiI"), struct.Struct("=32sIiIIQQQQ"), 8
-WRITE, FLUSH, CUT = 1, 2, 3
+HEAD, FAULT, FAULTS = struct.Struct("=qiI"), struct.Struct("=32sIiIIQQQQQQ"), 8
+WRITE, FLUSH, CUT, SEND = 1, 2, 3, 4
 NOT, NOT_SURE, SHORT = 0, 1, 2
 ALWAYS = 1 << 60
-MET_AT = FAULT.size - 8
+MET_AT = FAULT.size - 24
 
 
 def preloaded():
@@ -51,7 +51,7 @@ class Machine:
         """Calls of this sort on files of that name fail."""
         self.mend(number)
         at = self._at(number)
-        FAULT.pack_into(self.memory, at, name.encode(), how, error, 0, bytes, after, times, 0, 0)
+        FAULT.pack_into(self.memory, at, name.encode(), how, error, 0, bytes, after, times, 0, 0, 0, 0)
         struct.pack_into("=I", self.memory, at + 40, call)
 
     def mend(self, number=0):
@@ -59,6 +59,10 @@ class Machine:
 
     def met(self, number=0):
         return struct.unpack_from("=Q", self.memory, self._at(number) + MET_AT)[0]
+
+    def where(self, number=0):
+        """The write through a ring that was met last: its place in the file, and its length."""
+        return struct.unpack_from("=QQ", self.memory, self._at(number) + MET_AT + 8)
 
     def until_met(self, count=1, number=0):
         harness.until(f"fault {number} to be met {count} times", lambda: self.met(number) >= count)

@@ -190,6 +190,8 @@ static int door_submit(struct rml_disk *disk, const struct rml_disk_write *write
     const unsigned char *data = rml_disk_memory(disk, (int)write->buffer) + write->from;
     struct rml_disk_write sent = *write;
     bool struck = strikes(TAPE_EXTENTS, false);
+    if (struck && fault.how == TAPE_UNSENT)
+        return -fault.error;
     if (struck && fault.how == TAPE_SHORT)
         sent.bytes /= 2;
     // A write that fails may still have arrived, in part or whole: it is on the tape in any case.

@@ -62,6 +62,7 @@ enum tape_how {
     TAPE_NOT,       // an error, and nothing was done
     TAPE_NOT_SURE,  // an error, though it was done
     TAPE_SHORT,     // a write: the first half alone
+    TAPE_UNSENT,  // a write to the extents: it is not even begun, and what becomes of it is not known
 };
 
 /* One fault: in the call after so many of its sort, and in `times` of them (0: one). */

@@ -254,6 +254,53 @@ static void a_full_disk_abandons_the_checkpoint(void **state)
         "No space left on device");
 }
 
+static void nothing_comes_of_a_way_that_is_out_of_step_before_it_is_opened_again(void **state)
+{
+    (void)state;
+    options.lock_wait_ns = INT64_C(20000000000);  // until the kernel has taken the ring apart
+    uint64_t before = good_checkpoint(), epoch;
+    tape_arm((struct tape_fault){.where = TAPE_EXTENTS, .how = TAPE_UNSENT, .error = EAGAIN});
+    assert_int_equal(checkpoint(&epoch), -EAGAIN);
+    assert_true(rml_vault_has_failed(vault));
+    tape_disarm();
+    assert_int_equal(checkpoint(&epoch), -EIO);
+    assert_non_null(strstr(err.text, "has failed: open it again"));
+    close_vault();
+    open_vault();
+    assert_false(rml_vault_has_failed(vault));
+    assert_int_equal(newest_epoch(), before);
+    is_as_written(good_checkpoint());
+    is_as_written(before);
+}
+
+static void errors_without_end_take_no_more_room_than_is_set(void **state)
+{
+    (void)state;
+    close_vault();
+    options.lost_bytes_max = 40 * RML_EXTENT_GRANULE_BYTES;
+    open_vault();
+    uint64_t before = good_checkpoint(), epoch, file_bytes = rml_vault_room(vault).file_bytes;
+    for (uint32_t opened = 0; opened < 5; opened++) {
+        uint32_t tries = 0;
+        tape_arm((struct tape_fault){
+            .where = TAPE_EXTENTS, .how = TAPE_NOT, .error = EIO, .times = UINT32_MAX});
+        while (!rml_vault_has_failed(vault)) {
+            assert_int_equal(checkpoint(&epoch), -EIO);
+            assert_true(++tries < 100);
+        }
+        assert_true(tries > 1);
+        assert_true(rml_vault_room(vault).file_bytes < file_bytes + 80 * RML_EXTENT_GRANULE_BYTES);
+        tape_disarm();
+        close_vault();
+        open_vault();
+        assert_int_equal(rml_vault_room(vault).lost_bytes, 0);
+        assert_int_equal(newest_epoch(), before);
+    }
+    assert_int_equal(rml_vault_room(vault).file_bytes, file_bytes);
+    is_as_written(before);
+    is_as_written(good_checkpoint());
+}
+
 static void a_short_write_is_continued(void **state)
 {
     (void)state;
@@ -671,6 +718,8 @@ int main(void)
         IN_VAULT(a_failed_write_abandons_the_checkpoint),
         IN_VAULT(a_failed_flush_abandons_the_checkpoint),
         IN_VAULT(a_full_disk_abandons_the_checkpoint),
+        IN_VAULT(nothing_comes_of_a_way_that_is_out_of_step_before_it_is_opened_again),
+        IN_VAULT(errors_without_end_take_no_more_room_than_is_set),
         IN_VAULT(a_short_write_is_continued),
         IN_VAULT(an_extent_file_at_its_limit_refuses_and_recovers),
         IN_VAULT(an_unknown_outcome_is_found_out),
