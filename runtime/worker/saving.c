@@ -58,7 +58,10 @@ static void note_lanes(struct rml_saving *s)
     struct rml_own *own = &s->own[s->at];
     for (uint32_t i = 0; i < s->lanes->count; i++) {
         struct rml_worker_lane *lane = &s->lanes->lanes[s->lanes->used[i]];
-        lane->parts[s->at].noted = rml_partition_lane(own->partition, lane->number).taken;
+        const struct rml_partition_lane seen = rml_partition_lane(own->partition, lane->number);
+        // With a journal its ATTACH may be on its way, and the partition knows a former lane of that number.
+        if (seen.serial == lane->serial)
+            lane->parts[s->at].noted = seen.taken;
     }
     own->noted_steps = rml_partition_steps(own->partition);
     for (uint32_t i = 0; i < RML_SOURCES_MAX; i++)
@@ -132,6 +135,8 @@ void rml_saving_durable(struct rml_saving *s)
             struct rml_worker_lane_part *part = &lane->parts[p];
             if (part->noted == part->released)
                 continue;
+            // First: whoever comes after a death in between has nothing to release, and would not tell.
+            rml_lane_in_durable(lane->in, s->own[p].index, part->noted);
             rml_lane_in_release(lane->in, s->own[p].index,
                                 (uint32_t)(part->noted - part->released));
             part->released = part->noted;
