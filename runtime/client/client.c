@@ -251,6 +251,20 @@ int rml_producer_stats(const struct rml_producer *producer, struct rml_producer_
     return 0;
 }
 
+int rml_producer_durable(struct rml_producer *producer, uint64_t *ret_records)
+{
+    if (!is_ours(producer))
+        return -ECHILD;
+    return producer->share != NULL ? -ENOTSUP : rml_lane_out_durable(producer->lane, ret_records);
+}
+
+int rml_producer_wait_durable(struct rml_producer *producer, int64_t wait_ns)
+{
+    if (!is_ours(producer))
+        return -ECHILD;
+    return producer->share != NULL ? -ENOTSUP : rml_lane_out_wait_durable(producer->lane, wait_ns);
+}
+
 int rml_producer_reason(const struct rml_producer *producer, char *text, size_t text_bytes)
 {
     if (!is_ours(producer))

@@ -104,6 +104,36 @@ RML_PUBLIC int32_t rml_producer_claim(struct rml_producer *producer, uint32_t pa
 RML_PUBLIC int rml_producer_commit(struct rml_producer *producer, uint32_t partition,
                                    uint32_t count);
 
+/*
+ * DURABLE. A record that was published is taken even if the engine dies. Whether it is still there when the keeper dies
+ * with it, or the machine loses power, is another question, and these two answer it. What they call durable is in
+ * the results when the pipeline runs again, or in the state of windows that are open; a disk that says that it has
+ * flushed is believed. With `journal: true` at the source a record is durable once the journal was flushed with it;
+ * without, and with `runtime.state`, once a checkpoint covers it, which takes as long as these are apart. Without
+ * either nothing ever is, and both calls return -ENOTSUP; so they do in a shared lane, where the engine does not
+ * know whose a record is. Records that were dropped are not meant.
+ *
+ * What they tell is never taken back, and can still be asked when the engine is gone: of records behind those
+ * that rml_producer_durable counts then, some may be in the results and some not.
+ */
+
+/*
+ * *ret_records: of the records written (rml_producer_stats), in the order of put and commit, the first so many are
+ * durable. It looks at memory alone, and publishes nothing. It counts by whole publishes, in larger steps where more
+ * than 64 of them are on their way, and remembers them from the first call on: so call it once at the start. 0;
+ * -ENOTSUP; -EPROTO: the engine's positions cannot be true; -ENOMEM, at the first call; -ECHILD.
+ */
+RML_PUBLIC int rml_producer_durable(struct rml_producer *producer, uint64_t *ret_records);
+
+/*
+ * Publish, then wait until all that was published is durable, for `wait_ns` at most (0: as options.wait_ns; < 0:
+ * for ever): spin, then sleep. 0; -ENOTSUP; -ETIMEDOUT: not yet, which is also so while a disk fails; -EPIPE: the
+ * engine is gone and has not said so of all; -EPROTO; -ECHILD. Who was detached by a drain or a stop may wait here for
+ * what it had published. Each wait costs a flush of the disk, which everybody's records share; who has much to write
+ * waits seldom, or goes on and asks rml_producer_durable.
+ */
+RML_PUBLIC int rml_producer_wait_durable(struct rml_producer *producer, int64_t wait_ns);
+
 /* Count records that were meant for the pipeline and not written, so that its balance shows them. 0;
  * -ECHILD. */
 RML_PUBLIC int rml_producer_drop(struct rml_producer *producer, uint64_t records);

@@ -44,8 +44,10 @@ static void checkpoint_done(struct rml_engine *engine, const struct rml_checkpoi
     rml_engine_tell(engine, &message);
     for (uint32_t i = 0; news->rc == 0 && i < engine->plan->lanes_max; i++) {
         const struct engine_lane *lane = &engine->lanes[i];
-        if (lane->in != NULL && lane->is_done && lane->covered_by <= news->number)
-            rml_engine_free_lane(engine, i);
+        if (lane->in == NULL || !lane->is_done || lane->covered_by > news->number)
+            continue;
+        rml_lane_in_all_durable(lane->in);  // one that was cut off may wait for that
+        rml_engine_free_lane(engine, i);
     }
     const struct rml_engine_saved saved = {.turn = engine->turns,
                                            .rc = news->rc,

@@ -26,6 +26,9 @@ void rml_engine_fill_geometry(const struct rml_engine *engine, uint32_t source_i
         .on_full = source->on_full == RML_ON_FULL_BLOCK ? RML_LANE_BLOCK : RML_LANE_DROP_NEWEST,
         .grid = {source->grid_origin_ns, source->grid_granule_ns},
         .key_field_count = source->partition_field_count,
+        .durable = engine->checkpointer == NULL ? RML_LANE_DURABLE_NEVER
+                   : source->journal            ? RML_LANE_DURABLE_JOURNAL
+                                                : RML_LANE_DURABLE_CHECKPOINT,
     };
     if (engine->options.replay) {
         geometry->grid = (struct rml_lane_grid){0, 1};

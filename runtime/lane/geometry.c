@@ -75,6 +75,8 @@ int rml_lane_geometry_check(const struct rml_lane_geometry *geometry, struct rml
                         geometry->time_offset, geometry->cell_bytes);
     if (geometry->on_full != RML_LANE_BLOCK && geometry->on_full != RML_LANE_DROP_NEWEST)
         return RML_FAIL(err, -EINVAL, "on_full must be 0 or 1, got %u", geometry->on_full);
+    if (geometry->durable > RML_LANE_DURABLE_JOURNAL)
+        return RML_FAIL(err, -EINVAL, "durable must be 0 to 2, got %u", geometry->durable);
     if (geometry->grid.granule_ns < 1)
         return RML_FAIL(err, -EINVAL, "the grid's granule must be at least 1 ns, got %lld",
                         (long long)geometry->grid.granule_ns);

@@ -26,6 +26,13 @@ enum rml_lane_on_full {
     RML_LANE_DROP_NEWEST,  // the record is dropped and counted
 };
 
+/* When the engine says of records that they outlast it, its keeper and the machine's power. */
+enum rml_lane_durable {
+    RML_LANE_DURABLE_NEVER,       // nothing does
+    RML_LANE_DURABLE_CHECKPOINT,  // once a checkpoint covers them
+    RML_LANE_DURABLE_JOURNAL,     // once the journal has them
+};
+
 /* One field of the partition key. */
 struct rml_lane_key_field {
     uint32_t offset;  // bytes from the record's start
@@ -46,6 +53,8 @@ struct rml_lane_geometry {
     uint8_t worker_of[RML_LANE_PARTITIONS_MAX];  // partition -> worker, each below `workers`
     uint32_t owners;  // 0: an exclusive lane; else the lane is shared, by at most so many producers
     uint32_t log_cells;  // of a shared lane: of each partition's log, a power of two; else 0
+    uint32_t durable;    // enum rml_lane_durable
+    uint32_t zero;
 };
 
 /* Cells that a producer of a shared lane claims at once, at most. */

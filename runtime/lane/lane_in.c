@@ -505,6 +505,24 @@ static void knock(const struct rml_lane_in *in)
     (void)send(in->door, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
+// A position has moved that the producer may wait for: of room, or of what is durable (`flag`).
+static void answer(const struct rml_lane_in *in, struct part *part, uint64_t flag,
+                   uint64_t position)
+{
+    // total order: after the position was stored, against the producer's word and look
+    uint64_t waiting = atomic_load_explicit(&in->lane->waiting, memory_order_seq_cst);
+    uint32_t partition = (uint32_t)(part - in->parts);
+    if (RML_LANE_WAIT_PARTITION(waiting) != partition + 1
+        || (waiting & RML_LANE_WAIT_DURABLE) != flag || waiting == part->knocked_for)
+        return;
+    // relaxed: stored before `waiting`, whose store was just read
+    uint64_t room_at = atomic_load_explicit(&in->lane->room_at, memory_order_relaxed);
+    if ((int64_t)(position - room_at) < 0)
+        return;
+    part->knocked_for = waiting;
+    knock(in);
+}
+
 void rml_lane_in_release(struct rml_lane_in *in, uint32_t partition, uint32_t rows)
 {
     struct part *part = part_of(in, partition);
@@ -513,17 +531,26 @@ void rml_lane_in_release(struct rml_lane_in *in, uint32_t partition, uint32_t ro
         return;
     }
     rml_ring_release_total(&part->ring, rows);
+    answer(in, part, 0, part->ring.released);
+}
 
-    // total order: after the room was given, against the producer's word and look
-    uint64_t waiting = atomic_load_explicit(&in->lane->waiting, memory_order_seq_cst);
-    if (RML_LANE_WAIT_PARTITION(waiting) != partition + 1 || waiting == part->knocked_for)
+void rml_lane_in_durable(struct rml_lane_in *in, uint32_t partition, uint64_t position)
+{
+    struct part *part = part_of(in, partition);
+    // relaxed: written by this thread
+    uint64_t before = atomic_load_explicit(&part->line->durable, memory_order_relaxed);
+    if ((int64_t)(position - before) <= 0)
         return;
-    // relaxed: stored before `waiting`, whose store was just read
-    uint64_t room_at = atomic_load_explicit(&in->lane->room_at, memory_order_relaxed);
-    if ((int64_t)(part->ring.released - room_at) < 0)
-        return;
-    part->knocked_for = waiting;
-    knock(in);
+    // total order: before the look for a producer that waits for it
+    atomic_store_explicit(&part->line->durable, position, memory_order_seq_cst);
+    if (part->confluence == NULL)  // positions of a log mean nothing to producers
+        answer(in, part, RML_LANE_WAIT_DURABLE, position);
+}
+
+void rml_lane_in_all_durable(struct rml_lane_in *in)
+{
+    for (uint32_t p = 0; p < in->geometry.partitions; p++)
+        rml_lane_in_durable(in, p, in->parts[p].ring.taken);
 }
 
 int rml_lane_in_is_drained(struct rml_lane_in *in, uint32_t partition)

@@ -115,6 +115,15 @@ void rml_lane_in_take(struct rml_lane_in *in, uint32_t partition, uint32_t rows)
 void rml_lane_in_release(struct rml_lane_in *in, uint32_t partition, uint32_t rows);
 
 /*
+ * What the partition took before this position outlasts whatever happens; tells the producer, and wakes it if
+ * it waits for that. A position that lies before one that was told is ignored.
+ */
+void rml_lane_in_durable(struct rml_lane_in *in, uint32_t partition, uint64_t position);
+
+/* Likewise all that was taken, once no other thread has anything to do with the lane. */
+void rml_lane_in_all_durable(struct rml_lane_in *in);
+
+/*
  * The lane ends: what is published to `partition` after this is not to be taken. Then, the position at which the
  * partition is done with it; RML_LANE_NO_END as long as peeking has to bring that out.
  */

@@ -9,6 +9,7 @@
 
 #include "runtime/base/check.h"
 #include "runtime/base/err.h"
+#include "runtime/lane/durable.h"
 #include "runtime/lane/knock.h"
 #include "runtime/lane/layout.h"
 #include "runtime/lane/route.h"
@@ -61,6 +62,9 @@ struct rml_lane_out {
     bool forced;
     uint64_t carried_bytes;  // since the last look at the clock
     struct rml_lane_out_counts counts;
+    struct rml_durable durable;  // positions NULL: nobody has asked yet
+    uint64_t published_records;  // committed, as of the last publish
+    uint32_t durable_spin;
 
     unsigned char *staging;
     struct part parts[];
@@ -153,7 +157,7 @@ int rml_lane_out_open(struct rml_lane_out **ret_out, const struct rml_lane_geome
         (struct rml_knock){.room = fds->room, .peer = peer_fd, .wait_max_ns = WAIT_NS_DEFAULT};
     out->time = out->published_time = RML_TIME_NONE;
     out->publish_every = RML_LANE_PUBLISH_EVERY;
-    out->spin = SPIN_MOST;
+    out->spin = out->durable_spin = SPIN_MOST;
     rml_trial_init(&out->trial, rml_stream_able(), rml_evict_able());
 
     rc = attach_segments(out, err);
@@ -184,6 +188,7 @@ void rml_lane_out_abandon(struct rml_lane_out *out)
 {
     rml_segment_close(&out->returns);
     rml_segment_close(&out->records);
+    rml_durable_close(&out->durable);
     free(out->staging);
     free(out);
 }
@@ -394,6 +399,12 @@ static void weigh_variants(struct rml_lane_out *out)
         choose(out, variant);
 }
 
+static void note_positions(const struct rml_lane_out *out, uint64_t *positions)
+{
+    for (uint32_t p = 0; positions != NULL && p < out->geometry.partitions; p++)
+        positions[p] = out->parts[p].ring.published;
+}
+
 void rml_lane_out_publish(struct rml_lane_out *out)
 {
     if (out->dirty_count == 0)
@@ -419,6 +430,9 @@ void rml_lane_out_publish(struct rml_lane_out *out)
     rml_ringing_ring(&out->ringing, workers, out->geometry.grid, out->published_time, out->time);
     out->published_time = out->time;
     see_state(out);
+    out->published_records = out->counts.committed;
+    if (out->durable.positions != NULL)
+        note_positions(out, rml_durable_publish(&out->durable, out->published_records));
     if (!out->forced && out->claims == 0 && out->carried_bytes >= RML_TRIAL_LOOK_BYTES)
         weigh_variants(out);
 }
@@ -444,6 +458,110 @@ void rml_lane_out_drop(struct rml_lane_out *out, uint64_t records)
     out->dropped += records;
     // relaxed: a statistic, ordered with nothing
     atomic_store_explicit(&out->lines->dropped, out->dropped, memory_order_relaxed);
+}
+
+/* What is durable of a partition, as the engine tells it: 0 or -EPROTO. */
+static int look_at_durable(const struct rml_lane_out *out, uint32_t partition,
+                           uint64_t *ret_position)
+{
+    const _Atomic uint64_t *word = &out->return_lines[partition].durable;
+    // total order: after the producer's word that it sleeps, before it does
+    uint64_t position = atomic_load_explicit(word, memory_order_seq_cst);
+    if ((int64_t)(out->parts[partition].ring.published - position) < 0)
+        return -EPROTO;
+    *ret_position = position;
+    return 0;
+}
+
+int rml_lane_out_durable(struct rml_lane_out *out, uint64_t *ret_records)
+{
+    uint64_t positions[RML_LANE_PARTITIONS_MAX];
+    if (out->geometry.durable == RML_LANE_DURABLE_NEVER)
+        return -ENOTSUP;
+    if (out->durable.positions == NULL) {
+        int rc = rml_durable_open(&out->durable, out->geometry.partitions);
+        if (rc < 0)
+            return rc;
+    }
+    for (uint32_t p = 0; p < out->geometry.partitions; p++) {
+        int rc = look_at_durable(out, p, &positions[p]);
+        if (rc < 0)
+            return rc;
+    }
+    *ret_records = rml_durable_look(&out->durable, positions);
+    uint64_t *last = rml_durable_note_last(&out->durable, out->published_records);
+    note_positions(out, last);
+    if (last != NULL)
+        *ret_records = rml_durable_look(&out->durable, positions);
+    return 0;
+}
+
+// Is the partition's ring durable as far as it is published? 1, 0 or -EPROTO.
+static int is_durable(const struct rml_lane_out *out, uint32_t partition)
+{
+    uint64_t position;
+    int rc = look_at_durable(out, partition, &position);
+    return rc < 0 ? rc : position == out->parts[partition].ring.published;
+}
+
+/* As wait_asleep, for what is durable. Who was detached still waits: what it had published is taken. */
+static int wait_durable_asleep(struct rml_lane_out *out, uint32_t partition,
+                               struct rml_knock *knock, int64_t until_ns)
+{
+    uint64_t position = out->parts[partition].ring.published;
+    // relaxed: `waiting` orders it
+    atomic_store_explicit(&out->lines->room_at, position, memory_order_relaxed);
+    out->turn++;
+    uint64_t waiting = RML_LANE_WAIT(out->turn, partition) | RML_LANE_WAIT_DURABLE;
+    // total order: before the look at `durable`
+    atomic_store_explicit(&out->lines->waiting, waiting, memory_order_seq_cst);
+    int gone = 0, durable;
+    for (;;) {
+        durable = is_durable(out, partition);
+        if (durable != 0 || gone < 0)
+            break;
+        gone = rml_knock_wait(knock, until_ns);  // and then one more look
+    }
+    // relaxed: at worst one more knock
+    atomic_store_explicit(&out->lines->waiting, 0, memory_order_relaxed);
+    return durable != 0 ? durable : gone;
+}
+
+// 1, or an error.
+static int wait_durable_of(struct rml_lane_out *out, uint32_t partition, struct rml_knock *knock,
+                           int64_t until_ns)
+{
+    int durable = is_durable(out, partition);
+    if (durable != 0)
+        return durable;
+    for (uint32_t looks = 0; looks < out->durable_spin; looks++) {
+        rml_pause();
+        if (looks % 64 == 63)
+            sched_yield();  // the engine may need this very core
+        durable = is_durable(out, partition);
+        if (durable == 0)
+            continue;
+        out->durable_spin = out->durable_spin < SPIN_MOST ? out->durable_spin * 2 : SPIN_MOST;
+        return durable;
+    }
+    out->durable_spin = out->durable_spin > SPIN_LEAST ? out->durable_spin / 2 : SPIN_LEAST;
+    return wait_durable_asleep(out, partition, knock, until_ns);
+}
+
+int rml_lane_out_wait_durable(struct rml_lane_out *out, int64_t wait_ns)
+{
+    if (out->geometry.durable == RML_LANE_DURABLE_NEVER)
+        return -ENOTSUP;
+    rml_lane_out_publish(out);
+    struct rml_knock knock = out->knock;
+    if (wait_ns != 0)
+        knock.wait_max_ns = wait_ns;
+    int64_t until_ns = rml_knock_until(&knock);
+    int rc = 1;
+    for (uint32_t p = 0; rc > 0 && p < out->geometry.partitions; p++)
+        rc = wait_durable_of(out, p, &knock, until_ns);
+    out->knock.waits = knock.waits;
+    return rc < 0 ? rc : 0;
 }
 
 int rml_lane_out_state(const struct rml_lane_out *out, uint32_t *ret_code, char *text)

@@ -77,6 +77,19 @@ int rml_lane_out_put(struct rml_lane_out *out, const void *record);
 /* Count `records` as dropped: they were meant for the lane and there was no room. */
 void rml_lane_out_drop(struct rml_lane_out *out, uint64_t records);
 
+/*
+ * How many of the records, in the order of commits, outlast the engine, its keeper and a loss of power. Counts by
+ * publishes, from the first call on. 0; -ENOTSUP: nothing that this engine has does; -EPROTO: its positions
+ * cannot be true; -ENOMEM. Good also once the lane is detached.
+ */
+int rml_lane_out_durable(struct rml_lane_out *out, uint64_t *ret_records);
+
+/*
+ * Publish, and wait until all of that is durable, for `wait_ns` at most (0: as long as for room; < 0: for ever). 0;
+ * -ENOTSUP, -EPROTO; -ETIMEDOUT; -EPIPE: the engine is gone, or has detached the lane and then gone, before.
+ */
+int rml_lane_out_wait_durable(struct rml_lane_out *out, int64_t wait_ns);
+
 /* 0 while attached; -EPIPE when the engine detached the lane: *ret_code and the text say why. `text`
  * has 48 bytes; both may be NULL. */
 int rml_lane_out_state(const struct rml_lane_out *out, uint32_t *ret_code, char *text);

@@ -56,6 +56,7 @@
  *                    sleeper says        sleeper looks      mover moves       mover looks
  *     worker         sleeps[w] odd       publishes          publishes + 1     sleeps[w]
  *     producer       waiting             released           released          waiting
+ *     producer       waiting, DURABLE    durable            durable           waiting
  *
  * A mover rings at most once for each sleep: it remembers the value of the sleeper's word for which
  * it rang. A producer that waits names the position at which it wants to be woken, half a ring on,
@@ -88,8 +89,8 @@ struct rml_lane_record_line {
     // lane-wide: used in line 0 alone
     _Atomic uint64_t time;       // rml_lane_time_word of the greatest event time published
     _Atomic uint64_t publishes;  // counts them
-    _Atomic uint64_t waiting;    // 0, or RML_LANE_WAIT(turn, partition) while waiting for room
-    _Atomic uint64_t room_at;    // the `released` that ends the wait
+    _Atomic uint64_t waiting;    // 0, or RML_LANE_WAIT(turn, partition) while waiting
+    _Atomic uint64_t room_at;    // the `released`, or `durable`, that ends the wait
     _Atomic uint64_t dropped;    // records that found no room
     _Atomic uint32_t variant;    // enum rml_ring_variant
 };
@@ -154,6 +155,7 @@ struct rml_lane_return_head {
 struct rml_lane_return_line {
     alignas(RML_RING_LINE) _Atomic uint64_t released;
     _Atomic uint64_t taken;
+    _Atomic uint64_t durable;  // before it records outlast whatever happens; never goes back
 };
 
 /* One for each worker; that worker writes. Odd: it sleeps. */
@@ -181,7 +183,8 @@ static inline int64_t rml_lane_word_time(uint64_t word)
     return (int64_t)(word ^ (1ull << 63));
 }
 
-#define RML_LANE_WAIT(turn, partition) ((uint64_t)(turn) << 9 | ((partition) + 1u))
+#define RML_LANE_WAIT_DURABLE          ((uint64_t)1 << 9)  // and not for room
+#define RML_LANE_WAIT(turn, partition) ((uint64_t)(turn) << 10 | ((partition) + 1u))
 #define RML_LANE_WAIT_PARTITION(word)  ((uint32_t)(word)&511u)  // partition + 1
 
 /* Where the parts lie in their segments, in bytes. */

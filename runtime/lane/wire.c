@@ -21,8 +21,8 @@
 _Static_assert(sizeof(struct rml_wire_head) == 16, "wire layout");
 _Static_assert(sizeof(struct rml_wire_hello_produce) == 128, "wire layout");
 _Static_assert(sizeof(struct rml_wire_hello_subscribe) == 112, "wire layout");
-_Static_assert(sizeof(struct rml_lane_geometry) == 408, "wire layout");
-_Static_assert(sizeof(struct rml_wire_lane) == 448, "wire layout");
+_Static_assert(sizeof(struct rml_lane_geometry) == 416, "wire layout");
+_Static_assert(sizeof(struct rml_wire_lane) == 456, "wire layout");
 _Static_assert(sizeof(struct rml_wire_results) == 56, "wire layout");
 _Static_assert(sizeof(struct rml_wire_refused) == 256, "wire layout");
 _Static_assert(offsetof(struct rml_wire_reply, text) == 24, "wire layout");

@@ -24,7 +24,7 @@
 struct rml_err;
 
 #define RML_WIRE_MAGIC     0x4c4d524du
-#define RML_WIRE_VERSION   2
+#define RML_WIRE_VERSION   3
 #define RML_WIRE_BYTES_MAX 65536  // of one message
 #define RML_WIRE_FDS_MAX   250    // with one message
 #define RML_WIRE_NAME      48

@@ -480,6 +480,8 @@ static bool attach_part(struct rml_worker *w, struct rml_worker_lane *lane, uint
     part->final = seen.taken;
     part->noted = part->released = counts.released;
     part->done = part->gone = !seen.attached;
+    if (is_journaled(w, lane->source))
+        rml_lane_in_durable(lane->in, own->index, seen.taken);
     lane->parts_left -= part->gone;
     // full of what was taken before, it gives nothing more that would have it noticed
     rml_saving_took(&w->saving, lane, i, 0);
@@ -661,9 +663,11 @@ static void take_journaled(struct rml_worker *w, const struct rml_journaled *jou
     own->queued--;
     own->journaled++;
     struct rml_worker_lane *lane = &w->lanes.lanes[step->lane];
-    if (step->kind == RML_STEP_BATCH)
+    if (step->kind == RML_STEP_BATCH) {
         rml_saving_took(&w->saving, lane, i, step->count);
-    else if (step->kind == RML_STEP_DETACH && lane->in != NULL && lane->parts[i].done)
+        if (step->count > 0)
+            rml_lane_in_durable(lane->in, own->index, journaled->record + step->count);
+    } else if (step->kind == RML_STEP_DETACH && lane->in != NULL && lane->parts[i].done)
         part_gone(lane, i);
     else if (step->kind == RML_STEP_TICK)
         rml_saving_stepped(&w->saving, i);

@@ -26,7 +26,7 @@ HELLO_PRODUCE, LANE = 1, 16
 
 
 def message(kind, body):
-    return struct.pack("<IHHII", MAGIC, 2, kind, 16 + len(body), 0) + body
+    return struct.pack("<IHHII", MAGIC, 3, kind, 16 + len(body), 0) + body
 
 
 class Beside(feeding.Feeding):

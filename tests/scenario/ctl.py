@@ -447,7 +447,7 @@ class Exits(Ctl):
 MAGIC, REPLY, REFUSED = 0x4C4D524D, 18, 19
 
 
-def message(kind, body, version=2):
+def message(kind, body, version=3):
     return struct.pack("<IHHII", MAGIC, version, kind, 16 + len(body), 0) + body
 
 

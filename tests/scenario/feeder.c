@@ -4,13 +4,15 @@
  *
  *     feeder PLACE SCHEMA_HASH SEED COUNT [keys N] [from NS] [step NS] [disorder NS] [batch N]
  *            [pause US] [every N] [wait NS] [progress FILE] [die NS] [in-place] [gate] [until-told] [hold]
- *            [threads N]
+ *            [threads N] [asks] [settles]
  *
  * It publishes after each `batch` records, and has the library publish after each `every` by itself.
  * `wait` is how long a full lane may hold it up, -1 for ever. With `die` it kills itself with SIGKILL
  * so long after its first publish, or `early`, before it attaches. `in-place` fills claimed cells
  * instead of having records copied. With `gate` it feeds once its standard input says something, with
  * `until-told` as long as that does not end; with `hold` it stays attached, with nothing more to say, until its standard input ends.
+ * With `asks` it says in FILE-durable, after each publish, how many of its records it has been told are durable; with
+ * `settles` it waits before that until all are, for as long as `wait` says.
  * With `threads` it is so many producers, each in a thread of its own, with the seeds that follow SEED; their
  * progress files have the seed behind the name.
  */
@@ -42,7 +44,8 @@ struct settings {
     uint64_t seed, count, keys, from, step, disorder, batch, pause_us, every, wait_ns, die_ns;
     uint64_t threads, hash;
     const char *place, *progress_path;
-    bool in_place, gate, early, hold, until_told;
+    bool in_place, gate, early, hold, until_told, asks, settles;
+    _Atomic uint64_t *durable;
 };
 
 /* What outlives this process, however it ends. Records below `published` are visible to the engine for
@@ -90,6 +93,8 @@ static void read_settings(struct settings *s, int argc, char **argv)
                  {"gate", &s->gate},
                  {"early", &s->early},
                  {"hold", &s->hold},
+                 {"asks", &s->asks},
+                 {"settles", &s->settles},
                  {"until-told", &s->until_told}};
 
     for (int i = 5; i < argc; i++) {
@@ -106,12 +111,12 @@ static void read_settings(struct settings *s, int argc, char **argv)
     }
 }
 
-static struct progress *open_progress(const char *path)
+static void *open_words(const char *path, size_t bytes)
 {
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (fd < 0 || ftruncate(fd, sizeof(struct progress)) < 0)
+    if (fd < 0 || ftruncate(fd, (off_t)bytes) < 0)
         return NULL;
-    void *memory = mmap(NULL, sizeof(struct progress), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     close(fd);
     return memory == MAP_FAILED ? NULL : memory;
 }
@@ -152,6 +157,19 @@ static bool is_told(const struct settings *s)
     return s->until_told && poll(&end, 1, 0) > 0;
 }
 
+/* What is durable, for whoever looks at the file; likewise after an error. */
+static int tell_durable(struct rml_producer *producer, const struct settings *s, bool settles)
+{
+    uint64_t records;
+    if (s->durable == NULL)
+        return 0;
+    int settled = settles ? rml_producer_wait_durable(producer, (int64_t)s->wait_ns) : 0;
+    int rc = rml_producer_durable(producer, &records);
+    if (rc == 0)
+        atomic_store(s->durable, records);
+    return settled < 0 ? settled : rc;
+}
+
 static int feed(struct rml_producer *producer, const struct settings *s, struct progress *progress)
 {
     uint64_t pending = 0;
@@ -170,6 +188,9 @@ static int feed(struct rml_producer *producer, const struct settings *s, struct 
             return rc;
         if (atomic_exchange(&progress->published, i + 1) == 0 && s->die_ns > 0 && !s->early)
             die_in(s->die_ns);
+        rc = tell_durable(producer, s, s->settles);
+        if (rc < 0)
+            return rc;
         if (is_told(s))
             break;
         if (s->pause_us > 0)
@@ -196,8 +217,10 @@ static struct rml_producer *attach(const struct settings *s)
 static int feed_all(struct rml_producer *producer, const struct settings *s,
                     struct progress *progress, uint64_t *written, uint64_t *dropped)
 {
-    int rc = feed(producer, s, progress);
+    int rc = tell_durable(producer, s, false);
+    rc = rc < 0 ? rc : feed(producer, s, progress);
     if (rc < 0) {
+        (void)tell_durable(producer, s, false);
         char reason[200];
         rml_producer_reason(producer, reason, sizeof reason);
         fprintf(stderr, "feeder: %s %s\n", strerror(-rc), reason);
@@ -212,7 +235,7 @@ static int feed_all(struct rml_producer *producer, const struct settings *s,
 static struct progress *progress_of(const struct settings *s, const char *path)
 {
     static struct progress unseen;
-    struct progress *progress = path != NULL ? open_progress(path) : &unseen;
+    struct progress *progress = path != NULL ? open_words(path, sizeof *progress) : &unseen;
     if (progress != NULL)
         return progress;
     fprintf(stderr, "feeder: %s: %s\n", s->progress_path, strerror(errno));
@@ -283,9 +306,14 @@ static int run_members(const struct settings *s)
     return rc < 0;
 }
 
-static int run_one(const struct settings *s)
+static int run_one(struct settings *s)
 {
     struct progress *progress = progress_of(s, s->progress_path);
+    if (s->asks && s->progress_path != NULL) {
+        char path[512];
+        snprintf(path, sizeof path, "%s-durable", s->progress_path);
+        s->durable = open_words(path, sizeof *s->durable);
+    }
     if (s->early)
         die_in(s->die_ns);
     struct rml_producer *producer = attach(s);

@@ -244,7 +244,7 @@ class Limits(harness.Scenario):
     def test_who_asks_without_end_is_hung_up_on_and_others_are_served(self):
         self.start("requests: 30")
         peer = self.connect()
-        refresh = struct.pack("<IHHII", 0x4C4D524D, 2, 3, 24, 0) + b"refresh\0"
+        refresh = struct.pack("<IHHII", 0x4C4D524D, 3, 3, 24, 0) + b"refresh\0"
         said = []
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             for _ in range(1000):

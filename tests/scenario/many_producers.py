@@ -84,7 +84,7 @@ class ManyProducers(feeding.Feeding):
     def test_who_comes_in_the_place_of_a_dying_producer_is_let_in(self):
         """A producer leaves, another comes, the first one's process ends: all before the engine looks."""
         self.start()
-        hello = struct.pack("<IHHII48s48sQII", 0x4C4D524D, 2, 1, 128, 0, b"events", b"leaver",
+        hello = struct.pack("<IHHII48s48sQII", 0x4C4D524D, 3, 1, 128, 0, b"events", b"leaver",
                             int(self.hash, 0), 24, 0)
         leaver = self.spawn(sys.executable, "-c", LEAVER, self.rundir / "p" / "socket", hello.hex(),
                             stdin=subprocess.PIPE)

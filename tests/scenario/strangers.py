@@ -21,7 +21,7 @@ sinks: {{file: {{from: all, type: csv, path: all.csv}}, live: {{from: all, type:
 """
 RECORD_BYTES = 24
 
-MAGIC, VERSION = 0x4C4D524D, 2
+MAGIC, VERSION = 0x4C4D524D, 3
 PRODUCE, SUBSCRIBE, CONTROL = 1, 2, 3
 LANE, RESULTS, REPLY, REFUSED = 16, 17, 18, 19
 
