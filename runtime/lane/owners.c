@@ -8,6 +8,20 @@
 
 #include "runtime/base/check.h"
 
+// Publishes what was stored of states before. Returns the version that says so.
+static uint64_t next_version(struct rml_lane_owners *owners)
+{
+    // relaxed: this thread is the only writer
+    uint64_t version = atomic_load_explicit(&owners->states->version, memory_order_relaxed) + 1;
+    // release: lane.owners
+    atomic_store_explicit(&owners->states->version, version, memory_order_release);
+    return version;
+}
+
+/*
+ * An engine that died may have stored a state and not its version, and partitions have seen the version before:
+ * with one of its own, all states there are count as seen by whoever looks from now on, and by nobody before.
+ */
 int rml_lane_owners_open(struct rml_lane_owners *owners, const struct rml_lane_geometry *geometry,
                          void *records, void *returns)
 {
@@ -24,11 +38,10 @@ int rml_lane_owners_open(struct rml_lane_owners *owners, const struct rml_lane_g
     };
     if (owners->doors == NULL || owners->left_at == NULL || owners->is_named == NULL)
         return -ENOMEM;
-    // relaxed: of an engine that died, or zero
-    uint64_t version = atomic_load_explicit(&owners->states->version, memory_order_relaxed);
+    uint64_t version = next_version(owners);
     for (uint32_t i = 0; i < owners->count; i++) {
         atomic_init(&owners->doors[i], -1);
-        owners->left_at[i] = version;  // at the latest
+        owners->left_at[i] = version;
     }
     return 0;
 }
@@ -88,9 +101,7 @@ static uint64_t set_state(struct rml_lane_owners *owners, uint32_t owner,
     uint64_t word = RML_LANE_OWNER_WORD(version, state);
     // relaxed: the version publishes it
     atomic_store_explicit(&owners->states->state[owner - 1], word, memory_order_relaxed);
-    // release: lane.owners
-    atomic_store_explicit(&owners->states->version, version, memory_order_release);
-    return version;
+    return next_version(owners);
 }
 
 // What the number's former owner left there would count as this one's.

@@ -486,6 +486,35 @@ static void engine_dies(void)
     }
 }
 
+static void a_number_whose_owner_died_with_the_engine_is_not_free_before_that_was_seen(void **state)
+{
+    (void)state;
+    open_lane(1, CELLS, CELLS);
+    uint32_t a = join(), b = join();
+    publish(a, 1, 100);
+    publish(b, 1, 100);
+    take(0, 2);
+    (void)peek(0, 0);
+    claim(a, 5);
+    publish(b, 2, 100);
+    // The engine says that it is dead, and dies before it says that it said so.
+    const struct rml_lane_layout layout = rml_lane_layout(&geometry);
+    _Atomic uint64_t *word = &rml_lane_owner_states(kept, &layout)->state[a - 1];
+    atomic_store_explicit(word, RML_LANE_OWNER_WORD(9, RML_LANE_OWNER_DEAD), memory_order_relaxed);
+    hang_up(a);
+    engine_dies();
+    struct rml_lane_owners *owners = rml_lane_in_owners(in);
+    assert_int_equal(rml_lane_owners_settle(owners), 1);
+    assert_int_equal(rml_lane_owners_state(owners, a), RML_LANE_OWNER_DEAD);
+    (void)peek(0, 1);
+    assert_int_equal(rml_lane_owners_settle(owners), 0);
+    assert_int_equal(rml_lane_owners_state(owners, a), RML_LANE_OWNER_FREE);
+    struct rml_lane_counts counts;
+    rml_lane_in_counts(in, &counts);
+    assert_int_equal(counts.tombstones, 5);
+    close_lane();
+}
+
 // Everything from the log's beginning on: of each owner a prefix of what it put, in its order.
 static void take_all(uint64_t came[OWNERS + 1])
 {
@@ -689,6 +718,7 @@ TEST_MAIN(CLAIM(what_several_publish_comes_in_one_order), CLAIM(the_least_clock_
           CLAIM(there_are_only_so_many_numbers),
           CLAIM(who_waits_for_room_is_knocked_at_when_half_of_it_is_there),
           CLAIM(no_wake_up_is_lost), CLAIM(a_lane_that_ends_comes_to_an_end_whatever_producers_do),
+          CLAIM(a_number_whose_owner_died_with_the_engine_is_not_free_before_that_was_seen),
           CLAIM(an_engine_that_dies_at_any_instruction_loses_nothing_and_doubles_nothing),
           CLAIM(a_producer_that_dies_at_any_instruction_costs_only_what_it_had_not_published),
           CLAIM(a_log_gives_the_same_records_and_marks_however_it_is_cut_and_who_died),
