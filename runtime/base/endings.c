@@ -8,6 +8,12 @@ void rml_endings(sigset_t *set)
     sigemptyset(set);
     sigaddset(set, SIGINT);
     sigaddset(set, SIGTERM);
+    sigaddset(set, rml_ending_passed_on());
     if (sigaction(SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler != SIG_IGN)
         sigaddset(set, SIGHUP);
+}
+
+int rml_ending_passed_on(void)
+{
+    return SIGRTMIN;
 }

@@ -8,15 +8,13 @@
 #include "runtime/control/claim.h"
 
 static struct rml_claim *leaving;
-static pid_t obeyed;
+static bool is_kept;
 static volatile sig_atomic_t asked;
 
 // Closing a claim is unlink, rmdir and close, which a handler may call.
-static void leave(int signal_number, siginfo_t *info, void *context)
+static void leave(int signal_number)
 {
-    (void)signal_number;
-    (void)context;
-    if (obeyed != 0 && info->si_pid != obeyed)
+    if (is_kept && signal_number != rml_ending_passed_on())
         return;
     if (!asked) {
         asked = 1;
@@ -36,16 +34,15 @@ static void mask(int how)
     pthread_sigmask(how, &set, NULL);
 }
 
-void rml_leave_on_signal(struct rml_claim *claim, pid_t sender, bool signalled)
+void rml_leave_on_signal(struct rml_claim *claim, bool has_keeper, bool signalled)
 {
     leaving = claim;
-    obeyed = sender;
+    is_kept = has_keeper;
     asked = signalled;
     sigset_t set;
     rml_endings(&set);
-    struct sigaction action = {
-        .sa_sigaction = leave, .sa_mask = set, .sa_flags = SA_RESTART | SA_SIGINFO};
-    const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
+    struct sigaction action = {.sa_handler = leave, .sa_mask = set, .sa_flags = SA_RESTART};
+    const int numbers[] = {SIGINT, SIGTERM, SIGHUP, rml_ending_passed_on()};
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         if (sigismember(&set, numbers[i]))
             sigaction(numbers[i], &action, NULL);

@@ -9,18 +9,17 @@
 #define RML_CONTROL_LEAVE_H
 
 #include <stdbool.h>
-#include <sys/types.h>
 
 struct rml_claim;
 
 /*
  * From here on a signal of runtime/base/endings.h ends the process with exit code 1, after the claim's name was
  * given back (NULL: it is another process's to give back); only the first one is forgiven, and not even
- * that where there was one before (`signalled`). Where `sender` is not 0, only its signals count.
+ * that where there was one before (`signalled`). With a keeper only what that passes on counts.
  * Called by the one thread of the process that does not block these signals from here on. One claim at a
  * time.
  */
-void rml_leave_on_signal(struct rml_claim *claim, pid_t sender, bool signalled);
+void rml_leave_on_signal(struct rml_claim *claim, bool has_keeper, bool signalled);
 
 /* These signals are blocked again in the calling thread. May be called without the other before. */
 void rml_leave_off(void);

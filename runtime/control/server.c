@@ -602,8 +602,7 @@ static void read_signals(struct rml_server *s)
 {
     struct signalfd_siginfo info;
     while (read(s->signals, &info, sizeof info) == (ssize_t)sizeof info) {
-        if (s->options.keeping == NULL
-            || info.ssi_pid == (uint32_t)rml_keeping_process(s->options.keeping))
+        if (s->options.keeping == NULL || info.ssi_signo == (uint32_t)rml_ending_passed_on())
             obey_signal(s);
     }
 }
@@ -854,8 +853,7 @@ int rml_server_run(struct rml_server *s, struct rml_engine *engine, bool *ret_dr
     rml_keeping_ready(keeping);
     catch_up_with_signals(s);
     serve(s);
-    rml_leave_on_signal(keeping == NULL ? s->options.claim : NULL,
-                        keeping == NULL ? 0 : rml_keeping_process(keeping), s->signalled);
+    rml_leave_on_signal(keeping == NULL ? s->options.claim : NULL, keeping != NULL, s->signalled);
     *ret_drained = rml_engine_is_drained(engine);
     return 0;
 }

@@ -107,7 +107,8 @@ static void read_signals(struct rml_keeper *k)
             continue;
         k->asked++;
         if (k->engine > 0)
-            kill(k->engine, SIGTERM);  // not waited for yet, so the number is still its own
+            kill(k->engine,
+                 rml_ending_passed_on());  // not waited for yet, so the number is still its own
     }
 }
 

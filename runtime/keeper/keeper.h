@@ -47,7 +47,7 @@ int rml_keeper_open(struct rml_keeper **ret_keeper, const struct rml_keeper_opti
  *     < 0   in the keeper: it could not be started, or (-EOWNERDEAD) it died and is not started any more;
  *           with a sentence
  *
- * Signals are passed on to the engine as SIGTERM; who signals twice does not want it back when it dies.
+ * Signals are passed on to the engine as rml_ending_passed_on(); who signals twice does not want it back when it dies.
  * The engine dies with the keeper.
  */
 int rml_keeper_run(struct rml_keeper *keeper, struct rml_keeping **ret_keeping, int *ret_code,

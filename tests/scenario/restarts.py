@@ -244,6 +244,25 @@ class Ending(Restarts):
         self.ends(feeder)
         self.assertEqual(self.records(), stream.events(1, 1000))
 
+    def test_a_signal_to_the_whole_group_is_not_lost_to_an_engine_that_is_slow(self):
+        """A service manager sends SIGTERM to both; what the keeper passes on is not merged with that."""
+        self.start()
+        engine = self.pipeline.engine
+        os.kill(engine, signal.SIGSTOP)
+
+        def pending():
+            status = pathlib.Path(f"/proc/{engine}/status").read_text()
+            mask = int(re.search(r"ShdPnd:\s*(\w+)", status)[1], 16)
+            return {number for number in range(1, 65) if mask >> (number - 1) & 1}
+
+        os.kill(engine, signal.SIGTERM)
+        self.pipeline.process.send_signal(signal.SIGTERM)
+        harness.until("the keeper to pass it on", lambda: pending() - {signal.SIGTERM})
+        os.kill(engine, signal.SIGCONT)
+        self.pipeline.process.wait(harness.PATIENCE)
+        self.assertIn("draining: signalled", self.pipeline.process.stderr.read())
+        self.assertEqual(self.pipeline.process.returncode, 0)
+
     def test_who_kills_the_keeper_ends_everything(self):
         self.start()
         feeder = self.feeder(1, ENDLESS, "pause", 100, "wait", -1)

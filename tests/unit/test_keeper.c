@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "runtime/base/check.h"
+#include "runtime/base/endings.h"
 #include "runtime/base/err.h"
 #include "runtime/base/parcel.h"
 #include "runtime/keeper/keeper.h"
@@ -381,7 +382,7 @@ static void hangs_up_and_lives(struct rml_keeping *keeping, uint32_t run)
     sigset_t set;
     int number;
     sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
+    sigaddset(&set, rml_ending_passed_on());
     close(keeping->socket);
     kill(getppid(), SIGTERM);
     RML_CHECK(sigwait(&set, &number) == 0);
@@ -467,16 +468,16 @@ static void waits_for_a_signal(struct rml_keeping *keeping, uint32_t run)
 {
     sigset_t set;
     sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
+    sigaddset(&set, rml_ending_passed_on());
     siginfo_t info;
     if (run == 0) {
         kill(getppid(), SIGINT);
-        RML_CHECK(sigwaitinfo(&set, &info) == SIGTERM && info.si_pid == getppid());
+        RML_CHECK(sigwaitinfo(&set, &info) > 0 && info.si_pid == getppid());
         die(SIGKILL);
     }
     shared->asked = keeping->asked;
     kill(getppid(), SIGHUP);
-    RML_CHECK(sigwaitinfo(&set, &info) == SIGTERM);
+    RML_CHECK(sigwaitinfo(&set, &info) > 0 && info.si_pid == getppid());
     die(SIGKILL);
 }
 
