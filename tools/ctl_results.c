@@ -260,7 +260,7 @@ static int read_rows(struct results *r, struct rml_results_query *query)
     end_page(r);
     if (rc < 0)
         return rml_ctl_fail(rc, err.text);
-    if (fflush(stdout) != 0 || ferror(stdout) != 0 || r->has_failed)
+    if (r->has_failed)
         return rml_ctl_fail(-EIO, "the rows could not be written");
     if (!r->is_printed && r->format == FORMAT_TABLE && !r->is_damaged)
         printf("there are no such rows\n");

@@ -9,6 +9,7 @@
 #include "tools/ctl.h"
 #include "tools/exit.h"
 #include "tools/signals.h"
+#include "tools/standard.h"
 #include "tools/stat.h"
 
 #define EVERY_LEAST_NS INT64_C(10000000)
@@ -61,7 +62,8 @@ static int watch(const struct rml_ctl *ctl, const struct rml_view *view, int64_t
             rml_stat_json(&stat);
         else
             rml_stat_text(&stat);
-        fflush(stdout);
+        if (!rml_standard_is_written())
+            break;
     }
     close(signals);
     return happened == ENDED ? rml_ctl_ended(view) : RML_EXIT_OK;

@@ -15,6 +15,7 @@
 #include "tools/ctl.h"
 #include "tools/exit.h"
 #include "tools/signals.h"
+#include "tools/standard.h"
 
 /* What the options said. */
 static bool as_csv, from_oldest, rfc3339;
@@ -116,7 +117,8 @@ static int print_rows(struct tap *tap)
         print_row(tap, &info);
         tap->rows_left--;
     }
-    fflush(stdout);
+    if (!rml_standard_is_written())
+        tap->rows_left = 0;
     say_missed(tap);
     return rc < 0 ? rc : 0;
 }
@@ -162,8 +164,7 @@ static int show(const struct rml_ctl *ctl, struct rml_view *view)
     } else {
         if (as_csv)
             fwrite(tap.text, 1, rml_text_header_csv(&tap.schema, tap.text, TEXT_MAX), stdout);
-        fflush(stdout);
-        if (follow(&tap, signals) < 0)
+        if (rml_standard_is_written() && follow(&tap, signals) < 0)
             code = rml_ctl_ended(view);
         close(signals);
     }

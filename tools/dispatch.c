@@ -6,6 +6,7 @@
 #include "runtime/base/check.h"
 #include "runtime/base/suggest.h"
 #include "tools/exit.h"
+#include "tools/standard.h"
 
 #define COMMANDS_MAX 64
 
@@ -41,7 +42,7 @@ static int unknown_command(const struct rml_program *program, const char *word)
     return RML_EXIT_USAGE;
 }
 
-int rml_dispatch(const struct rml_program *program, int argc, char **argv)
+static int dispatch(const struct rml_program *program, int argc, char **argv)
 {
     const char *word = argc > 1 ? argv[1] : NULL;
     if (word == NULL) {
@@ -60,4 +61,10 @@ int rml_dispatch(const struct rml_program *program, int argc, char **argv)
         if (strcmp(program->commands[i].name, word) == 0)
             return program->commands[i].run(argc - 1, argv + 1);
     return unknown_command(program, word);
+}
+
+int rml_dispatch(const struct rml_program *program, int argc, char **argv)
+{
+    rml_standard_open();
+    return rml_standard_end(program->name, dispatch(program, argc, argv));
 }

@@ -20,7 +20,8 @@ struct rml_program {
     uint32_t command_count;
 };
 
-/* Run the command that argv names; also --help, help, --version. Returns the exit code. */
+/* Run the command that argv names; also --help, help, --version. Returns the exit code, which is not
+ * RML_EXIT_OK where something that was printed could not be written. */
 int rml_dispatch(const struct rml_program *program, int argc, char **argv);
 
 #endif
