@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "runtime/base/err.h"
 #include "runtime/base/suggest.h"
@@ -144,6 +146,22 @@ static void file_sink(struct rml_plan_sink *sink, enum rml_format format, bool r
     memcpy(&sink->path, &path, sizeof path);
 }
 
+/* Files are emptied when they are opened for output: an input would be gone before it was read. */
+static int leave_inputs(const struct rml_replay_options *options, const char *path,
+                        struct rml_err *err)
+{
+    struct stat output, input;
+    if (strcmp(path, "-") == 0 || stat(path, &output) < 0 || !S_ISREG(output.st_mode))
+        return 0;
+    for (uint32_t i = 0; i < options->input_count; i++) {
+        const char *name = options->inputs[i].input.path;
+        int rc = strcmp(name, "-") == 0 ? fstat(STDIN_FILENO, &input) : stat(name, &input);
+        if (rc == 0 && input.st_dev == output.st_dev && input.st_ino == output.st_ino)
+            return RML_FAIL(err, -EINVAL, "--output: %s is an input: choose another file", path);
+    }
+    return 0;
+}
+
 /* "stage=path" or "stage.late=path". */
 static int take_output(struct rml_replay_options *options, const char *word,
                        enum rml_format otherwise, bool rfc3339, struct rml_err *err)
@@ -172,6 +190,9 @@ static int take_output(struct rml_replay_options *options, const char *word,
         if (strcmp(plan->sinks[i].path, equals + 1) == 0)
             return RML_FAIL(err, -EINVAL, "--output: two outputs go to %s", equals + 1);
     }
+    int rc = leave_inputs(options, equals + 1, err);
+    if (rc < 0)
+        return rc;
     struct rml_plan_sink *sink = &options->sinks[options->plan.sink_count++];
     file_sink(sink, format_of(equals + 1, otherwise), rfc3339, equals + 1);
     sink->from[sink->from_count++] = (struct rml_plan_output){.stage = stage, .late = late};

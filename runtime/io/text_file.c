@@ -5,48 +5,77 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "runtime/base/check.h"
 #include "runtime/base/err.h"
 
-#define BUFFER_BYTES ((size_t)256 << 10)
+#define BUFFER_BYTES  ((size_t)256 << 10)
+#define LOCK_TRIES    200
+#define LOCK_PAUSE_NS 10000000
 
-static int open_path(const char *path, int flags, struct rml_err *err)
+// A pipe that nobody reads would hold up who opens it, deaf to signals, until somebody does.
+static int open_path(const char *path, struct rml_err *err)
 {
-    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY | flags, 0666);
-    if (fd >= 0)
+    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0666);
+    int rc = fd < 0 || fcntl(fd, F_SETFL, 0) < 0 ? -errno : 0;
+    if (rc == 0)
         return fd;
-    int rc = -errno;
+    if (fd >= 0)
+        close(fd);
+    struct stat status;
     if (rc == -ENOENT)
         return RML_FAIL(err, rc, "%.300s: the folder it should lie in is not there", path);
+    if (rc == -ENXIO && stat(path, &status) == 0 && S_ISFIFO(status.st_mode))
+        return RML_FAIL(err, rc, "%.300s: nobody reads this pipe: start who does first", path);
     return RML_FAIL(err, rc, "%.300s: %s", path, strerror(-rc));
 }
 
-static int open_file(struct rml_text_file *file, const char *path, size_t row_bytes_max, int flags,
+/*
+ * Two that write to one file would write over each other, under whatever names they know it, and so would a
+ * sink that is given the file of a state: that is locked, too. The lock goes with the process; one that was
+ * killed a moment ago may take a while to go.
+ */
+static int lock(const struct rml_text_file *file, const char *path, struct rml_err *err)
+{
+    for (int i = 0; file->is_regular && flock(file->fd, LOCK_EX | LOCK_NB) < 0; i++) {
+        if (errno != EWOULDBLOCK && errno != EINTR)
+            return 0;  // not every file system can
+        if (i == LOCK_TRIES)
+            return RML_FAIL(err, -EBUSY,
+                            "%.300s is written to already, by another sink or another process: "
+                            "choose another path",
+                            path);
+        nanosleep(&(struct timespec){.tv_nsec = LOCK_PAUSE_NS}, NULL);
+    }
+    return 0;
+}
+
+static int open_file(struct rml_text_file *file, const char *path, size_t row_bytes_max,
                      struct rml_err *err)
 {
     *file = RML_TEXT_FILE_CLOSED;
     file->is_ours = strcmp(path, "-") != 0;
-    int fd = file->is_ours ? open_path(path, flags, err) : STDOUT_FILENO;
+    int fd = file->is_ours ? open_path(path, err) : STDOUT_FILENO;
     if (fd < 0)
         return fd;
     file->fd = fd;
     struct stat status;
     file->is_regular = file->is_ours && fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
+    int rc = lock(file, path, err);
+    if (rc < 0) {
+        rml_text_file_close(file);
+        return rc;
+    }
     file->room = row_bytes_max > BUFFER_BYTES ? row_bytes_max : BUFFER_BYTES;
     file->buffer = malloc(file->room);
     if (file->buffer != NULL)
         return 0;
     rml_text_file_close(file);
     return RML_FAIL(err, -ENOMEM, "%.300s: no memory for a buffer", path);
-}
-
-int rml_text_file_open(struct rml_text_file *file, const char *path, size_t row_bytes_max,
-                       struct rml_err *err)
-{
-    return open_file(file, path, row_bytes_max, O_TRUNC, err);
 }
 
 static int cut(struct rml_text_file *file, uint64_t bytes)
@@ -57,10 +86,23 @@ static int cut(struct rml_text_file *file, uint64_t bytes)
     return 0;
 }
 
+int rml_text_file_open(struct rml_text_file *file, const char *path, size_t row_bytes_max,
+                       struct rml_err *err)
+{
+    int rc = open_file(file, path, row_bytes_max, err);
+    if (rc < 0 || !file->is_regular)
+        return rc;
+    rc = cut(file, 0);
+    if (rc == 0)
+        return 0;
+    rml_text_file_close(file);
+    return RML_FAIL(err, rc, "%.300s: cannot be emptied: %s", path, strerrordesc_np(-rc));
+}
+
 int rml_text_file_resume(struct rml_text_file *file, const char *path, size_t row_bytes_max,
                          uint64_t bytes, struct rml_err *err)
 {
-    int rc = open_file(file, path, row_bytes_max, 0, err);
+    int rc = open_file(file, path, row_bytes_max, err);
     if (rc < 0)
         return rc;
     file->bytes = bytes;

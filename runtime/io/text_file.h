@@ -30,7 +30,8 @@ struct rml_text_file {
 
 /*
  * Create the file at `path`, empty even when there was one before ("-": standard output), with a
- * buffer that holds at least `row_bytes_max` bytes. 0, or a negative errno with a sentence.
+ * buffer that holds at least `row_bytes_max` bytes. 0, or a negative errno with a sentence; -EBUSY: it is
+ * written to by somebody who holds a lock (flock) on it, as we do from then on; -ENXIO: a pipe without a reader.
  */
 int rml_text_file_open(struct rml_text_file *file, const char *path, size_t row_bytes_max,
                        struct rml_err *err);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "runtime/base/check.h"
 #include "runtime/base/err.h"
@@ -203,12 +204,26 @@ static int take_note(struct rml_writer *w, struct target *target, const char *pa
     return 1;
 }
 
+// An empty or cut pipeline file is a pipeline that nobody starts again.
+static int leave_pipeline_file(const struct rml_writer *w, const char *path, struct rml_err *err)
+{
+    struct stat sink, pipeline;
+    if (stat(path, &sink) < 0 || w->options.plan->path == NULL
+        || stat(w->options.plan->path, &pipeline) < 0 || sink.st_dev != pipeline.st_dev
+        || sink.st_ino != pipeline.st_ino)
+        return 0;
+    return RML_FAIL(err, -EINVAL, "%.300s is the pipeline file: choose another path", path);
+}
+
 static int target_open_file(struct rml_writer *w, struct target *target, struct rml_err *err)
 {
     char path[4096];
     int rc = target_path(w, target, path, sizeof path);
     if (rc < 0)
         return RML_FAIL(err, rc, "the path is too long");
+    rc = leave_pipeline_file(w, path, err);
+    if (rc < 0)
+        return rc;
     int again = w->options.notes != NULL ? take_note(w, target, path, err) : w->options.again;
     if (again < 0)
         return again;
