@@ -207,6 +207,8 @@ int rml_feed_run(struct rml_feed *feed, struct rml_lane_out *const *lanes,
     }
     int rc = feed_all(feed, lanes, stop, err);
     publish_all(feed, lanes);
+    for (uint32_t i = 0; i < feed->file_count; i++)
+        feed->files[i].counts.lines -= feed->files[i].open;  // read ahead when it was interrupted
     if (feed->options.progress)
         show_progress(feed, true);
     for (uint32_t i = 0; i < feed->file_count; i++) {

@@ -2,6 +2,7 @@
 import gzip
 import json
 import random
+import signal
 import sqlite3
 
 import harness
@@ -355,6 +356,34 @@ class Lines(harness.Scenario):
             with self.subTest(args=args):
                 done = self.ringmill("replay", self.pipeline, *args, want=code)
                 self.assertIn(said, done.stderr)
+
+    def test_an_input_and_the_pipeline_file_are_no_outputs(self):
+        text = "ts,id,key,value\n1,1,5,0\n"
+        self.write("events.csv", text)
+        (self.dir / "link.csv").symlink_to("events.csv")
+        for path, code, said in (("./events.csv", 2, "./events.csv is an input"),
+                                 ("link.csv", 2, "link.csv is an input"),
+                                 ("simple.yaml", 1, "simple.yaml is the pipeline file")):
+            with self.subTest(path=path):
+                done = self.ringmill("replay", self.pipeline, "--input", "events=events.csv",
+                                     "--output", f"sums={path}", want=code)
+                self.assertIn(said, done.stderr)
+        self.assertEqual((self.dir / "events.csv").read_text(), text)
+        self.assertEqual(self.pipeline.read_text(), SIMPLE)
+
+    def test_who_interrupts_gets_a_balance_of_what_was_read_that_adds_up(self):
+        hour = 3600 * 10**9
+        self.write("events.csv", "ts,id,key,value\n"
+                   + "".join(f"{i * hour},{i},5,0\n" for i in range(10)))
+        replay = self.spawn(harness.RINGMILL, "replay", self.pipeline, "--input",
+                            "events=events.csv", "--speed", "1", "--output", "sums=rows.csv")
+        # the handler stands before the files are opened, and the second record is due in an hour
+        harness.until("the replay to begin", (self.dir / "rows.csv").exists)
+        replay.send_signal(signal.SIGINT)
+        _, said = replay.communicate(timeout=harness.PATIENCE)
+        self.assertEqual(replay.returncode, 1, said)
+        self.assertIn("interrupted: the rest of the input was not read", said)
+        self.assertIn("every record left by one door", said)
 
     def test_nothing_is_left_behind(self):
         self.write("events.csv", stream.as_csv(stream.events(1, 1000)))
