@@ -1,32 +1,61 @@
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
+#include "runtime/base/err.h"
+#include "runtime/plan/plan.h"
 #include "tools/args.h"
 #include "tools/commands.h"
 #include "tools/exit.h"
 #include "tools/header.h"
 #include "tools/load.h"
 
+static int write_file(const char *path, const char *text, size_t bytes)
+{
+    FILE *out = fopen(path, "we");
+    bool is_written = out != NULL && fwrite(text, 1, bytes, out) == bytes;
+    if (out != NULL)
+        is_written = fclose(out) == 0 && is_written;
+    if (!is_written)
+        fprintf(stderr, "ringmill: %s cannot be written: %s\n", path, strerrordesc_np(errno));
+    return is_written ? RML_EXIT_OK : RML_EXIT_FAILED;
+}
+
+/* The file is touched only when there is something to put into it. */
 static int write_header(const struct rml_plan *plan, const char *only, const char *path)
 {
-    FILE *out = path != NULL ? fopen(path, "we") : stdout;
-    if (out == NULL) {
-        fprintf(stderr, "ringmill: %s: %s\n", path, strerrordesc_np(errno));
+    struct rml_err err = {0};
+    if (only == NULL && rml_header_clashes(plan, &err)) {
+        fprintf(stderr, "ringmill: %s: %s\n", plan->path, err.text);
         return RML_EXIT_FAILED;
     }
-    bool found = rml_header_print(plan, only, out);
-    bool written = fflush(out) == 0 && ferror(out) == 0;
-    if (path != NULL)
-        written = fclose(out) == 0 && written;
-    if (!found) {
+    char *text = NULL;
+    size_t bytes = 0;
+    FILE *memory = open_memstream(&text, &bytes);
+    bool is_found = memory != NULL && rml_header_print(plan, only, memory);
+    int code = RML_EXIT_OK;
+    if (memory == NULL || fclose(memory) != 0) {
+        fprintf(stderr, "ringmill: no memory for a header\n");
+        code = RML_EXIT_FAILED;
+    } else if (!is_found) {
         fprintf(stderr, "ringmill: pipeline %s has no schema or stage %s\n", plan->name, only);
-        return RML_EXIT_USAGE;
+        code = RML_EXIT_USAGE;
+    } else if (path != NULL) {
+        code = write_file(path, text, bytes);
+    } else {
+        fwrite(text, 1, bytes, stdout);
     }
-    if (!written)
-        fprintf(stderr, "ringmill: %s cannot be written\n",
-                path != NULL ? path : "standard output");
-    return written ? RML_EXIT_OK : RML_EXIT_FAILED;
+    free(text);
+    return code;
+}
+
+static bool is_same_file(const char *one, const char *other)
+{
+    struct stat a, b;
+    return stat(one, &a) == 0 && stat(other, &b) == 0 && a.st_dev == b.st_dev
+           && a.st_ino == b.st_ino;
 }
 
 int rml_cmd_gen(int argc, char **argv)
@@ -64,6 +93,10 @@ int rml_cmd_gen(int argc, char **argv)
     if (strcmp(words[0], "header") != 0) {
         fprintf(stderr, "%s is nothing to generate; did you mean header?\nusage: %s\n", words[0],
                 args.usage);
+        return RML_EXIT_USAGE;
+    }
+    if (path != NULL && is_same_file(path, words[1])) {
+        fprintf(stderr, "-o %s: that is the pipeline file\nusage: %s\n", path, args.usage);
         return RML_EXIT_USAGE;
     }
     struct rml_plan *plan = rml_load_plan(words[1], &code);

@@ -1,8 +1,11 @@
 #include "tools/header.h"
 
 #include <ctype.h>
+#include <errno.h>
 #include <string.h>
+#include <strings.h>
 
+#include "runtime/base/err.h"
 #include "runtime/record/schema_c.h"
 
 static void print_upper(const char *text, FILE *out)
@@ -37,6 +40,43 @@ static bool is_there(const struct rml_plan *plan, const char *only)
     for (uint32_t i = 0; i < plan->source_count; i++)
         if (strcmp(plan->sources[i].schema.name, only) == 0)
             return true;
+    return false;
+}
+
+// Macros are in capitals, so names that differ in that alone are one name, too.
+static bool are_one(char names[][RML_NAME_MAX + 5], uint32_t last, struct rml_err *err)
+{
+    for (uint32_t i = 0; i < last; i++) {
+        if (strcasecmp(names[i], names[last]) != 0)
+            continue;
+        rml_err_set(
+            err, -EEXIST,
+            "in C, the records %s and %s would have one name: rename a schema or a stage, or write "
+            "headers of their own with --schema",
+            names[i], names[last]);
+        return true;
+    }
+    return false;
+}
+
+bool rml_header_clashes(const struct rml_plan *plan, struct rml_err *err)
+{
+    char names[RML_SOURCES_MAX + RML_STAGES_MAX][RML_NAME_MAX + 5];
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < plan->source_count; i++) {
+        if (!is_first_of_its_schema(plan, i))
+            continue;
+        snprintf(names[count], sizeof names[count], "%s", plan->sources[i].schema.name);
+        if (are_one(names, count++, err))
+            return true;
+    }
+    for (uint32_t i = 0; i < plan->stage_count; i++) {
+        if (!has_rows(&plan->stages[i]))
+            continue;
+        snprintf(names[count], sizeof names[count], "%s_row", plan->stages[i].name);
+        if (are_one(names, count++, err))
+            return true;
+    }
     return false;
 }
 

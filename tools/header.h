@@ -9,6 +9,9 @@
 
 #include "runtime/plan/plan.h"
 
+/* Whether two records of the whole pipeline would have the same name in C; `err` says which then. */
+bool rml_header_clashes(const struct rml_plan *plan, struct rml_err *err);
+
 /*
  * Write the header of the whole pipeline (`only` NULL), or of one schema or stage by name. False if
  * there is none of that name; nothing is written then.

@@ -92,3 +92,21 @@ says out "struct by_row {"
 wanted 2 "$ringmill" gen header good.yaml --schema nobody
 says err "no schema or stage nobody"
 wanted 2 "$ringmill" gen haeder good.yaml
+
+# gen header: no file is written over that says what to write, or for nothing
+cp good.yaml kept.yaml
+wanted 2 "$ringmill" gen header good.yaml -o ./good.yaml
+says err "that is the pipeline file"
+cmp good.yaml kept.yaml
+cp llm.h kept.h
+wanted 2 "$ringmill" gen header good.yaml --schema nobody -o llm.h
+cmp llm.h kept.h
+wanted 1 "$ringmill" gen header good.yaml -o /dev/full
+says err "/dev/full cannot be written: No space left on device"
+
+# gen header: records that would be one in C are told, and can be written one by one
+sed 's/call:/by_ROW:/; s/schema: call/schema: by_ROW/' good.yaml >twins.yaml
+wanted 1 "$ringmill" gen header twins.yaml
+says err "the records by_ROW and by_row would have one name"
+wanted 0 "$ringmill" gen header twins.yaml --schema by_ROW
+says out "struct by_ROW {"
