@@ -23,6 +23,23 @@
  *
  * AT THE SAME TIME. A subscriber is for one thread at a time; different ones are independent.
  *
+ * GROUPS. Subscribers that open a place with the same `group` share its rows: each row goes to one of them.
+ *
+ *     while (rml_subscriber_wait(subscriber, -1) > 0)
+ *         while (rml_subscriber_read(subscriber, &row, &info) > 0) {
+ *             ... work on it; info.again > 0: somebody may have before, and died ...
+ *             rml_subscriber_ack(subscriber);
+ *         }
+ *
+ * What a member has read and not acknowledged is its own until its process has ended, or it has been closed;
+ * then the others get it (at least once: info.partition and info.seq tell whether it is there again). A member that is
+ * stopped holds up what it has read, at most `group_rows`, and nothing else. The engine waits for no
+ * group: a row that is overwritten before anybody took it is missed, and one that is overwritten before
+ * it was acknowledged goes to nobody else. A group begins with the next row made, or with `from_oldest` of its first
+ * member with the oldest there, and is there until the pipeline ends, with members or without; so who
+ * comes back goes on where the group was. Groups and plain subscribers do not notice each other. Members of a group
+ * trust each other, and are one user's.
+ *
  * FORK. A subscriber belongs to the process that opened it: in a child every call on it returns
  * -ECHILD and changes nothing; rml_subscriber_close there only frees memory and descriptors.
  */
@@ -50,6 +67,9 @@ struct rml_subscriber_options {
     int64_t spin_ns;  // how long wait looks for rows before it sleeps; 0: not at all. Waking takes
                       // some 50 us, spinning takes a CPU
     int64_t open_ns;  // how long open may wait for the engine's answer; 0: 5 s
+    const char *
+        group;  // share the rows with those of this name (letters, digits, _ and -); NULL: with nobody
+    uint32_t group_rows;  // of a member: rows read and not acknowledged, at most; 0: 64
 };
 
 /*
@@ -71,6 +91,8 @@ RML_PUBLIC uint32_t rml_subscriber_record_bytes(const struct rml_subscriber *sub
 /* Where a row comes from. */
 struct rml_row_info {
     uint32_t partition;
+    uint32_t
+        again;  // in a group: how many read it before, and ended without acknowledging; 15: or more
     uint64_t seq;     // of the partition's rows of this stage, from 0: with it, the row's identity
     int64_t fire_ns;  // event time at which the row came to be
 };
@@ -78,15 +100,16 @@ struct rml_row_info {
 /*
  * Copy the next row to `record`; `ret_info` may be NULL. 1: there was one; 0: not yet; -EPIPE: the
  * engine has gone, and this was seen by rml_subscriber_wait, and all that it left has been read;
- * -ECHILD.
+ * -ECHILD. In a group also -ENOBUFS: acknowledge first, so many rows are not; -EPROTO: what the members
+ * share cannot be.
  */
 RML_PUBLIC int rml_subscriber_read(struct rml_subscriber *subscriber, void *record,
                                    struct rml_row_info *ret_info);
 
 /*
  * Wait until there is a row to read, at most `timeout_ns` nanoseconds (0: look only; < 0: for ever).
- * 1: there is one, or some have been missed; 0: the time is over, or a signal came; -EPIPE: the engine
- * has gone and all is read; -ECHILD.
+ * 1: there is one, or some have been missed, or, in a group, there may be one; 0: the time is over, or a signal came;
+ * -EPIPE: the engine has gone and all is read; -ECHILD; -ENOBUFS as read.
  */
 RML_PUBLIC int rml_subscriber_wait(struct rml_subscriber *subscriber, int64_t timeout_ns);
 
@@ -98,10 +121,16 @@ RML_PUBLIC int rml_subscriber_wait(struct rml_subscriber *subscriber, int64_t ti
 RML_PUBLIC int rml_subscriber_fd(const struct rml_subscriber *subscriber);
 RML_PUBLIC int rml_subscriber_sleep(struct rml_subscriber *subscriber);
 
-/* Rows that were overwritten before they were read, over all partitions, ever. */
+/*
+ * In a group: all rows that were read are done with. How many of them were too late, since the ring had gone
+ * round (they may have been of those that count as expired: nobody else gets them); -EINVAL: it is in no group; -ECHILD.
+ */
+RML_PUBLIC int rml_subscriber_ack(struct rml_subscriber *subscriber);
+
+/* Rows that were overwritten before they were read, over all partitions, ever; in a group by any member. */
 RML_PUBLIC uint64_t rml_subscriber_missed(const struct rml_subscriber *subscriber);
 
-/* NULL is accepted. */
+/* What a member has read and not acknowledged goes to others. NULL is accepted. */
 RML_PUBLIC void rml_subscriber_close(struct rml_subscriber *subscriber);
 
 #ifdef __cplusplus

@@ -29,6 +29,8 @@
 #define DEATH_WORDS   (sizeof(struct rml_board_death) / 8)
 #define SAVES_WORDS   (sizeof(struct rml_board_saves) / 8)
 #define JOURNAL_WORDS (sizeof(struct rml_board_journal) / 8)
+#define GROUP_WORDS   (sizeof(struct rml_board_group) / 8)
+#define MEMBER_WORDS  (sizeof(struct rml_board_member) / 8)
 #define ROW_WORDS     96
 
 struct rml_board_lane_slot {
@@ -51,6 +53,18 @@ struct rml_board_journal_slot {
     _Atomic uint64_t words[JOURNAL_WORDS];
 };
 
+struct rml_board_group_slot {
+    alignas(64) _Atomic uint64_t stamp;
+    _Atomic uint64_t words[GROUP_WORDS];
+};
+
+struct rml_board_member_slot {
+    alignas(64) _Atomic uint64_t stamp;
+    _Atomic uint64_t words[MEMBER_WORDS];
+};
+
+_Static_assert(sizeof(struct rml_board_group) % 8 == 0 && GROUP_WORDS <= ROW_WORDS, "likewise");
+_Static_assert(sizeof(struct rml_board_member) % 8 == 0 && MEMBER_WORDS <= ROW_WORDS, "likewise");
 _Static_assert(sizeof(struct rml_board_journal) % 8 == 0 && JOURNAL_WORDS <= ROW_WORDS, "likewise");
 _Static_assert(sizeof(struct rml_board_lane) % 8 == 0, "rows are copied by words");
 _Static_assert(sizeof(struct rml_board_death) % 8 == 0, "likewise");
@@ -60,7 +74,8 @@ _Static_assert(LANE_WORDS <= ROW_WORDS && DEATH_WORDS <= ROW_WORDS, "room for ei
 
 /* Where the parts lie; computed alike by whoever writes and whoever reads. */
 struct places {
-    uint64_t sources, stages, sinks, schemas, workers, lanes, death, saves, journal;
+    uint64_t sources, stages, sinks, schemas, workers, lanes, death, saves, journal, groups,
+        members;
     uint64_t stage_counts, source_counts, worker_counts, sink_counts;
     uint64_t bytes;
 };
@@ -87,6 +102,8 @@ static struct places places_of(const struct rml_board_head *head)
     p.death = place(&used, 1, sizeof(struct rml_board_death_slot));
     p.saves = place(&used, 1, sizeof(struct rml_board_saves_slot));
     p.journal = place(&used, 1, sizeof(struct rml_board_journal_slot));
+    p.groups = place(&used, RML_BOARD_GROUPS_MAX, sizeof(struct rml_board_group_slot));
+    p.members = place(&used, RML_BOARD_MEMBERS_MAX, sizeof(struct rml_board_member_slot));
     p.stage_counts = place(&used, partitions * head->stages, sizeof(struct rml_stage_counts));
     p.source_counts = place(&used, partitions * head->sources, sizeof(struct rml_source_counts));
     p.worker_counts = place(&used, head->workers, sizeof(struct rml_worker_counts));
@@ -108,6 +125,8 @@ static void point(struct rml_board *board, const struct places *p)
     board->death = (void *)(memory + p->death);
     board->saves = (void *)(memory + p->saves);
     board->journal = (void *)(memory + p->journal);
+    board->groups = (void *)(memory + p->groups);
+    board->members = (void *)(memory + p->members);
     board->stage_counts = (void *)(memory + p->stage_counts);
     board->source_counts = (void *)(memory + p->source_counts);
     board->worker_counts = (void *)(memory + p->worker_counts);
@@ -369,6 +388,42 @@ void rml_board_saves_read(const struct rml_board *board, struct rml_board_saves 
     ret_saves->reader_program[sizeof ret_saves->reader_program - 1] = '\0';
     if (ret_saves->wanted_by >= RML_BOARD_WANTED_COUNT)
         ret_saves->wanted_by = RML_BOARD_WANTED_PERIOD;
+}
+
+void rml_board_group_write(struct rml_board *board, uint32_t index,
+                           const struct rml_board_group *group)
+{
+    RML_CHECK(index < RML_BOARD_GROUPS_MAX);
+    struct rml_board_group_slot *slot = &board->groups[index];
+    write_row(&slot->stamp, slot->words, group, GROUP_WORDS);
+}
+
+void rml_board_group_read(const struct rml_board *board, uint32_t index,
+                          struct rml_board_group *ret_group)
+{
+    RML_CHECK(index < RML_BOARD_GROUPS_MAX);
+    const struct rml_board_group_slot *slot = &board->groups[index];
+    if (!read_row(&slot->stamp, slot->words, ret_group, GROUP_WORDS))
+        *ret_group = (struct rml_board_group){.is_there = 0};
+    ret_group->name[RML_BOARD_NAME - 1] = '\0';
+}
+
+void rml_board_member_write(struct rml_board *board, uint32_t index,
+                            const struct rml_board_member *member)
+{
+    RML_CHECK(index < RML_BOARD_MEMBERS_MAX);
+    struct rml_board_member_slot *slot = &board->members[index];
+    write_row(&slot->stamp, slot->words, member, MEMBER_WORDS);
+}
+
+void rml_board_member_read(const struct rml_board *board, uint32_t index,
+                           struct rml_board_member *ret_member)
+{
+    RML_CHECK(index < RML_BOARD_MEMBERS_MAX);
+    const struct rml_board_member_slot *slot = &board->members[index];
+    if (!read_row(&slot->stamp, slot->words, ret_member, MEMBER_WORDS))
+        *ret_member = (struct rml_board_member){.is_there = 0};
+    ret_member->program[RML_BOARD_NAME - 1] = '\0';
 }
 
 void rml_board_journal_write(struct rml_board *board, const struct rml_board_journal *journal)

@@ -6,7 +6,7 @@
  * in its head, and a board of another version is refused.
  *
  *     head | sources | stages | sinks | schemas | workers | lane rows | death | saves | journal
- *          | counters: stage, source, worker, sink
+ *          | groups | members | counters: stage, source, worker, sink
  */
 #ifndef RML_CONTROL_BOARD_H
 #define RML_CONTROL_BOARD_H
@@ -25,7 +25,7 @@ struct rml_keeping;
 struct rml_memory;
 
 #define RML_BOARD_MAGIC   0x72a9b0a7u
-#define RML_BOARD_VERSION 9
+#define RML_BOARD_VERSION 10
 #define RML_BOARD_NAME    (RML_NAME_MAX + 1)
 #define RML_BOARD_PATH    256
 #define RML_BOARD_WHY     328
@@ -187,10 +187,38 @@ struct rml_board_saves {
     char failed_why[200];
 };
 
+/* Subscribers that share the rows of an output. The counts are as of the last look. */
+#define RML_BOARD_GROUPS_MAX  32u
+#define RML_BOARD_MEMBERS_MAX 256u
+
+struct rml_board_group {
+    uint32_t is_there;
+    uint32_t output;  // stage * 2 + late
+    uint32_t uid;     // whose it is
+    uint32_t members;
+    uint32_t lost;  // of them, that hung up and live
+    uint32_t zero;
+    uint64_t waiting;                              // rows that nobody has taken
+    uint64_t in_hand;                              // taken, and not acknowledged
+    uint64_t taken, again, done, missed, expired;  // struct rml_group_counts
+    char name[RML_BOARD_NAME];
+};
+
+/* One of their members, under the number of its subscription. */
+struct rml_board_member {
+    uint32_t is_there;
+    uint32_t group;
+    uint32_t pid, uid;
+    uint64_t taken;  // by this one
+    char program[RML_BOARD_NAME];
+};
+
 struct rml_board_lane_slot;     // a row and its stamp
 struct rml_board_death_slot;    // likewise
 struct rml_board_saves_slot;    // likewise
 struct rml_board_journal_slot;  // likewise
+struct rml_board_group_slot;    // likewise
+struct rml_board_member_slot;   // likewise
 
 /* How the journal is written; its counters are the head's. */
 struct rml_board_journal {
@@ -213,6 +241,8 @@ struct rml_board {
     struct rml_board_death_slot *death;
     struct rml_board_saves_slot *saves;
     struct rml_board_journal_slot *journal;
+    struct rml_board_group_slot *groups;
+    struct rml_board_member_slot *members;
     struct rml_stage_counts *stage_counts;    // [partition][stage]
     struct rml_source_counts *source_counts;  // [partition][source]
     struct rml_worker_counts *worker_counts;
@@ -268,6 +298,16 @@ void rml_board_saves_read(const struct rml_board *board, struct rml_board_saves 
 /* One thread at a time, and anyone: how the journal is written. */
 void rml_board_journal_write(struct rml_board *board, const struct rml_board_journal *journal);
 void rml_board_journal_read(const struct rml_board *board, struct rml_board_journal *ret_journal);
+
+/* Likewise of groups and their members; a row of zeros: there is none of that number. */
+void rml_board_group_write(struct rml_board *board, uint32_t index,
+                           const struct rml_board_group *group);
+void rml_board_member_write(struct rml_board *board, uint32_t index,
+                            const struct rml_board_member *member);
+void rml_board_group_read(const struct rml_board *board, uint32_t index,
+                          struct rml_board_group *ret_group);
+void rml_board_member_read(const struct rml_board *board, uint32_t index,
+                           struct rml_board_member *ret_member);
 
 /* Anyone: the CPU that a worker is pinned to, or -1; the state; a copy of a lane's row, or of the
  * last death, as it was at one moment; how many engines there were before this one; its process; whether

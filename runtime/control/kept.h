@@ -13,6 +13,8 @@ enum rml_kept_sort {
     RML_KEPT_PRODUCER,    // by connection
     RML_KEPT_SUBSCRIBER,  // likewise
     RML_KEPT_CONTROL,     // likewise
+    RML_KEPT_GROUP,       // by number: what its members write
+    RML_KEPT_ROSTER,      // likewise: what we tell them
 };
 
 #endif

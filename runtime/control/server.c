@@ -21,6 +21,7 @@
 #include "runtime/base/err.h"
 #include "runtime/control/claim.h"
 #include "runtime/control/gate.h"
+#include "runtime/control/groups.h"
 #include "runtime/control/kept.h"
 #include "runtime/control/leave.h"
 #include "runtime/control/subscribers.h"
@@ -42,7 +43,8 @@ struct kept_conn {
     uint32_t number;  // a producer's lane; a subscriber's output
     uint32_t owner;   // of a producer in a shared lane
     uint32_t pid, uid;
-    uint32_t is_answered;  // its offer was sent
+    uint32_t is_answered;    // its offer was sent
+    uint32_t group, member;  // of a member: its group's number + 1
     char program[RML_WIRE_NAME];
 };
 
@@ -54,7 +56,9 @@ struct conn {
     uint64_t kept_id;  // this
     uint32_t number;   // of its lane, or of its subscription
     uint32_t owner;    // of a producer in a shared lane; 0: its lane is its own
-    bool is_lost;      // such a one hung up, and its process has yet to end
+    uint32_t group;    // of a member, its number + 1; 0: it is none
+    uint32_t member;
+    bool is_lost;      // such a one, or a member, hung up, and its process has yet to end
     int64_t deadline;  // for its first message
     uint64_t turn;     // of the checkpoint that it waits for; 0: for none
     bool waits;        // for a lane, to attach as `hello` says
@@ -68,6 +72,7 @@ struct rml_server {
     struct rml_engine *engine;
     struct rml_gate *gate;
     struct rml_subscribers subscribers;
+    struct rml_groups groups;
     int epoll, signals;
     int spare_fd;  // kept for the day when there is no other
     uint32_t conn_max;
@@ -121,21 +126,26 @@ static struct kept_conn what_to_keep(const struct conn *conn, uint32_t number, b
                              .owner = conn->owner,
                              .pid = conn->pid,
                              .uid = conn->uid,
-                             .is_answered = is_answered};
+                             .is_answered = is_answered,
+                             .group = conn->group,
+                             .member = conn->member};
     memcpy(what.program, conn->program, sizeof what.program);
     return what;
 }
 
-// Have a connection kept, with the descriptor that comes with its role (-1: none).
+// Have a connection kept, with the descriptor that comes with its role (-1: none), and a member's pidfd.
 static int keep_conn(struct rml_server *s, struct conn *conn, uint32_t number, int more,
                      struct rml_err *err)
 {
-    const int fds[] = {conn->socket, more};
+    const int fds[] = {conn->socket, more, conn->pidfd};
+    bool has_two = conn->group != 0 && conn->pidfd >= 0;
     const struct kept_conn what = what_to_keep(conn, number, conn->role == ROLE_CONTROL);
     conn->kept_id = RML_KEPT_ID(sort_of(conn->role), conn - s->conns);
     const struct rml_keep keep = {.id = conn->kept_id,
                                   .fds = fds,
-                                  .fd_count = more >= 0 ? 2 : 1,
+                                  .fd_count = has_two     ? 3
+                                              : more >= 0 ? 2
+                                                          : 1,
                                   .blob = &what,
                                   .blob_bytes = sizeof what};
     int rc = rml_keeping_put(s->options.keeping, &keep, err);
@@ -167,7 +177,10 @@ static void close_conn(struct rml_server *s, struct conn *conn)
     if (conn->role == ROLE_PRODUCER) {
         end_producer(s, conn);
     } else if (conn->role == ROLE_SUBSCRIBER) {
-        rml_subscribers_remove(&s->subscribers, conn->number);
+        if (conn->group != 0)
+            rml_groups_leave(&s->groups, conn->group - 1, conn->member);
+        if (!conn->is_lost)
+            rml_subscribers_remove(&s->subscribers, conn->number);
         say(s, "unsubscribed: %s (process %u)", conn->program, conn->pid);
     }
     if (conn->pidfd >= 0)
@@ -186,6 +199,17 @@ static void lose_producer(struct rml_server *s, struct conn *conn)
     conn->is_lost = true;
     epoll_ctl(s->epoll, EPOLL_CTL_DEL, conn->socket, NULL);
     rml_engine_leave(s->engine, conn->number, conn->owner, RML_ENGINE_LOST);
+}
+
+// Of a member: likewise; and nobody wakes it any more.
+static void lose_member(struct rml_server *s, struct conn *conn)
+{
+    if (conn->is_lost)
+        return;
+    conn->is_lost = true;
+    epoll_ctl(s->epoll, EPOLL_CTL_DEL, conn->socket, NULL);
+    rml_groups_lose(&s->groups, conn->group - 1, conn->member);
+    rml_subscribers_remove(&s->subscribers, conn->number);
 }
 
 static void refuse(struct rml_server *s, struct conn *conn, int rc, const char *sentence)
@@ -404,6 +428,63 @@ static void attach_subscriber(struct rml_server *s, struct conn *conn,
         offer_rings(s, conn);
 }
 
+static void offer_membership(struct rml_server *s, struct conn *conn)
+{
+    int rc = rml_groups_offer(&s->groups, conn->group - 1, conn->member, conn->socket);
+    if (rc < 0)
+        close_conn(s, conn);
+    else
+        note_answered(s, conn, rml_subscribers_output(&s->subscribers, conn->number));
+}
+
+static struct rml_groups_peer as_member(const struct conn *conn)
+{
+    return (struct rml_groups_peer){
+        .subscription = conn->number, .pid = conn->pid, .uid = conn->uid, .program = conn->program};
+}
+
+// A subscriber, and then a member.
+static int join(struct rml_server *s, struct conn *conn, const struct rml_wire_hello_join *hello,
+                struct rml_err *err)
+{
+    int rc = rml_subscribers_add(&s->subscribers, conn->socket, hello->stage, &conn->number, err);
+    if (rc < 0)
+        return rc;
+    conn->role = ROLE_SUBSCRIBER;  // which is undone with the connection
+    struct rml_groups_peer peer = as_member(conn);
+    peer.is_ours = conn->uid == geteuid() || conn->uid == 0;
+    uint32_t group;
+    rc = rml_groups_join(&s->groups, &peer, hello->group, hello->from_oldest != 0, &group,
+                         &conn->member, err);
+    if (rc < 0)
+        return rc;
+    conn->group = group + 1;
+    conn->pidfd = (int)syscall(SYS_pidfd_open, (pid_t)conn->pid, 0);
+    watch_process(s, conn);
+    return keep_conn(s, conn, rml_subscribers_output(&s->subscribers, conn->number),
+                     rml_subscribers_line(&s->subscribers, conn->number), err);
+}
+
+static void attach_member(struct rml_server *s, struct conn *conn,
+                          const struct rml_wire_hello_join *hello)
+{
+    struct rml_err err = {0};
+    struct rml_gate_peer peer;
+    name_conn(conn, hello->program);
+    int rc = rml_gate_ask(s->gate, conn->socket, &peer);
+    if (rc == 0)
+        rc = rml_gate_may_read(s->gate, &peer, hello->stage, &err);
+    if (rc == 0)
+        rc = join(s, conn, hello, &err);
+    if (rc < 0) {
+        refuse(s, conn, rc, err.text);
+        return;
+    }
+    say(s, "joined: %s (process %u) group %s of %s", conn->program, conn->pid, hello->group,
+        hello->stage);
+    offer_membership(s, conn);
+}
+
 /* Requests */
 
 static void begin_drain(struct rml_server *s, const char *why)
@@ -481,16 +562,22 @@ static void tell_saved(void *context, const struct rml_engine_saved *saved)
     }
 }
 
+static void refresh(struct rml_server *s)
+{
+    rml_engine_refresh(s->engine);
+    rml_groups_show(&s->groups, rml_engine_board(s->engine));
+}
+
 static void answer(struct rml_server *s, struct conn *conn, const char *request)
 {
     if (strcmp(request, "board") == 0) {
         const struct rml_segment *board = &rml_engine_board(s->engine)->segment;
         char bytes[24];
         snprintf(bytes, sizeof bytes, "%zu", board->bytes);
-        rml_engine_refresh(s->engine);
+        refresh(s);
         reply(conn, 0, bytes, &board->fd, 1);
     } else if (strcmp(request, "refresh") == 0) {
-        rml_engine_refresh(s->engine);
+        refresh(s);
         reply(conn, 0, "", NULL, 0);
     } else if (strcmp(request, "checkpoint") == 0) {
         begin_checkpoint(s, conn);
@@ -555,6 +642,15 @@ static void producer_hangs_up(struct rml_server *s, struct conn *conn, bool said
         lose_producer(s, conn);
 }
 
+// Of a member. Who lives may be at work on what it has taken.
+static void member_hangs_up(struct rml_server *s, struct conn *conn, bool said_bye)
+{
+    if (said_bye || conn->pidfd < 0 || has_died(conn))
+        close_conn(s, conn);
+    else
+        lose_member(s, conn);
+}
+
 // What a connection is for is said by its first message; BYE, or the end, ends it.
 static void read_conn(struct rml_server *s, struct conn *conn)
 {
@@ -575,6 +671,8 @@ static void read_conn(struct rml_server *s, struct conn *conn)
         attach_producer(s, conn, (const void *)s->message);
     else if (type == RML_WIRE_HELLO_SUBSCRIBE && conn->role == ROLE_UNKNOWN)
         attach_subscriber(s, conn, (const void *)s->message);
+    else if (type == RML_WIRE_HELLO_JOIN && conn->role == ROLE_UNKNOWN)
+        attach_member(s, conn, (const void *)s->message);
     else if (type == RML_WIRE_HELLO_CONTROL
              && (conn->role == ROLE_UNKNOWN || conn->role == ROLE_CONTROL) && conn->turn == 0)
         serve_control(s, conn, control->text);
@@ -583,6 +681,8 @@ static void read_conn(struct rml_server *s, struct conn *conn)
             rml_gate_count(s->gate, RML_GATE_nonsense);
         if (conn->role == ROLE_PRODUCER && conn->owner != 0)
             producer_hangs_up(s, conn, type == RML_WIRE_BYE);
+        else if (conn->group != 0)
+            member_hangs_up(s, conn, type == RML_WIRE_BYE);
         else
             close_conn(s, conn);
     }
@@ -679,8 +779,24 @@ static void go_on_with_producer(struct rml_server *s, struct conn *conn,
         offer_lane(s, conn);
 }
 
+static void go_on_with_member(struct rml_server *s, struct conn *conn, const struct kept_conn *what,
+                              int pidfd)
+{
+    conn->pidfd = pidfd;
+    watch_process(s, conn);
+    const struct rml_groups_peer peer = as_member(conn);
+    if (!rml_groups_join_again(&s->groups, &peer, what->group - 1, what->member)) {
+        close_conn(s, conn);
+        return;
+    }
+    conn->group = what->group;
+    conn->member = what->member;
+    if (!what->is_answered)
+        offer_membership(s, conn);
+}
+
 static void go_on_with_subscriber(struct rml_server *s, struct conn *conn,
-                                  const struct kept_conn *what, int line)
+                                  const struct kept_conn *what, int line, int pidfd)
 {
     struct rml_err err = {0};
     int rc = rml_subscribers_go_on(&s->subscribers, conn->socket, what->number, line, &conn->number,
@@ -690,6 +806,10 @@ static void go_on_with_subscriber(struct rml_server *s, struct conn *conn,
         return;
     }
     conn->role = ROLE_SUBSCRIBER;
+    if (what->group != 0) {
+        go_on_with_member(s, conn, what, pidfd);
+        return;
+    }
     if (!what->is_answered)
         offer_rings(s, conn);
 }
@@ -714,7 +834,7 @@ static void go_on_with(struct rml_server *s, uint32_t sort, const struct rml_kep
     if (sort == RML_KEPT_PRODUCER)
         go_on_with_producer(s, conn, &what, more);
     else if (sort == RML_KEPT_SUBSCRIBER)
-        go_on_with_subscriber(s, conn, &what, more);
+        go_on_with_subscriber(s, conn, &what, more, kept->fd_count > 2 ? kept->fds[2] : -1);
     else
         conn->role = ROLE_CONTROL;
 }
@@ -738,11 +858,13 @@ static void go_on(struct rml_server *s)
 {
     static const uint32_t sorts[] = {RML_KEPT_PRODUCER, RML_KEPT_SUBSCRIBER, RML_KEPT_CONTROL};
     struct rml_keeping *keeping = s->options.keeping;
+    rml_groups_again(&s->groups);
     for (size_t i = 0; i < sizeof sorts / sizeof sorts[0]; i++) {
         const struct rml_kept *kept;
         while ((kept = rml_keeping_next(keeping, sorts[i])) != NULL)
             go_on_with(s, sorts[i], kept);
     }
+    rml_groups_rest(&s->groups);
     rml_keeping_rest(keeping);
     finish_left_lanes(s);
     say(s, "running again, after process %u died: %s", keeping->last.pid, keeping->last.why);
@@ -836,6 +958,7 @@ int rml_server_run(struct rml_server *s, struct rml_engine *engine, bool *ret_dr
     s->engine = engine;
     s->subscribers.engine = engine;
     s->subscribers.plan = s->options.plan;
+    rml_groups_open(&s->groups, &s->subscribers, s->options.keeping);
     rml_gate_count_in(s->gate, &rml_engine_board(engine)->head->gate);
     int rc = rml_engine_start(engine, err);
     if (rc < 0)
@@ -873,6 +996,7 @@ void rml_server_close(struct rml_server *s)
         s->conns[i].is_kept = false;      // the keeper hangs up when the name is free
         close_conn(s, &s->conns[i]);
     }
+    rml_groups_close(&s->groups);
     rml_subscribers_close(&s->subscribers);
     if (s->signals >= 0)
         close(s->signals);

@@ -48,7 +48,8 @@ static int find_output(const struct rml_subscribers *subscribers, const char *pl
                     names[0] != '\0' ? "there are rings of: " : "there is no ring at all", names);
 }
 
-int rml_subscribers_offer(const struct rml_subscribers *subscribers, uint32_t number, int socket)
+struct rml_wire_results rml_subscribers_results(const struct rml_subscribers *subscribers,
+                                                uint32_t number, int ret_fds[2])
 {
     const struct rml_subscription *subscription = &subscribers->list[number];
     const struct rml_rings *rings = rml_engine_rings(subscribers->engine);
@@ -56,7 +57,9 @@ int rml_subscribers_offer(const struct rml_subscribers *subscribers, uint32_t nu
     const struct rml_output *output = &rings->outputs[index];
     const struct rml_ring *ring = &rings->ring[index];
     const struct rml_plan_stage *stage = &subscribers->plan->stages[output->stage];
-    const struct rml_wire_results results = {
+    ret_fds[0] = ring->segment.fd;
+    ret_fds[1] = subscription->line.fd;
+    return (struct rml_wire_results){
         .epoch = rml_engine_board(subscribers->engine)->head->epoch,
         .schema_hash = output->late ? subscribers->plan->sources[output->source].schema.hash
                                     : stage->output.hash,
@@ -66,7 +69,18 @@ int rml_subscribers_offer(const struct rml_subscribers *subscribers, uint32_t nu
         .row_count = ring->shape.row_count,
         .partitions = rings->partitions,
     };
-    return rml_wire_send_results(socket, results, ring->segment.fd, subscription->line.fd);
+}
+
+int rml_subscribers_offer(const struct rml_subscribers *subscribers, uint32_t number, int socket)
+{
+    int fds[2];
+    const struct rml_wire_results results = rml_subscribers_results(subscribers, number, fds);
+    return rml_wire_send_results(socket, results, fds[0], fds[1]);
+}
+
+void rml_subscribers_knock(const struct rml_subscribers *subscribers, uint32_t number)
+{
+    (void)send(subscribers->list[number].listener.socket, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
 static void clear(struct rml_subscription *subscription)

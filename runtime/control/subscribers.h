@@ -45,6 +45,13 @@ int rml_subscribers_go_on(struct rml_subscribers *subscribers, int socket, uint3
 /* Send RESULTS to the one of that number, over `socket`. As rml_wire_send. */
 int rml_subscribers_offer(const struct rml_subscribers *subscribers, uint32_t number, int socket);
 
+/* What RESULTS would say, and its descriptors. */
+struct rml_wire_results rml_subscribers_results(const struct rml_subscribers *subscribers,
+                                                uint32_t number, int ret_fds[2]);
+
+/* Have it look at its rings. */
+void rml_subscribers_knock(const struct rml_subscribers *subscribers, uint32_t number);
+
 /* The subscriber has gone, or is to be: hang up; the rest follows when the workers are done with it. */
 void rml_subscribers_remove(struct rml_subscribers *subscribers, uint32_t number);
 

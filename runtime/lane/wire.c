@@ -16,6 +16,7 @@
 #include "runtime/base/rundir.h"
 #include "runtime/base/utf8.h"
 #include "runtime/ring/broadcast.h"
+#include "runtime/ring/roster.h"
 
 // The layouts are shared by programs built at different times: they change with the version only.
 _Static_assert(sizeof(struct rml_wire_head) == 16, "wire layout");
@@ -24,6 +25,8 @@ _Static_assert(sizeof(struct rml_wire_hello_subscribe) == 112, "wire layout");
 _Static_assert(sizeof(struct rml_lane_geometry) == 416, "wire layout");
 _Static_assert(sizeof(struct rml_wire_lane) == 456, "wire layout");
 _Static_assert(sizeof(struct rml_wire_results) == 56, "wire layout");
+_Static_assert(sizeof(struct rml_wire_hello_join) == 168, "wire layout");
+_Static_assert(sizeof(struct rml_wire_membership) == 72, "wire layout");
 _Static_assert(sizeof(struct rml_wire_refused) == 256, "wire layout");
 _Static_assert(offsetof(struct rml_wire_reply, text) == 24, "wire layout");
 
@@ -88,17 +91,37 @@ static int check_hello_produce(const void *message, struct rml_err *err)
     return 0;
 }
 
-static int check_hello_subscribe(const void *message, struct rml_err *err)
+// The name of a stage, or with ".late" behind it.
+static bool is_stage(const char name[RML_WIRE_NAME])
 {
-    const struct rml_wire_hello_subscribe *hello = message;
-    char stage[sizeof hello->stage];
-    memcpy(stage, hello->stage, sizeof stage);
+    char stage[RML_WIRE_NAME];
+    memcpy(stage, name, sizeof stage);
     stage[sizeof stage - 1] = '\0';
     size_t length = strlen(stage);
     if (length > 5 && strcmp(stage + length - 5, ".late") == 0)
         stage[length - 5] = '\0';
-    if (strnlen(hello->stage, sizeof stage) == sizeof stage
-        || !rml_wire_is_name(stage, sizeof stage))
+    return strnlen(name, sizeof stage) < sizeof stage && rml_wire_is_name(stage, sizeof stage);
+}
+
+static int check_hello_join(const void *message, struct rml_err *err)
+{
+    const struct rml_wire_hello_join *hello = message;
+    if (!is_stage(hello->stage))
+        return RML_FAIL(err, -EPROTO, "HELLO_JOIN: the stage's name is not a name");
+    if (!rml_wire_is_name(hello->group, sizeof hello->group))
+        return RML_FAIL(err, -EPROTO,
+                        "HELLO_JOIN: the group's name is not a name: letters, digits, _ and -");
+    if (!is_text(hello->program, sizeof hello->program))
+        return RML_FAIL(err, -EPROTO, "HELLO_JOIN: the program's name is not a text");
+    if (hello->from_oldest > 1 || hello->zero != 0)
+        return RML_FAIL(err, -EPROTO, "HELLO_JOIN: from_oldest %u", hello->from_oldest);
+    return 0;
+}
+
+static int check_hello_subscribe(const void *message, struct rml_err *err)
+{
+    const struct rml_wire_hello_subscribe *hello = message;
+    if (!is_stage(hello->stage))
         return RML_FAIL(err, -EPROTO, "HELLO_SUBSCRIBE: the stage's name is not a name");
     if (!is_text(hello->program, sizeof hello->program))
         return RML_FAIL(err, -EPROTO, "HELLO_SUBSCRIBE: the program's name is not a text");
@@ -141,6 +164,15 @@ static int check_results(const void *message, struct rml_err *err)
     return 0;
 }
 
+static int check_membership(const void *message, struct rml_err *err)
+{
+    const struct rml_wire_membership *membership = message;
+    int rc = check_results(&membership->results, err);
+    if (rc == 0 && (membership->member >= RML_ROSTER_MEMBERS_MAX || membership->zero != 0))
+        return RML_FAIL(err, -EPROTO, "MEMBERSHIP: member %u", membership->member);
+    return rc;
+}
+
 static int check_reply(const void *message, struct rml_err *err)
 {
     const struct rml_wire_reply *reply = message;
@@ -179,11 +211,15 @@ static const struct kind {
      check_hello_subscribe},
     {RML_WIRE_HELLO_CONTROL, true, "HELLO_CONTROL", sizeof(struct rml_wire_hello_control),
      check_hello_control},
+    {RML_WIRE_HELLO_JOIN, false, "HELLO_JOIN", sizeof(struct rml_wire_hello_join),
+     check_hello_join},
     {RML_WIRE_LANE, false, "LANE", sizeof(struct rml_wire_lane), check_lane},
     {RML_WIRE_RESULTS, false, "RESULTS", sizeof(struct rml_wire_results), check_results},
     {RML_WIRE_REPLY, true, "REPLY", offsetof(struct rml_wire_reply, text), check_reply},
     {RML_WIRE_REFUSED, false, "REFUSED", sizeof(struct rml_wire_refused), check_refused},
     {RML_WIRE_BYE, false, "BYE", sizeof(struct rml_wire_bye), check_nothing},
+    {RML_WIRE_MEMBERSHIP, false, "MEMBERSHIP", sizeof(struct rml_wire_membership),
+     check_membership},
 };
 
 static const struct kind *kind_of(uint16_t type)
@@ -273,6 +309,12 @@ int rml_wire_send_results(int socket, struct rml_wire_results results, int rings
     const int fds[] = {rings_fd, listener_fd};
     results.head = rml_wire_head(RML_WIRE_RESULTS, sizeof results);
     return rml_wire_send(socket, &results.head, fds, 2);
+}
+
+int rml_wire_send_membership(int socket, struct rml_wire_membership membership, const int fds[4])
+{
+    membership.results.head = rml_wire_head(RML_WIRE_MEMBERSHIP, sizeof membership);
+    return rml_wire_send(socket, &membership.results.head, fds, 4);
 }
 
 int rml_wire_send_refused(int socket, int code, const char *fmt, ...)

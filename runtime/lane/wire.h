@@ -6,6 +6,7 @@
  *
  *     HELLO_PRODUCE    ->  LANE with descriptors | REFUSED;   later BYE, or the peer just goes
  *     HELLO_SUBSCRIBE  ->  RESULTS with descriptors | REFUSED
+ *     HELLO_JOIN       ->  MEMBERSHIP with descriptors | REFUSED;  later BYE, or the peer just goes
  *     HELLO_CONTROL    ->  REPLY ..., the last one marked | REFUSED
  *
  * A message is a struct of fixed layout in this machine's byte order (both ends are on it); bytes
@@ -33,11 +34,13 @@ enum rml_wire_type {
     RML_WIRE_HELLO_PRODUCE = 1,
     RML_WIRE_HELLO_SUBSCRIBE,
     RML_WIRE_HELLO_CONTROL,
+    RML_WIRE_HELLO_JOIN,
     RML_WIRE_LANE = 16,
     RML_WIRE_RESULTS,
     RML_WIRE_REPLY,
     RML_WIRE_REFUSED,
     RML_WIRE_BYE,
+    RML_WIRE_MEMBERSHIP,
 };
 
 struct rml_wire_head {
@@ -61,6 +64,16 @@ struct rml_wire_hello_subscribe {
     struct rml_wire_head head;
     char stage[RML_WIRE_NAME];  // or with ".late" behind it
     char program[RML_WIRE_NAME];
+};
+
+/* Of a group: readers that share rows. */
+struct rml_wire_hello_join {
+    struct rml_wire_head head;
+    char stage[RML_WIRE_NAME];  // or with ".late" behind it
+    char group[RML_WIRE_NAME];
+    char program[RML_WIRE_NAME];
+    uint32_t from_oldest;  // 1: where the group is new, it begins with the oldest row there is
+    uint32_t zero;
 };
 
 /* The request, a text of head.bytes - sizeof head bytes with its terminator. */
@@ -94,6 +107,17 @@ struct rml_wire_results {
     uint32_t row_bytes;  // of a row in the ring: what comes before the record, and the record
     uint32_t row_count;
     uint32_t partitions;
+};
+
+/*
+ * Descriptors: as RESULTS; then the group's segment, which its members write, and its roster, to be mapped
+ * read-only.
+ */
+struct rml_wire_membership {
+    struct rml_wire_results results;
+    uint64_t turn;    // of the member
+    uint32_t member;  // its number
+    uint32_t zero;
 };
 
 /* A part of the answer: text without terminator, to be put behind the former ones. */
@@ -159,6 +183,9 @@ int rml_wire_send_lane(int socket, const struct rml_lane_geometry *geometry,
 /* Offer result rings: `results` without its head, and the two descriptors. As rml_wire_send. */
 int rml_wire_send_results(int socket, struct rml_wire_results results, int rings_fd,
                           int listener_fd);
+
+/* Take somebody into a group: `membership` without its head, and its four descriptors. As rml_wire_send. */
+int rml_wire_send_membership(int socket, struct rml_wire_membership membership, const int fds[4]);
 
 /* Refuse: `code` is a positive errno, the text is cut where it does not fit. As rml_wire_send. */
 __attribute__((format(printf, 3, 4))) int rml_wire_send_refused(int socket, int code,

@@ -182,6 +182,7 @@ struct rml_plan_sink {
     char *path;              // files: relative to the pipeline file's folder; "-": standard output
     bool rfc3339;            // times: rfc3339 | ns (default)
     uint32_t rows;           // RING: rows kept for slow readers, a power of two (default 65536)
+    uint32_t groups;         // RING: groups of subscribers that it may have (default 8)
     struct rml_allow allow;  // RING: who may read it
     /* TABLE: what each of its tables keeps. */
     int64_t keep_ns;    // of event time; 0: however old

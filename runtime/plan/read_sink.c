@@ -209,6 +209,7 @@ static void read_sink(struct rml_reader *reader, const struct rml_yaml_node *nod
     }
     if (sink->kind != RML_SINK_RING) {
         refuse(reader, &values, RML_SET_SINK_ROWS, name);
+        refuse(reader, &values, RML_SET_SINK_GROUPS, name);
         refuse(reader, &values, RML_SET_SINK_ALLOW, name);
     }
     if (sink->kind == RML_SINK_RING || sink->kind == RML_SINK_TABLE) {
@@ -220,9 +221,11 @@ static void read_sink(struct rml_reader *reader, const struct rml_yaml_node *nod
         return;
     }
     if (sink->kind == RML_SINK_RING) {
-        int64_t rows = 0;
+        int64_t rows = 0, groups = 0;
         rml_reader_number(reader, &values, RML_SET_SINK_ROWS, &rows);
+        rml_reader_number(reader, &values, RML_SET_SINK_GROUPS, &groups);
         sink->rows = (uint32_t)rows;
+        sink->groups = (uint32_t)groups;
         rml_read_allow(reader, &values, RML_SET_SINK_ALLOW, values.what, &sink->allow);
         return;
     }

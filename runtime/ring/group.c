@@ -439,7 +439,7 @@ bool rml_group_done(struct rml_group_in *in, const struct rml_group_row *row)
     return true;
 }
 
-bool rml_group_look(struct rml_group_in *in)
+bool rml_group_look(const struct rml_group_in *in)
 {
     if (in->fault != NULL)
         return true;

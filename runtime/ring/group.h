@@ -84,7 +84,7 @@ bool rml_group_done(struct rml_group_in *in, const struct rml_group_row *row);
 
 /* May there be a row to take? Looked up in the total order, for a member that has said that it will
  * sleep. Take what there is before asking. */
-bool rml_group_look(struct rml_group_in *in);
+bool rml_group_look(const struct rml_group_in *in);
 
 /*
  * Counters, of all members that ever were or of all with one number. One that is killed after a step and

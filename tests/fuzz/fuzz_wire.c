@@ -39,6 +39,15 @@ static void check_believed(int type, const void *message, size_t bytes)
         RML_CHECK(bytes == sizeof *hello);
         check_text(hello->stage, sizeof hello->stage);
         check_text(hello->program, sizeof hello->program);
+    } else if (type == RML_WIRE_HELLO_JOIN) {
+        const struct rml_wire_hello_join *hello = message;
+        RML_CHECK(bytes == sizeof *hello);
+        check_text(hello->stage, sizeof hello->stage);
+        RML_CHECK(rml_wire_is_name(hello->group, sizeof hello->group) == 1);
+        check_text(hello->program, sizeof hello->program);
+    } else if (type == RML_WIRE_MEMBERSHIP) {
+        RML_CHECK(bytes == sizeof(struct rml_wire_membership));
+        RML_CHECK(((const struct rml_wire_membership *)message)->member < 64);
     } else if (type == RML_WIRE_HELLO_CONTROL) {
         check_text(((const struct rml_wire_hello_control *)message)->text, bytes - sizeof *head);
     } else if (type == RML_WIRE_LANE) {

@@ -36,7 +36,7 @@ class Others(harness.Scenario):
         os.chmod(self.dir, 0o755)
         self.programs = self.dir / "programs"
         self.programs.mkdir()
-        for program in (harness.FEEDER, harness.WATCHER, harness.RINGCTL):
+        for program in (harness.FEEDER, harness.WATCHER, harness.MEMBER, harness.RINGCTL):
             shutil.copy(program, self.programs)
         self.pipeline = self.run_pipeline(PIPELINE % {
             "schema": stream.SCHEMA, "runtime": runtime, "source": source, "sink": sink}, **more)
@@ -61,6 +61,10 @@ class Others(harness.Scenario):
     def watch(self, uid, **who):
         """Rows of the ring that are there already; what a refusal says, as second."""
         done = self.as_user(uid, "watcher", "p/counts", self.hash["COUNTS_ROW"], "oldest", "rows", 0, **who)
+        return done.returncode, done.stderr
+
+    def join(self, uid, group):
+        done = self.as_user(uid, "member", "p/counts", self.hash["COUNTS_ROW"], group, "/dev/null", "leave")
         return done.returncode, done.stderr
 
     def modes(self):
@@ -104,6 +108,20 @@ class Others(harness.Scenario):
         gate = self.gate()
         self.assertEqual((gate["strangers"], gate["not_allowed"]), (1, 2))
         self.ends(1000)
+
+    def test_a_group_of_subscribers_is_for_the_user_who_made_it(self):
+        self.start(sink=f", allow: {{users: [{NOBODY}, {DAEMON}]}}")
+        self.assertEqual(self.join(NOBODY, "work")[0], 0)
+        code, said = self.join(DAEMON, "work")
+        self.assertEqual(code, 1)
+        self.assertIn(f"EACCES: group work of counts belongs to user {NOBODY}, and you are user {DAEMON}", said)
+        self.assertEqual(self.join(0, "work")[0], 0)
+        self.assertEqual(self.join(DAEMON, "daemons")[0], 0)
+        seen = {g["group"]: g["uid"] for g in json.loads(self.ctl(0, "groups", "p", "--json"))["groups"]}
+        self.assertEqual(seen, {"work": NOBODY, "daemons": DAEMON})
+        code, said = self.join(FEEDERS, "work")
+        self.assertEqual(code, 1)
+        self.pipeline.end()
 
     def test_a_group_alone_is_given_folder_and_socket_and_nobody_else_reaches_them(self):
         self.start(source=f", allow: {{groups: {FEEDERS}}}")

@@ -25,6 +25,7 @@ RINGCTL = BUILD / "tools" / "ringctl"
 FEEDER = BUILD / "tests" / "scenario" / "feeder"
 WATCHER = BUILD / "tests" / "scenario" / "watcher"
 LOOKER = BUILD / "tests" / "scenario" / "looker"
+MEMBER = BUILD / "tests" / "scenario" / "member"
 EXAMPLES = BUILD / "tests" / "scenario"
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
 PATIENCE = float(os.environ.get("RML_PATIENCE", "60"))  # seconds; a sanitizer's build on a busy machine is slow
