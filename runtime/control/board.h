@@ -169,7 +169,7 @@ struct rml_board_saves {
     uint64_t bytes_all, took_ns_all, took_ns_most;
     uint64_t wanted[RML_BOARD_WANTED_COUNT];
     uint32_t wanted_by;       // enum rml_board_wanted, of the last that began
-    uint32_t is_end_unsaved;  // it ended, and what was taken last is in none
+    uint32_t is_end_unsaved;  // it ended, and what was taken last is in none, or some was not taken
     /* How often a lane, or a schedule, was full of what no checkpoint covered. */
     uint64_t lanes_full, schedules_full;
     uint64_t restored_epoch;                 // that the present engine went on from; 0: from none

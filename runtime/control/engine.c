@@ -242,6 +242,20 @@ static bool is_hopeless(const struct rml_engine *engine)
            && (rml_journaler_is_stuck(engine->journaler) || engine->is_unsaved);
 }
 
+// Nobody has these records but the lanes, which end with the run.
+static void see_what_is_left(struct rml_engine *engine)
+{
+    static struct rml_board_totals totals;
+    uint64_t left = 0;
+    rml_engine_totals(engine, &totals);
+    for (uint32_t s = 0; s < engine->plan->source_count; s++)
+        left += totals.published[s] - totals.source[s][RML_SOURCE_taken];
+    if (left == 0)
+        return;
+    engine->is_left = true;
+    rml_saves_end_left(&engine->saves, left);
+}
+
 // Whoever runs the pipeline again goes on from here: take what was published, and save it.
 static void save_all(struct rml_engine *engine)
 {
@@ -258,6 +272,8 @@ static void save_all(struct rml_engine *engine)
         rml_bell_wait(&engine->bell, engine->journaler != NULL ? STUCK_LOOK_MS : -1);
     }
     rml_bell_awake(&engine->bell);
+    if (engine->journaler != NULL)
+        see_what_is_left(engine);
 }
 
 uint64_t rml_engine_stop(struct rml_engine *engine)
@@ -293,7 +309,7 @@ uint64_t rml_engine_stop(struct rml_engine *engine)
 
 bool rml_engine_is_saved(const struct rml_engine *engine)
 {
-    return !engine->is_unsaved;
+    return !engine->is_unsaved && !engine->is_left;
 }
 
 /* What others see */

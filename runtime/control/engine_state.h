@@ -54,6 +54,7 @@ struct rml_engine {
     struct rml_saves saves;
     uint32_t end_tries;  // to save the end
     bool is_unsaved;     // the end was saved by no checkpoint
+    bool is_left;        // what was published last was not taken, for the journal's sake
     bool is_asked;       // somebody waits for one that has not begun
     bool saving;         // one is under way
     bool is_last;        // and it is that of the end

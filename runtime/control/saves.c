@@ -127,3 +127,17 @@ void rml_saves_end_unsaved(struct rml_saves *s)
                  "no checkpoint has what was taken: the next run begins anew, and empties files");
     s->complain(s->complain_context, sentence);
 }
+
+void rml_saves_end_left(struct rml_saves *s, uint64_t records)
+{
+    char sentence[200];
+    s->row.is_end_unsaved = 1;
+    show(s);
+    if (s->complain == NULL)
+        return;
+    snprintf(sentence, sizeof sentence,
+             "%" PRIu64 " records that were published are lost: a stop does not wait for a journal "
+             "that cannot be written",
+             records);
+    s->complain(s->complain_context, sentence);
+}
