@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,6 +55,14 @@ static int lock(const struct rml_text_file *file, const char *path, struct rml_e
     return 0;
 }
 
+static char *folder_of(const char *path)
+{
+    char *copy = strdup(path);
+    char *folder = copy != NULL ? strdup(dirname(copy)) : NULL;
+    free(copy);
+    return folder;
+}
+
 static int open_file(struct rml_text_file *file, const char *path, size_t row_bytes_max,
                      struct rml_err *err)
 {
@@ -72,7 +81,8 @@ static int open_file(struct rml_text_file *file, const char *path, size_t row_by
     }
     file->room = row_bytes_max > BUFFER_BYTES ? row_bytes_max : BUFFER_BYTES;
     file->buffer = malloc(file->room);
-    if (file->buffer != NULL)
+    file->folder = file->is_regular ? folder_of(path) : NULL;
+    if (file->buffer != NULL && (file->folder != NULL || !file->is_regular))
         return 0;
     rml_text_file_close(file);
     return RML_FAIL(err, -ENOMEM, "%.300s: no memory for a buffer", path);
@@ -168,11 +178,34 @@ uint32_t rml_text_file_flush(struct rml_text_file *file)
     return lost;
 }
 
+/*
+ * Once: a name that was flushed stays. A folder that may be written and not read has its file system flushed as a
+ * whole.
+ */
+static int flush_name(struct rml_text_file *file)
+{
+    if (file->folder == NULL)
+        return 0;
+    int fd = open(file->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+    int rc = fd >= 0 ? fsync(fd) : syncfs(file->fd);
+    int error = errno;
+    if (fd >= 0)
+        close(fd);
+    if (rc < 0 && error != EINVAL && error != EROFS)
+        return -error;
+    free(file->folder);
+    file->folder = NULL;
+    return 0;
+}
+
 void rml_text_file_sync(struct rml_text_file *file)
 {
     // pipes and terminals have nothing to sync
     if (file->is_ours && fdatasync(file->fd) < 0 && errno != EINVAL && errno != EROFS)
         file->error = -errno;
+    int rc = flush_name(file);
+    if (file->error == 0)
+        file->error = rc;
 }
 
 char *rml_text_file_room(struct rml_text_file *file, size_t bytes)
@@ -196,6 +229,7 @@ uint32_t rml_text_file_close(struct rml_text_file *file)
         if (file->is_ours)
             close(file->fd);
     }
+    free(file->folder);
     free(file->buffer);
     *file = RML_TEXT_FILE_CLOSED;
     return lost;

@@ -16,6 +16,7 @@ struct rml_err;
 
 struct rml_text_file {
     int fd;           // -1: not open
+    char *folder;     // that it lies in, until its name has been flushed there; NULL: it has
     bool is_ours;     // standard output is not
     bool is_regular;  // it can be cut
     char *buffer;
@@ -54,7 +55,8 @@ int rml_text_file_try(struct rml_text_file *file);
 /* Write what is in the buffer. Returns how many rows were lost because the file has failed. */
 uint32_t rml_text_file_flush(struct rml_text_file *file);
 
-/* Have what was written outlast a loss of power. A failure stays in `error`. */
+/* Have what was written outlast a loss of power, and the file's name, which may be new. A failure stays in
+ * `error`. */
 void rml_text_file_sync(struct rml_text_file *file);
 
 /* Flush and close; returns the rows lost. Accepts a file that is closed or half opened. */
