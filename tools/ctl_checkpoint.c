@@ -11,17 +11,20 @@
 #include "runtime/base/err.h"
 #include "runtime/checkpoint/checkpoints.h"
 #include "runtime/plan/units.h"
+#include "runtime/table/results.h"
 #include "runtime/time/clock.h"
 #include "runtime/time/time.h"
 #include "tools/about.h"
 #include "tools/commands.h"
 #include "tools/ctl.h"
 #include "tools/exit.h"
+#include "tools/guard.h"
 #include "tools/json.h"
 #include "tools/table.h"
 
 #define LIST_ROOM  64
 #define FOREVER_NS (INT64_MAX / 2)
+#define TABLES_MAX 512  // more than a pipeline has
 #define TRIES      100  // where the engine drops checkpoints faster than we read them
 
 /* What is looked at. */
@@ -363,6 +366,81 @@ static bool is_missing(const struct folder *folder)
     return rc == -ENOENT;
 }
 
+struct named {
+    char names[TABLES_MAX][RML_TABLE_NAME_BYTES];
+    uint32_t count, damaged;
+};
+
+static void name_one(void *context, const struct rml_shape *shape,
+                     const struct rml_shape_state *state)
+{
+    struct named *named = context;
+    (void)state;
+    if (named->count < TABLES_MAX)
+        snprintf(named->names[named->count++], RML_TABLE_NAME_BYTES, "%s", shape->name);
+}
+
+static void name_damage(void *context, const char *sentence)
+{
+    struct named *named = context;
+    named->damaged++;
+    complain_in_words(NULL, sentence);
+}
+
+static int verify_table(const struct folder *folder, const char *name, struct verified *verified,
+                        struct rml_err *err)
+{
+    uint64_t rows = 0;
+    if (folder->as_json) {
+        rml_json_open(&verified->json, NULL, '{');
+        rml_json_text(&verified->json, "table", name);
+        rml_json_open(&verified->json, "damages", '[');
+    }
+    int rc = rml_results_verify(folder->checkpoints, name,
+                                folder->as_json ? complain_as_json : complain_in_words,
+                                &verified->json, &rows, err);
+    if (folder->as_json) {
+        rml_json_close(&verified->json, ']');
+        rml_json_unsigned(&verified->json, "rows", rows);
+        rml_json_close(&verified->json, '}');
+    } else {
+        rml_table_row(&verified->table);
+        rml_table_cell(&verified->table, "%s", name);
+        rml_table_number(&verified->table, rows);
+        rml_table_cell(&verified->table,
+                       rc < 0    ? "not read"
+                       : rc == 0 ? "sound"
+                                 : "%d damaged",
+                       rc);
+    }
+    verified->damaged += rc > 0;
+    return rc < 0 ? rc : 0;
+}
+
+// Rows of result tables are of no one checkpoint: they are as the newest left them.
+static int verify_tables(const struct folder *folder, struct verified *verified,
+                         struct rml_err *err)
+{
+    static const char *const columns[] = {"TABLE", ">ROWS", "RESULT"};
+    static struct named named;
+    int rc = rml_results_list(folder->checkpoints, name_one, name_damage, &named, err);
+    if (folder->as_json)
+        rml_json_open(&verified->json, "tables", '[');
+    else if (named.count > 0)
+        rml_table_begin(&verified->table, columns, sizeof columns / sizeof columns[0]);
+    for (uint32_t i = 0; rc == 0 && i < named.count; i++) {
+        rc = verify_table(folder, named.names[i], verified, err);
+        if (rc == -ENOENT)
+            rc = 0;  // taken away meanwhile
+    }
+    if (folder->as_json)
+        rml_json_close(&verified->json, ']');
+    else if (named.count > 0 && rml_table_end(&verified->table, stdout) < 0 && rc == 0)
+        rc = RML_FAIL(err, -ENOMEM, "no memory for a table");
+    verified->damaged += named.damaged;
+    return rc;
+}
+
 static int verify(const struct folder *folder)
 {
     static const char *const columns[] = {">EPOCH", "RESULT"};
@@ -378,12 +456,14 @@ static int verify(const struct folder *folder)
     }
     int rc = folder->epoch != 0 ? verify_one(folder, folder->epoch, &verified, &err)
                                 : verify_listed(folder, &verified, &err);
-    if (folder->as_json) {
+    if (folder->as_json)
         rml_json_close(&verified.json, ']');
-        json_end(&verified.json);
-    } else if (rml_table_end(&verified.table, stdout) < 0 && rc == 0) {
+    else if (rml_table_end(&verified.table, stdout) < 0 && rc == 0)
         rc = RML_FAIL(&err, -ENOMEM, "no memory for a table");
-    }
+    if (rc == 0 && folder->epoch == 0)
+        rc = verify_tables(folder, &verified, &err);
+    if (folder->as_json)
+        json_end(&verified.json);
     if (rc == 0 && verified.read == 0 && verified.dropped > 0)
         rc = RML_FAIL(&err, -ESTALE, "nothing was verified: the engine had dropped it before");
     if (rc < 0)
@@ -498,6 +578,7 @@ static int run(const struct verb *verb, struct folder *folder)
     struct rml_err err = {0};
     if (verb->is_asked)
         return verb->run(folder);
+    rml_guard_catalog(folder->path);
     int rc = rml_checkpoints_open(&folder->checkpoints, folder->path, &err);
     if (rc < 0)
         return rml_ctl_fail(rc, err.text);
@@ -512,8 +593,8 @@ int rml_ctl_cmd_checkpoint(int argc, char **argv)
         .usage = "ringctl checkpoint list|show|verify|now [PIPELINE|FOLDER [EPOCH]] [--json]",
         .sentence =
             "list: the checkpoints that are kept, oldest first. show: the newest, or that of\n"
-            "EPOCH, partition by partition. verify: read every byte of all that are kept, or\n"
-            "of one; exits 1 if there is damage. A FOLDER has a slash in it, and need not be\n"
+            "EPOCH, partition by partition. verify: read every byte of all that are kept and\n"
+            "of result tables, or of one checkpoint; exits 1 if there is damage. A FOLDER has a slash in it, and need not be\n"
             "of a pipeline that runs. The engine is not held up. now: have the pipeline take\n"
             "one at once, and wait until it is durable.",
         .words_least = 1,

@@ -17,6 +17,7 @@
 #include "tools/commands.h"
 #include "tools/ctl.h"
 #include "tools/exit.h"
+#include "tools/guard.h"
 #include "tools/json.h"
 #include "tools/pipelines.h"
 #include "tools/table.h"
@@ -492,6 +493,7 @@ int rml_ctl_cmd_results(int argc, char **argv)
     code = find_folder(&ctl, &results);
     if (code == RML_EXIT_OK) {
         struct rml_err err = {0};
+        rml_guard_catalog(results.path);
         int rc = rml_checkpoints_open(&results.checkpoints, results.path, &err);
         code = rc < 0 ? rml_ctl_fail(rc, err.text) : show(&results);
         rml_checkpoints_close(results.checkpoints);

@@ -25,6 +25,7 @@
 #include "runtime/checkpoint/disk.h"
 #include "runtime/control/held_back.h"
 #include "runtime/plan/units.h"
+#include "tools/guard.h"
 #include "tools/pipelines.h"
 
 #define MIB       ((uint64_t)1 << 20)
@@ -467,6 +468,7 @@ static void look_at_catalog(struct rml_doctor *doctor, const char *folder)
     struct rml_checkpoints *checkpoints;
     struct rml_err err = {0};
     char bytes[32], program[16];
+    rml_guard_catalog(folder);
     int rc = rml_checkpoints_open(&checkpoints, folder, &err);
     if (rc == -ENOENT || rc == -EACCES)
         return;  // not made yet; or not ours to look at

@@ -54,4 +54,13 @@ struct rml_results_query {
 int rml_results_read(struct rml_checkpoints *checkpoints, const struct rml_results_query *query,
                      struct rml_err *err);
 
+/*
+ * Read every row of a table, to see that it is as it was written, and that there are as many as its note says;
+ * where checkpoints come meanwhile their number is not compared. Returns how many damages there were, each of
+ * which was told of; -ENOENT: there is no such table; or another negative errno with a sentence.
+ */
+int rml_results_verify(struct rml_checkpoints *checkpoints, const char *name,
+                       void (*complain)(void *context, const char *sentence), void *context,
+                       uint64_t *ret_rows, struct rml_err *err);
+
 #endif
