@@ -23,6 +23,7 @@
 #include "runtime/table/results.h"
 #include "runtime/time/time.h"
 #include "runtime/worker/schedule.h"
+#include "tests/sim/judge.h"
 #include "tests/sim/keeper.h"
 #include "tests/sim/log.h"
 #include "tests/sim/producers.h"
@@ -721,6 +722,30 @@ void ledger_check_tables(const char *folder)
     rml_checkpoints_close(state);
 }
 
+/* The other oracle */
+
+static const char *const judged_stages[JUDGE_STAGES] = {
+    [JUDGE_TUMBLING] = "w", [JUDGE_SLIDING] = "slide", [JUDGE_SESSIONS] = "bursts"};
+
+static void have_judged(uint32_t p)
+{
+    struct judge_rows rows[JUDGE_STAGES];
+    const struct judge_rows *there[JUDGE_STAGES] = {NULL};
+    for (uint32_t o = 0; o < l.output_count; o++) {
+        for (int stage = 0; stage < JUDGE_STAGES; stage++) {
+            if (strcmp(output_name(o), judged_stages[stage]) != 0)
+                continue;
+            rows[stage] = (struct judge_rows){.schema = schema_of(o),
+                                              .records = l.right[o][p].bytes.at
+                                                         + offsetof(struct rml_result_row, record),
+                                              .stride = row_bytes(o),
+                                              .count = l.right[o][p].count};
+            there[stage] = &rows[stage];
+        }
+    }
+    judge_partition(p, l.parts[p].steps, l.parts[p].count, there);
+}
+
 void ledger_check(const char *folder)
 {
     (void)ledger_look();
@@ -731,6 +756,8 @@ void ledger_check(const char *folder)
         for (uint32_t p = 0; p < l.plan->partitions; p++)
             compare_rows(o, p);
     }
+    for (uint32_t p = 0; p < l.plan->partitions; p++)
+        have_judged(p);
     for (uint32_t s = 0; s < l.plan->sink_count; s++) {
         if (l.plan->sinks[s].kind == RML_SINK_CSV || l.plan->sinks[s].kind == RML_SINK_JSONL)
             compare_file(folder, &l.plan->sinks[s]);

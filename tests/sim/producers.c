@@ -9,6 +9,7 @@
 
 #include "runtime/base/check.h"
 #include "runtime/base/err.h"
+#include "runtime/lane/confluence.h"
 #include "runtime/lane/lane_in.h"
 #include "runtime/lane/lane_out.h"
 #include "runtime/lane/layout.h"
@@ -16,6 +17,7 @@
 #include "runtime/ring/shared_ring.h"
 #include "runtime/segment/segment.h"
 #include "tests/sim/fibers.h"
+#include "tests/sim/judge.h"
 #include "tests/sim/log.h"
 #include "tests/sim/process.h"
 #include "tests/sim/sim.h"
@@ -63,6 +65,7 @@ static void free_streams(void)
     for (uint32_t i = 0; i < stream_count; i++) {
         for (uint32_t p = 0; p < PARTITIONS_MOST; p++) {
             free(streams[i]->parts[p].records);
+            free(streams[i]->parts[p].before);
             free(streams[i]->parts[p].marks);
         }
         free(streams[i]);
@@ -122,6 +125,8 @@ struct stream *stream_add(uint64_t serial)
     struct stream *stream = calloc(1, sizeof *stream);
     RML_CHECK(stream != NULL);
     stream->serial = serial;
+    stream->joined = sim.turns;
+    stream->clock = INT64_MIN;
     stream->index = stream_count;
     streams[stream_count++] = stream;
     return stream;
@@ -155,6 +160,17 @@ void stream_put(struct stream_part *part, const struct record *record)
         RML_CHECK(part->records != NULL);
     }
     part->records[part->count++] = *record;
+}
+
+// What its producer notes when it writes one.
+static void write_down(struct stream *stream, uint32_t partition, const struct record *record)
+{
+    struct stream_part *part = &stream->parts[partition];
+    stream_put(part, record);
+    part->before = realloc(part->before, part->room * sizeof *part->before);
+    RML_CHECK(part->before != NULL);
+    part->before[part->count - 1] = stream->clock;
+    stream->clock = record->ts > stream->clock ? record->ts : stream->clock;
 }
 
 void stream_put_mark(struct stream_part *part, struct stream_mark mark)
@@ -240,6 +256,38 @@ int32_t __real_rml_shared_gather(struct rml_shared_in *in, const struct rml_shar
                                  uint32_t want, uint64_t room);
 int32_t __wrap_rml_shared_gather(struct rml_shared_in *in, const struct rml_shared_log *log,
                                  uint32_t want, uint64_t room);
+
+int __real_rml_confluence_more(struct rml_confluence *g, uint32_t want);
+int __wrap_rml_confluence_more(struct rml_confluence *g, uint32_t want);
+
+static uint64_t look_turns[PARTITIONS_MOST];  // when the look under way began, or just before
+
+static void trust_the_fastest(struct rml_confluence *g)
+{
+    for (uint32_t i = 0; i < g->here_count; i++) {
+        // relaxed: one thread
+        uint64_t word =
+            atomic_load_explicit(&g->owner_lines[g->here[i]].time, memory_order_relaxed);
+        int64_t time = rml_lane_word_time(word);
+        g->time = time > g->time ? time : g->time;
+    }
+}
+
+int __wrap_rml_confluence_more(struct rml_confluence *g, uint32_t want)
+{
+    int64_t before = g->time;
+    if (!g->is_looking)
+        look_turns[g->partition] = sim.turns;
+    int rc = __real_rml_confluence_more(g, want);
+    if (sim.wrong == SIM_trusts_the_fastest)
+        trust_the_fastest(g);
+    if (g->time > before) {
+        bool was = process_turn(false);
+        judge_note_look(g->partition, g->time, look_turns[g->partition]);
+        process_turn(was);
+    }
+    return rc;
+}
 
 static struct producer *writing(void)
 {
@@ -346,7 +394,7 @@ static void write_claim(struct producer *p)
         if (END(p, route, &record) == partition) {
             record.id = ID(p->stream->index, partition, part->count);
             to[filled++] = record;
-            stream_put(part, &record);
+            write_down(p->stream, partition, &record);
         }
         record = draw_record();
     }
@@ -472,7 +520,7 @@ static bool is_hung_up_on(struct producer *p)
 {
     if (!options.is_shared || p->is_lost || !sim_strikes(SIM_producer_is_hung_up_on))
         return false;
-    p->is_lost = true;
+    p->is_lost = p->stream->is_lost = true;
     RML_CHECK(shutdown(p->doors[0], SHUT_RDWR) == 0);
     return true;
 }

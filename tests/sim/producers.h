@@ -34,6 +34,7 @@ struct stream_mark {
 /* What one lane was given for one partition. */
 struct stream_part {
     struct record *records;
+    int64_t *before;       // of each: how far time had come for who wrote it; not of a log
     uint64_t count, room;  // committed; those beyond `published` are nobody's
     uint64_t published;
     uint64_t gathered;  // of a producer in a shared lane: so many are in the log
@@ -45,9 +46,12 @@ struct stream_part {
 struct stream {
     uint64_t serial;  // of the lane
     uint64_t index;
-    bool is_over;    // its keeper is gone
-    bool is_shared;  // of one producer in a lane of several
-    bool is_log;     // of that lane
+    bool is_over;     // its keeper is gone
+    bool is_shared;   // of one producer in a lane of several
+    bool is_log;      // of that lane
+    bool is_lost;     // and was hung up on
+    uint64_t joined;  // at this turn
+    int64_t clock;    // the greatest time in it, INT64_MIN: there is none
     uint64_t dropped;
     struct stream_part parts[PARTITIONS_MOST];
 };

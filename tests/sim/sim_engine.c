@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "runtime/base/check.h"
+#include "tests/sim/judge.h"
 #include "tests/sim/process.h"
 #include "tests/sim/sim.h"
 #include "tests/sim/world.h"
@@ -144,10 +145,11 @@ static int run_seeds(void)
     printf("\nseeds %llu to %llu: %016llx\n", (unsigned long long)options.first,
            (unsigned long long)seed - 1, (unsigned long long)all);
     printf(
-        "%llu keepers, %llu engines, %llu checkpoints, %llu steps of partitions, %llu records, %llu rows\n",
+        "%llu keepers, %llu engines, %llu checkpoints, %llu steps of partitions, %llu records, %llu rows, %llu of them judged\n",
         (unsigned long long)sums.keepers, (unsigned long long)sums.engines,
         (unsigned long long)sums.checkpoints, (unsigned long long)sums.steps,
-        (unsigned long long)sums.records, (unsigned long long)sums.rows);
+        (unsigned long long)sums.records, (unsigned long long)sums.rows,
+        (unsigned long long)judge_rows_judged());
     printf("%llu turns in %.1f s: %.2f million a minute\n", (unsigned long long)sums.turns, took,
            (double)sums.turns / took * 60 / 1e6);
     if (missing > 0 && options.is_all)

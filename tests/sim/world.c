@@ -19,6 +19,7 @@
 #include "runtime/worker/worker.h"
 #include "tests/sim/disk.h"
 #include "tests/sim/fibers.h"
+#include "tests/sim/judge.h"
 #include "tests/sim/keeper.h"
 #include "tests/sim/ledger.h"
 #include "tests/sim/log.h"
@@ -94,7 +95,8 @@ struct world_sums world_sums(void)
 // Where else should it be found?
 static bool is_wrong_in_shared_lanes(void)
 {
-    return sim.wrong == SIM_buries_nobody || sim.wrong == SIM_gathers_twice;
+    return sim.wrong == SIM_buries_nobody || sim.wrong == SIM_gathers_twice
+           || sim.wrong == SIM_trusts_the_fastest;
 }
 
 static void draw_shape(void)
@@ -859,6 +861,11 @@ uint64_t world_run(uint64_t seed, uint64_t turns, const char *folder)
     sim_say("producers %u, a door at one access in %u", w.shape.producers, sim.atoms_each);
     producers_begin(&w.shape.records);
     log_begin();
+    judge_begin(&(struct judge_shape){.size_ns = w.shape.window_ns,
+                                      .late_ns = w.shape.late_ns,
+                                      .out_of_order_ns = w.shape.out_of_order_ns,
+                                      .stages = w.shape.stages,
+                                      .has_wall_clock = w.shape.ticks});
     ledger_begin(w.plan);
     disk_begin(w.folder, w.has_power);
     begin_life();

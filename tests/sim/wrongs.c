@@ -9,7 +9,9 @@
 #include "runtime/checkpoint/vault.h"
 #include "runtime/control/checkpointer.h"
 #include "runtime/io/text_file.h"
+#include "runtime/lane/lane_in.h"
 #include "runtime/partition/partition.h"
+#include "runtime/partition/tree.h"
 #include "runtime/ring/broadcast.h"
 #include "runtime/ring/shared_ring.h"
 #include "runtime/state/pages.h"
@@ -19,6 +21,8 @@
 #include "tests/sim/sim.h"
 
 #define INTENT_END ((UINT64_C(1) << 40) - 1)  // as shared_ring.c has it
+
+#define EARLY_NS 100000
 
 #define WRAP(type, name, ...)     \
  type __real_##name(__VA_ARGS__); \
@@ -129,4 +133,19 @@ WRAP(int, rml_shared_gather_again, struct rml_shared_in *in, const struct rml_sh
         atomic_store_explicit(log->intent, same_end, memory_order_relaxed);
     }
     return __real_rml_shared_gather_again(in, log, room);
+}
+
+WRAP(int32_t, rml_lane_in_peek, struct rml_lane_in *in, uint32_t partition, uint32_t want,
+     struct rml_mark *marks, struct rml_lane_run *ret_run)
+{
+    int32_t rows = __real_rml_lane_in_peek(in, partition, want, marks, ret_run);
+    if (sim.wrong == SIM_vouches_too_much && rows >= 0 && ret_run->vouches != RML_TIME_NONE)
+        ret_run->vouches += EARLY_NS;
+    return rows;
+}
+
+WRAP(void, rml_tree_advance, struct rml_tree *tree, int64_t watermark)
+{
+    bool is_early = sim.wrong == SIM_fires_early && watermark < RML_TIME_END - EARLY_NS;
+    __real_rml_tree_advance(tree, is_early ? watermark + EARLY_NS : watermark);
 }
