@@ -134,7 +134,7 @@ bool sim_is_asleep(uint32_t fiber)
 bool sim_strikes(enum sim_point point)
 {
     counts[point].come_to++;
-    if (sim.is_calm || sim.faults_of == 0)
+    if (sim.is_calm || sim.faults_of == 0 || (sim.without >> point & 1) != 0)
         return false;
     bool strikes = sim_draw((uint64_t)points[point].one_in * 4) < sim.faults_of;
     if (strikes)
@@ -213,8 +213,7 @@ void sim_fail(const char *format, ...)
     va_start(more, format);
     vprintf(format, more);
     va_end(more);
-    printf("\nagain, and all of it: sim_engine --seed %llu --trace\n",
-           (unsigned long long)sim.seed);
+    printf("\nagain, and all of it: sim_engine %s --trace\n", sim.again);
     fflush(stdout);
     exit(1);
 }

@@ -65,7 +65,9 @@ extern struct sim {
     bool is_full;         // the disk: a part of the last write of rows found room
     uint32_t atoms_each;  // one access to shared words in about so many is a door; 0: none is
     uint32_t faults_of;   // points strike so many times as often as they say, in quarters
+    uint64_t without;     // points that do not, bits
     uint64_t hash;
+    char again[2600];  // the arguments of a command that does it again
 } sim;
 
 void sim_begin(uint64_t seed);

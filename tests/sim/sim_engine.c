@@ -2,10 +2,14 @@
  * sim_engine - the whole engine in one thread, from a seed, with everything that can befall it.
  *
  *     sim_engine                       the standard seeds; every point must have been hit
- *     sim_engine --minutes 10          other seeds, for so long
+ *     sim_engine --minutes 10 --jobs 2 --from 1000
+ *                                      other seeds, for so long; one that fails is made small
  *     sim_engine --seed 7 --trace      one, and all that happens in it
  *     sim_engine --twice               each seed two times: does it go the same way?
  *     sim_engine --wrong NAME          built in on purpose: is it found? `all`: each
+ *     sim_engine --shrink NAME         and how small does it get?
+ *     sim_engine --seed 7 --limits turns=900,producers=1 --without kill_asleep
+ *                                      a seed kept to less than it draws (limits.def, points.def)
  */
 #include <dirent.h>
 #include <signal.h>
@@ -20,15 +24,18 @@
 #include <unistd.h>
 
 #include "runtime/base/check.h"
+#include "tests/sim/hunt.h"
 #include "tests/sim/judge.h"
+#include "tests/sim/ledger.h"
 #include "tests/sim/process.h"
 #include "tests/sim/sim.h"
 #include "tests/sim/world.h"
 #include "tests/support/random.h"
 
-#define SEEDS      50u
-#define TURNS      30000u
-#define FIND_SEEDS 400u  // in which a wrong behaviour must be found
+#define SEEDS        50u
+#define TURNS        30000u
+#define SHRINK_TRIES 120u
+#define FIND_SEEDS   400u  // in which a wrong behaviour must be found
 
 static char folder[64];
 static char stdout_buffer[1 << 16];
@@ -36,10 +43,19 @@ static char stdout_buffer[1 << 16];
 static struct {
     uint64_t first, seeds, turns;
     double minutes;
-    const char *wrong;
-    bool is_all;  // of the standard seeds: every point is to be hit
+    uint32_t jobs;
+    struct limits limits;
+    const char *program, *wrong, *shrink;
+    uint64_t at_most;  // turns of what was made small
+    bool is_all;       // of the standard seeds: every point is to be hit
     bool is_twice;
-} options = {.first = 1, .seeds = SEEDS, .turns = TURNS, .is_all = true};
+} options = {
+    .first = 1, .seeds = SEEDS, .turns = TURNS, .jobs = 1, .at_most = UINT64_MAX, .is_all = true};
+
+static uint64_t turns_so_far(void)
+{
+    return world_sums().turns;
+}
 
 static double now_s(void)
 {
@@ -84,7 +100,8 @@ static void leave(void)
 static uint64_t run(uint64_t seed)
 {
     make_folder();
-    uint64_t hash = world_run(seed, options.turns, folder);
+    limits_print(&options.limits, seed, sim.again, sizeof sim.again);
+    uint64_t hash = world_run(seed, options.turns, &options.limits, folder);
     remove_all(folder);
     return hash;
 }
@@ -120,10 +137,8 @@ static int missed_points(void)
 }
 
 // Which points a seed meets is changed by whatever changes the engine's way: a few more may be needed.
-static bool is_enough(uint64_t seeds, double seconds)
+static bool is_enough(uint64_t seeds)
 {
-    if (options.minutes > 0)
-        return seconds >= options.minutes * 60;
     bool wants_more = options.is_all && missed_points() > 0;
     return seeds >= options.seeds * (wants_more ? 4 : 1);
 }
@@ -132,7 +147,7 @@ static int run_seeds(void)
 {
     double from = now_s();
     uint64_t all = 0, seed = options.first;
-    for (uint64_t i = 0; !is_enough(i, now_s() - from); i++, seed++) {
+    for (uint64_t i = 0; !is_enough(i); i++, seed++) {
         uint64_t hash = run(seed);
         all = all * 31 + hash;
         if (options.seeds == 1 || sim.is_traced)
@@ -157,37 +172,6 @@ static int run_seeds(void)
     return missing > 0 && options.is_all ? 1 : 0;
 }
 
-/* A run in a process of its own. Returns whether it failed, and what it said last but one. */
-static bool fails(uint64_t seed, char why[300])
-{
-    int pipes[2];
-    fflush(stdout);
-    if (pipe(pipes) < 0)
-        return false;
-    pid_t child = fork();
-    if (child == 0) {
-        alarm(120);
-        if (dup2(pipes[1], STDOUT_FILENO) < 0 || freopen("/dev/null", "w", stderr) == NULL)
-            _exit(2);
-        (void)run(seed);
-        _exit(0);
-    }
-    close(pipes[1]);
-    FILE *said = fdopen(pipes[0], "r");
-    char line[300] = "";
-    why[0] = '\0';
-    while (said != NULL && fgets(line, sizeof line, said) != NULL) {
-        line[strcspn(line, "\n")] = '\0';
-        if (strncmp(line, "seed ", 5) == 0)
-            memcpy(why, line, sizeof line);
-    }
-    if (said != NULL)
-        fclose(said);
-    int status = 0;
-    waitpid(child, &status, 0);
-    return status != 0;
-}
-
 // A check that fails, or worse: say where in the run that was.
 static void hear(const char *sentence)
 {
@@ -200,77 +184,177 @@ static void hear_signal(int number)
     sim_fail("signal %d", number);
 }
 
-// "seed 7, turn 1234, ..."
-static uint64_t turns_of(const char *why)
+static void run_one(uint64_t seed, const struct limits *limits)
 {
-    const char *turn = strstr(why, "turn ");
-    return turn != NULL ? strtoull(turn + 5, NULL, 10) : 0;
+    options.limits = *limits;
+    (void)run(seed);
 }
 
-static int find_wrong(enum sim_wrong wrong)
+// The first seed that fails, of so many. Returns how many it took, 0: none did.
+static uint64_t find(struct shrink_run *ret_run)
 {
-    sim.wrong = wrong;
-    for (uint64_t seed = options.first; seed < options.first + FIND_SEEDS; seed++) {
-        char why[300];
-        if (!fails(seed, why))
-            continue;
-        printf("%-22s found behind %6llu turns of %3llu seeds: %s\n", sim_wrong_name(wrong),
-               (unsigned long long)((seed - options.first) * options.turns + turns_of(why)),
-               (unsigned long long)(seed - options.first + 1), why);
-        return 0;
+    for (uint64_t i = 0; i < FIND_SEEDS; i++) {
+        *ret_run = (struct shrink_run){.seed = options.first + i, .limits = options.limits};
+        if (shrink_fails(run_one, ret_run))
+            return i + 1;
     }
-    printf("%s: not found by %u seeds\n", sim_wrong_name(wrong), FIND_SEEDS);
-    return 1;
+    printf("%s: not found by %u seeds\n", sim_wrong_name(sim.wrong), FIND_SEEDS);
+    return 0;
 }
 
-static int find_wrongs(void)
+static bool find_wrong(void)
 {
-    int missed = 0, known = 0;
+    struct shrink_run run;
+    uint64_t seeds = find(&run);
+    if (seeds > 0)
+        printf("%-22s found behind %6llu turns of %3llu seeds: %s\n", sim_wrong_name(sim.wrong),
+               (unsigned long long)((seeds - 1) * options.turns + run.turn),
+               (unsigned long long)seeds, run.why);
+    return seeds > 0;
+}
+
+// What was made small must fail again, by the command that is printed.
+static bool fails_again(const struct shrink_run *run, const char *again)
+{
+    char command[sizeof sim.again + 100];
+    snprintf(command, sizeof command, "exec %s %s > /dev/null 2>&1", options.program, again);
+    struct shrink_run same = *run;
+    int status = system(command);
+    return shrink_fails(run_one, &same) && same.turn == run->turn && status != 0;
+}
+
+static bool shrink_wrong(void)
+{
+    struct shrink_run run;
+    if (find(&run) == 0)
+        return false;
+    uint64_t before = run.turn;
+    uint32_t tries = shrink(run_one, &run, SHRINK_TRIES);
+    char again[sizeof sim.again];
+    limits_print(&run.limits, run.seed, again, sizeof again);
+    printf("%s: from %llu turns to %llu, in %u tries: %s\n  sim_engine %s\n",
+           sim_wrong_name(sim.wrong), (unsigned long long)before, (unsigned long long)run.turn,
+           tries, run.why, again);
+    if (!fails_again(&run, again)) {
+        printf("and that does not fail\n");
+        return false;
+    }
+    return run.turn <= options.at_most;
+}
+
+static bool is_in_list(const char *list, const char *name)
+{
+    size_t length = strlen(name);
+    for (const char *at = list; (at = strstr(at, name)) != NULL; at += length) {
+        bool begins = at == list || at[-1] == ',';
+        if (begins && (at[length] == '\0' || at[length] == ','))
+            return true;
+    }
+    return strcmp(list, "all") == 0;
+}
+
+static int each_wrong(const char *list, bool (*is_right)(void))
+{
+    int wrong = 0, known = 0;
     for (int i = SIM_nothing_wrong + 1; i < SIM_WRONGS; i++) {
-        bool is_wanted = strcmp(options.wrong, "all") == 0
-                         || strcmp(options.wrong, sim_wrong_name((enum sim_wrong)i)) == 0;
-        if (!is_wanted)
+        sim.wrong = (enum sim_wrong)i;
+        if (!is_in_list(list, sim_wrong_name(sim.wrong)))
             continue;
         known++;
-        missed += find_wrong((enum sim_wrong)i);
+        wrong += !is_right();
     }
-    return known > 0 && missed == 0 ? 0 : 1;
+    return known > 0 && wrong == 0 ? 0 : 1;
+}
+
+static int hunt_seeds(void)
+{
+    const struct hunt_options wanted = {.minutes = options.minutes,
+                                        .first = options.first,
+                                        .jobs = options.jobs,
+                                        .limits = options.limits,
+                                        .turns = turns_so_far,
+                                        .records = ledger_records};
+    return hunt(run_one, &wanted);
+}
+
+/* Arguments */
+
+static bool set_wrong(const char *name)
+{
+    for (int i = SIM_nothing_wrong + 1; i < SIM_WRONGS; i++) {
+        if (strcmp(name, sim_wrong_name((enum sim_wrong)i)) == 0)
+            sim.wrong = (enum sim_wrong)i;
+    }
+    return sim.wrong != SIM_nothing_wrong;
+}
+
+static bool read_argument(const char *name, const char *value)
+{
+    if (strcmp(name, "--seed") == 0) {
+        options.first = strtoull(value, NULL, 0);
+        options.seeds = 1;
+        options.is_all = false;
+    } else if (strcmp(name, "--from") == 0) {
+        options.first = strtoull(value, NULL, 0);
+    } else if (strcmp(name, "--seeds") == 0) {
+        options.seeds = strtoull(value, NULL, 0);
+        options.is_all = false;
+    } else if (strcmp(name, "--minutes") == 0) {
+        options.minutes = strtod(value, NULL);
+        options.is_all = false;
+    } else if (strcmp(name, "--jobs") == 0) {
+        options.jobs = (uint32_t)strtoul(value, NULL, 0);
+        return options.jobs >= 1 && options.jobs <= 64;
+    } else if (strcmp(name, "--turns") == 0) {
+        options.turns = strtoull(value, NULL, 0);
+    } else if (strcmp(name, "--limits") == 0) {
+        return limits_read(&options.limits, value);
+    } else if (strcmp(name, "--without") == 0) {
+        return limits_read_without(&options.limits, value);
+    } else if (strcmp(name, "--only") == 0) {
+        return limits_read_only(&options.limits, value);
+    } else if (strcmp(name, "--with") == 0) {
+        return set_wrong(value);
+    } else if (strcmp(name, "--wrong") == 0) {
+        options.wrong = value;
+    } else if (strcmp(name, "--shrink") == 0) {
+        options.shrink = value;
+    } else if (strcmp(name, "--at-most") == 0) {
+        options.at_most = strtoull(value, NULL, 0);
+    } else {
+        return false;
+    }
+    return true;
+}
+
+static bool read_arguments(int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--trace") == 0)
+            sim.is_traced = true;
+        else if (strcmp(argv[i], "--twice") == 0)
+            options.is_twice = true;
+        else if (i + 1 == argc || !read_argument(argv[i], argv[i + 1]))
+            return false;
+        else
+            i++;
+    }
+    return true;
 }
 
 int main(int argc, char **argv)
 {
     setvbuf(stdout, stdout_buffer, _IOLBF, sizeof stdout_buffer);
-    for (int i = 1; i < argc; i++) {
-        const char *value = i + 1 < argc ? argv[i + 1] : "";
-        if (strcmp(argv[i], "--trace") == 0) {
-            sim.is_traced = true;
-            continue;
-        }
-        if (strcmp(argv[i], "--twice") == 0) {
-            options.is_twice = true;
-            continue;
-        }
-        if (strcmp(argv[i], "--seed") == 0) {
-            options.first = strtoull(value, NULL, 0);
-            options.seeds = 1;
-            options.is_all = false;
-        } else if (strcmp(argv[i], "--seeds") == 0) {
-            options.seeds = strtoull(value, NULL, 0);
-            options.is_all = false;
-        } else if (strcmp(argv[i], "--minutes") == 0) {
-            options.minutes = strtod(value, NULL);
-            options.first = 1000;
-            options.is_all = false;
-        } else if (strcmp(argv[i], "--turns") == 0) {
-            options.turns = strtoull(value, NULL, 0);
-        } else if (strcmp(argv[i], "--wrong") == 0) {
-            options.wrong = value;
-        } else {
-            fprintf(stderr, "usage: sim_engine [--seed N] [--seeds N] [--turns N] [--minutes N] "
-                            "[--trace] [--twice] [--wrong NAME]\n");
-            return 2;
-        }
-        i++;
+    options.program = argv[0];
+    options.limits = limits_none();
+    if (!read_arguments(argc, argv)) {
+        fprintf(
+            stderr,
+            "usage: sim_engine [--seed N | --from N] [--seeds N] [--turns N] [--minutes N "
+            "[--jobs N]]\n"
+            "    [--limits NAME=N,...] [--without POINT,... | --only POINT,...] [--trace] [--twice]\n"
+            "    [--with WRONG | --wrong all | --shrink WRONG,... [--at-most TURNS]]\n");
+        return 2;
     }
     // a short life would spend its time on clearing large pages
     (void)prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
@@ -281,5 +365,11 @@ int main(int argc, char **argv)
     signal(SIGALRM, hear_signal);
     if (!RML_TEST_SLOW)  // a sanitizer says more
         signal(SIGSEGV, hear_signal);
-    return options.wrong != NULL ? find_wrongs() : options.is_twice ? run_twice() : run_seeds();
+    if (options.wrong != NULL)
+        return each_wrong(options.wrong, find_wrong);
+    if (options.shrink != NULL)
+        return each_wrong(options.shrink, shrink_wrong);
+    if (options.minutes > 0)
+        return hunt_seeds();
+    return options.is_twice ? run_twice() : run_seeds();
 }

@@ -22,6 +22,7 @@
 #include "tests/sim/judge.h"
 #include "tests/sim/keeper.h"
 #include "tests/sim/ledger.h"
+#include "tests/sim/limits.h"
 #include "tests/sim/log.h"
 #include "tests/sim/process.h"
 #include "tests/sim/producers.h"
@@ -78,6 +79,7 @@ static struct {
     bool is_leaving;   // no producer comes any more
     bool is_draining;  // it was said to
     bool is_stopping;
+    uint64_t fault_turns;  // behind these nothing fails
     uint64_t idle_turns;
     uint32_t quiet;        // a thread that gets no turn
     uint64_t quiet_until;  // this turn
@@ -128,6 +130,36 @@ static void draw_shape(void)
         .drops = s->drops,
         .wait_max_ns = sim_draw(3) == 0 ? -1 : (int64_t)sim_draw(3) * 1000000,
     };
+}
+
+static uint64_t keep_bits(uint32_t bits, uint64_t most)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < 4 && most > 0; i++) {
+        kept |= bits & 1u << i;
+        most -= bits >> i & 1;
+    }
+    return kept;
+}
+
+static void keep_to(const struct limits *limits)
+{
+    struct shape *s = &w.shape;
+    s->partitions = (uint32_t)limits_keep(limits, LIMIT_partitions, s->partitions);
+    s->workers = (uint32_t)limits_keep(limits, LIMIT_workers, s->workers);
+    s->workers = s->workers < s->partitions ? s->workers : s->partitions;
+    s->producers = (uint32_t)limits_keep(limits, LIMIT_producers, s->producers);
+    s->stages = (uint32_t)keep_bits(s->stages, limits_keep(limits, LIMIT_windows, 4));
+    s->records.partitions = s->partitions;
+    s->records.keys = limits_keep(limits, LIMIT_keys, s->records.keys);
+    s->records.burst = (uint32_t)limits_keep(limits, LIMIT_burst, s->records.burst);
+    bool has_extras = limits_keep(limits, LIMIT_extras, 1) != 0;
+    s->ticks = s->ticks && has_extras;
+    s->has_tables = s->has_tables && has_extras && s->stages != 8;
+    w.has_power = w.has_power && has_extras;
+    sim.faults_of = (uint32_t)limits_keep(limits, LIMIT_faults, sim.faults_of);
+    sim.atoms_each = limits_keep(limits, LIMIT_doors, 1) != 0 ? sim.atoms_each : 0;
+    sim.without = limits->without;
 }
 
 static void write_stage(char *text, size_t bytes, uint32_t stage)
@@ -820,7 +852,7 @@ static void turn(uint64_t wanted)
     sim.now_ns += (int64_t)sim_draw(3000);
     if (sim.turns >= wanted && !w.is_draining)
         leave();
-    if (sim.turns > wanted + wanted / 2)
+    if (sim.turns > w.fault_turns)
         sim.is_calm = true;
     uint64_t choice = sim_draw(100);
     if (choice < 2)
@@ -835,10 +867,12 @@ static void turn(uint64_t wanted)
         sim_fail("it does not come to its end");
 }
 
-uint64_t world_run(uint64_t seed, uint64_t turns, const char *folder)
+uint64_t world_run(uint64_t seed, uint64_t turns, const struct limits *limits, const char *folder)
 {
     sim_begin(seed);
     memset(&w, 0, sizeof w);
+    turns = limits_keep(limits, LIMIT_turns, turns);
+    w.fault_turns = limits_keep(limits, LIMIT_fault_turns, turns + turns / 2);
     snprintf(w.folder, sizeof w.folder, "%s", folder);
     draw_shape();
     static const uint32_t faults[] = {0, 4, 4, 8, 16};
@@ -848,6 +882,7 @@ uint64_t world_run(uint64_t seed, uint64_t turns, const char *folder)
     sim.atoms_each = atoms[sim_draw(sizeof atoms / sizeof atoms[0])];
     if (is_wrong_in_shared_lanes())
         sim.atoms_each = 6;
+    keep_to(limits);
     w.vault = (struct rml_vault_options){
         .ways = disk_ways,
         .first_bytes = 4 * GRANULE,

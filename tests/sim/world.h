@@ -9,13 +9,15 @@
 
 #include <stdint.h>
 
+struct limits;
+
 struct world_sums {
     uint64_t turns, engines, keepers, checkpoints, records, steps, rows;
 };
 
-/* One run from its beginning to its end; sim.wrong is set by the caller. Files go to `folder`, which
- * exists and is empty. Returns the hash of all that happened. */
-uint64_t world_run(uint64_t seed, uint64_t turns, const char *folder);
+/* One run from its beginning to its end, of so many turns where no limit says less; sim.wrong is set by the caller.
+ * Files go to `folder`, which exists and is empty. Returns the hash of all that happened. */
+uint64_t world_run(uint64_t seed, uint64_t turns, const struct limits *limits, const char *folder);
 
 /* Of all runs. */
 struct world_sums world_sums(void);
