@@ -94,7 +94,8 @@ bool limits_read_only(struct limits *limits, const char *text)
     return is_read;
 }
 
-static void append(char *text, size_t bytes, const char *format, ...)
+__attribute__((format(printf, 3, 4))) static void append(char *text, size_t bytes,
+                                                         const char *format, ...)
 {
     size_t used = strlen(text);
     va_list more;

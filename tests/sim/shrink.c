@@ -73,7 +73,7 @@ static bool try_limits(struct shrinking *s, const struct limits *limits)
     return false;
 }
 
-// At its least; else half of what it is, as often as that goes.
+// At its least; else half of what it is, or three quarters, as often as that goes.
 static bool lower(struct shrinking *s, enum sim_limit which, uint64_t from)
 {
     struct limits limits = s->best->limits;
@@ -84,12 +84,14 @@ static bool lower(struct shrinking *s, enum sim_limit which, uint64_t from)
     if (try_limits(s, &limits))
         return true;
     bool any = false;
-    while (now / 2 > limits_least(which)) {
+    for (uint64_t quarters = 2; quarters < 4 && now * quarters / 4 > limits_least(which);) {
         limits = s->best->limits;
-        limits.most[which] = now / 2;
-        if (!try_limits(s, &limits))
-            break;
-        now /= 2;
+        limits.most[which] = now * quarters / 4;
+        if (limits.most[which] == now || !try_limits(s, &limits)) {
+            quarters++;
+            continue;
+        }
+        now = limits.most[which];
         any = true;
     }
     return any;
