@@ -58,7 +58,7 @@ static const char pipeline[] =
     "schema: {event: {ts: time_ns, key: u64, value: f64, id: u64}}\n"
     "runtime: {workers: 1, partitions: 1, state: ./state, journal: {delay: %ums}}\n"
     "sources:\n"
-    "  events: {schema: event, event_time: ts, partition_by: [key], journal: %s}\n"
+    "  events: {schema: event, event_time: ts, partition_by: [key], cells: 4194304, journal: %s}\n"
     "stages:\n"
     "  per_hour:\n"
     "    {from: events, key: key, window: {type: tumbling, size: 1h}, aggregate: {n: count()}}\n"
@@ -95,7 +95,7 @@ static struct side {
 static void complain(void *context, const char *sentence)
 {
     (void)context;
-    give_up("the engine", sentence);
+    fprintf(stderr, "bench_journal: %s\n", sentence);
 }
 
 static void *control(void *context)
@@ -207,6 +207,7 @@ static double run_engine(bool journal, struct groups *ret_groups)
         bench_wait(&spins);
     double rate = (double)records * 1e9 / (double)(bench_now_ns() - since_ns);
     if (journal) {
+        RML_CHECK(count_of(RML_JOURNAL_failures) == 0);
         RML_CHECK(rml_lane_out_wait_durable(side.out, STUCK_NS) == 0);
         *ret_groups = (struct groups){count_of(RML_JOURNAL_flushes), count_of(RML_JOURNAL_bytes)};
         RML_CHECK(count_of(RML_JOURNAL_records) == records);

@@ -382,6 +382,7 @@ static int set_up(struct rml_journaler *j, struct rml_err *err)
         .covered = j->options.covered,
         .keep = plan->checkpoint_keep,
         .max_bytes = plan->journal_bytes_max,
+        .broken_rules = j->options.broken_rules,
     };
     memcpy(options.vault, j->options.vault, sizeof options.vault);
     if (identify(plan, &options.identity) < 0)

@@ -35,6 +35,7 @@ struct rml_journaler_options {
     struct rml_bell *bell;    // of the control thread, rung when a checkpoint is wanted
     struct rml_board *board;  // its counters and row of the journal are kept. May be NULL
     const struct rml_disk_way *const *ways;  // NULL: all there are
+    unsigned broken_rules;                   // of enum rml_journal_broken_rule; 0, but in tests
     /* A sentence about a journal that fails, or works again. May be NULL. */
     void (*complain)(void *context, const char *sentence);
     void *complain_context;
