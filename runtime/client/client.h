@@ -30,7 +30,8 @@
  * ERRORS are negative errno values. After -EPIPE (the engine is gone, or has detached this producer:
  * rml_producer_reason) and -EPROTO (the engine's positions cannot be true) the producer is of no more
  * use: close it, open another. What was published when a call still returned something else is taken,
- * if the engine lives.
+ * if the engine lives. That it was killed, and its keeper, is noticed by a publish that comes a tenth of a second
+ * later, or sooner.
  */
 #ifndef RINGMILL_CLIENT_H
 #define RINGMILL_CLIENT_H

@@ -2,12 +2,13 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <stdbool.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "runtime/base/check.h"
+
+#define LOOK_EVERY_NS 100000000
 
 static int64_t now_ns(void)
 {
@@ -19,6 +20,26 @@ static int64_t now_ns(void)
 int64_t rml_knock_until(const struct rml_knock *knock)
 {
     return knock->wait_max_ns > 0 ? now_ns() + knock->wait_max_ns : 0;
+}
+
+static bool is_hung_up(const struct pollfd *peer)
+{
+    return (peer->revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL)) != 0;
+}
+
+bool rml_knock_is_gone(struct rml_knock *knock)
+{
+    struct timespec now;
+    if (knock->is_gone || knock->peer < 0)
+        return knock->is_gone;
+    RML_CHECK(clock_gettime(CLOCK_MONOTONIC_COARSE, &now) == 0);
+    int64_t present_ns = now.tv_sec * 1000000000 + now.tv_nsec;
+    if (present_ns < knock->look_ns)
+        return false;
+    knock->look_ns = present_ns + LOOK_EVERY_NS;
+    struct pollfd peer = {.fd = knock->peer, .events = POLLRDHUP};
+    knock->is_gone = poll(&peer, 1, 0) > 0 && is_hung_up(&peer);
+    return knock->is_gone;
 }
 
 int rml_knock_wait(struct rml_knock *knock, int64_t until_ns)
@@ -36,10 +57,10 @@ int rml_knock_wait(struct rml_knock *knock, int64_t until_ns)
     knock->waits++;
     if (ppoll(fds, 2, knock->wait_max_ns >= 0 ? &timeout : NULL, NULL) <= 0)
         return 0;  // the time is up or a signal came: the caller looks again
-    if ((fds[1].revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL)) != 0)
+    // the other end of the door is gone, and so is who held it
+    knock->is_gone = is_hung_up(&fds[1]) || (fds[0].revents & ~POLLIN) != 0;
+    if (knock->is_gone)
         return -EPIPE;
-    if ((fds[0].revents & ~POLLIN) != 0)
-        return -EPIPE;  // the other end of the door is gone, and so is who held it
     char knocks[16];
     while (recv(knock->room, knocks, sizeof knocks, MSG_DONTWAIT) > 0)
         continue;

@@ -7,6 +7,7 @@
 #ifndef RML_LANE_KNOCK_H
 #define RML_LANE_KNOCK_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "runtime/lane/layout.h"
@@ -16,6 +17,8 @@ struct rml_knock {
     int peer;             // its end is the engine's; -1: none
     int64_t wait_max_ns;  // 0: not at all; < 0: for ever
     uint64_t waits;       // times slept
+    bool is_gone;         // the engine was seen to be, and its keeper
+    int64_t look_ns;      // of CLOCK_MONOTONIC_COARSE: not to be looked at the peer again before
 };
 
 /* When a wait that begins now ends. */
@@ -24,6 +27,13 @@ int64_t rml_knock_until(const struct rml_knock *knock);
 /* Sleep until somebody knocks, the engine is gone, or the time is up: 0 (also for no reason), -EPIPE or
  * -ETIMEDOUT. */
 int rml_knock_wait(struct rml_knock *knock, int64_t until_ns);
+
+/*
+ * Look whether the engine is gone, and its keeper: who is killed leaves no word in a lane, and a producer with
+ * much room, and little to write, would not sleep and learn of it for hours. A system call ten times a second
+ * at most, else a look at a clock.
+ */
+bool rml_knock_is_gone(struct rml_knock *knock);
 
 /* The workers of a lane, as a producer wakes them: once for each sleep. */
 struct rml_ringing {

@@ -430,6 +430,7 @@ void rml_lane_out_publish(struct rml_lane_out *out)
     rml_ringing_ring(&out->ringing, workers, out->geometry.grid, out->published_time, out->time);
     out->published_time = out->time;
     see_state(out);
+    out->detached = out->detached || rml_knock_is_gone(&out->knock);
     out->published_records = out->counts.committed;
     if (out->durable.positions != NULL)
         note_positions(out, rml_durable_publish(&out->durable, out->published_records));
@@ -564,15 +565,19 @@ int rml_lane_out_wait_durable(struct rml_lane_out *out, int64_t wait_ns)
     return rc < 0 ? rc : 0;
 }
 
+static const char died[RML_LANE_TEXT] = "the pipeline died";
+
 int rml_lane_out_state(const struct rml_lane_out *out, uint32_t *ret_code, char *text)
 {
     // total order: likewise
-    if (atomic_load_explicit(&out->head->state, memory_order_seq_cst) == RML_LANE_ATTACHED)
+    uint32_t state = atomic_load_explicit(&out->head->state, memory_order_seq_cst);
+    bool is_told = state != RML_LANE_ATTACHED;
+    if (!is_told && !out->knock.is_gone)
         return 0;
     if (ret_code != NULL)
-        *ret_code = out->head->code;
+        *ret_code = is_told ? out->head->code : EOWNERDEAD;
     if (text != NULL)
-        memcpy(text, out->head->text, RML_LANE_TEXT);
+        memcpy(text, is_told ? out->head->text : died, RML_LANE_TEXT);
     return -EPIPE;
 }
 

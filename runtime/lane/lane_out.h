@@ -90,7 +90,7 @@ int rml_lane_out_durable(struct rml_lane_out *out, uint64_t *ret_records);
  */
 int rml_lane_out_wait_durable(struct rml_lane_out *out, int64_t wait_ns);
 
-/* 0 while attached; -EPIPE when the engine detached the lane: *ret_code and the text say why. `text`
+/* 0 while attached; -EPIPE when the engine detached the lane, or was seen to be gone: *ret_code and the text say why. `text`
  * has 48 bytes; both may be NULL. */
 int rml_lane_out_state(const struct rml_lane_out *out, uint32_t *ret_code, char *text);
 

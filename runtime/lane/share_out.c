@@ -214,6 +214,7 @@ static void announce(struct rml_share_out *out, uint64_t workers)
     atomic_fetch_add_explicit(&out->lines->publishes, 1, memory_order_seq_cst);
     rml_ringing_ring(&out->ringing, workers, out->geometry.grid, before, out->published_time);
     see_state(out);
+    out->detached = out->detached || rml_knock_is_gone(&out->knock);
 }
 
 /*
@@ -354,15 +355,19 @@ void rml_share_out_drop(struct rml_share_out *out, uint64_t records)
     atomic_fetch_add_explicit(&out->lines->dropped, records, memory_order_relaxed);
 }
 
+static const char died[RML_LANE_TEXT] = "the pipeline died";
+
 int rml_share_out_state(const struct rml_share_out *out, uint32_t *ret_code, char *text)
 {
     // total order: likewise
-    if (atomic_load_explicit(&out->head->state, memory_order_seq_cst) == RML_LANE_ATTACHED)
+    uint32_t state = atomic_load_explicit(&out->head->state, memory_order_seq_cst);
+    bool is_told = state != RML_LANE_ATTACHED;
+    if (!is_told && !out->knock.is_gone)
         return 0;
     if (ret_code != NULL)
-        *ret_code = out->head->code;
+        *ret_code = is_told ? out->head->code : EOWNERDEAD;
     if (text != NULL)
-        memcpy(text, out->head->text, RML_LANE_TEXT);
+        memcpy(text, is_told ? out->head->text : died, RML_LANE_TEXT);
     return -EPIPE;
 }
 

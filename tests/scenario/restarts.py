@@ -276,6 +276,18 @@ class Ending(Restarts):
         self.start()  # what was left is no hindrance
         self.pipeline.end()
 
+    def test_a_producer_with_room_for_hours_learns_of_such_an_end_at_once(self):
+        for source in ("", ", lane: shared"):
+            with self.subTest(source=source):
+                self.start(source=source)
+                feeder = self.feeder(1, ENDLESS, "pause", 20000, "wait", -1)
+                self.attached(feeder)
+                harness.until("a first record", lambda f=feeder: self.progress(f)[1] > 0)
+                self.pipeline.process.kill()
+                self.pipeline.process.wait()
+                self.assertIn("the pipeline died", self.ends(feeder, want=1))
+                self.assertLess(self.progress(feeder)[0], 60000)  # it has never waited for room
+
 
 class GivingUp(Restarts):
     def test_it_gives_up_and_says_why(self):
