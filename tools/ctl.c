@@ -6,6 +6,7 @@
 
 #include "runtime/base/check.h"
 #include "runtime/base/err.h"
+#include "runtime/base/rundir.h"
 #include "runtime/plan/units.h"
 #include "runtime/time/time.h"
 #include "tools/exit.h"
@@ -36,6 +37,11 @@ bool rml_ctl_count(const char *option, const char *text, int64_t *ret_count)
     }
     fprintf(stderr, "%s: a number is wanted, at least 1, not %s\n", option, text);
     return false;
+}
+
+static bool is_number(const char *word)
+{
+    return word != NULL && word[0] != '\0' && word[strspn(word, "0123456789")] == '\0';
 }
 
 bool rml_ctl_read(struct rml_ctl *ctl, const struct rml_args *args, int argc, char **argv,
@@ -71,6 +77,10 @@ bool rml_ctl_read(struct rml_ctl *ctl, const struct rml_args *args, int argc, ch
     ctl->verb = ctl->wants_verb ? words[0] : NULL;
     ctl->pipeline = word_count > first ? words[first] : NULL;
     ctl->epoch = word_count > first + 1 ? words[first + 1] : NULL;
+    if (ctl->wants_verb && ctl->epoch == NULL && is_number(ctl->pipeline)) {
+        ctl->epoch = ctl->pipeline;  // no pipeline has such a name
+        ctl->pipeline = NULL;
+    }
     ctl->timeout_ns = RML_CTL_TIMEOUT_NONE;
     if (timeout_count > 0 && !rml_ctl_duration("--timeout", timeout, 1000000, &ctl->timeout_ns)) {
         *ret_exit = RML_EXIT_USAGE;
@@ -142,13 +152,20 @@ static int only_one(const struct rml_pipelines *pipelines, char name[RML_WIRE_NA
         return RML_FAIL(err, -EINVAL, "%u pipelines are running: say which of %s", running, list);
     if (running == 0 && dead > 0)
         return RML_FAIL(err, -ENOENT, "no pipeline is running; %s is dead", dead_one->name);
-    return running == 1 ? 0 : RML_FAIL(err, -ENOENT, "no pipeline is running");
+    char path[300];
+    if (running == 1)
+        return 0;
+    return rml_rundir(path, sizeof path) < 0
+               ? RML_FAIL(err, -ENOENT, "no pipeline is running")
+               : RML_FAIL(err, -ENOENT, "no pipeline is running in the run directory %s", path);
 }
 
 static int choose(char name[RML_WIRE_NAME], struct rml_err *err)
 {
     struct rml_pipelines pipelines;
     int rc = rml_pipelines_open(&pipelines, err);
+    if (rc == -EACCES)
+        return RML_WRAP(err, rc, "name the pipeline: which ones run is not shown to you");
     if (rc < 0)
         return rc;
     rc = only_one(&pipelines, name, err);

@@ -383,8 +383,12 @@ static bool is_pipeline(const char *word)
 {
     struct rml_pipelines pipelines;
     bool found = false;
-    if (rml_pipelines_open(&pipelines, NULL) < 0)
-        return false;
+    if (rml_pipelines_open(&pipelines, NULL) < 0) {  // nor need others be able to list them
+        enum rml_claim_state state;
+        uint32_t pid;
+        return rml_wire_is_name(word, RML_WIRE_NAME) && rml_claim_look(word, &state, &pid) == 0
+               && state != RML_CLAIM_FREE;
+    }
     for (uint32_t i = 0; i < pipelines.count; i++)
         found |= strcmp(pipelines.list[i].name, word) == 0;
     rml_pipelines_close(&pipelines);

@@ -7,7 +7,7 @@
  *                                  sizeof(struct per_second_row), NULL, error, sizeof error);
  *     ...
  *     struct per_second_row row;
- *     while (rml_subscriber_wait(subscriber, -1) > 0)
+ *     while (rml_subscriber_wait(subscriber, -1) >= 0)  // 0 after a signal
  *         while (rml_subscriber_read(subscriber, &row, NULL) > 0)
  *             ...
  *     rml_subscriber_close(subscriber);

@@ -207,9 +207,10 @@ static int read_newest(struct rml_past *past, struct rml_err *err)
 {
     const struct rml_manifest *manifest;
     int rc = 0;
+    bool goes_back = past->options.from != 0 && !past->options.again && !past->options.fresh;
     if (past->options.fresh)
         rc = end_old_life(past, true, err);
-    else if (past->options.from != 0 && !past->options.again)
+    else if (goes_back)
         rc = go_back(past, err);
     if (rc < 0)
         return rc;
@@ -222,7 +223,7 @@ static int read_newest(struct rml_past *past, struct rml_err *err)
             past->journal.life = manifest->epoch;
         return ended;
     }
-    if (rc == 0)
+    if (rc == 0 && !goes_back)  // it was compared before all behind it was given up
         rc = compare(past, manifest, err);
     if (rc == 0)
         rc = read_journal(past, manifest, err);

@@ -872,6 +872,21 @@ static void go_on(struct rml_server *s)
         begin_drain(s, "as it was to before");
 }
 
+// What a run that begins goes on from, where there could be something.
+static void say_past(struct rml_server *s)
+{
+    const struct rml_board *board = rml_engine_board(s->engine);
+    struct rml_board_saves saves;
+    rml_board_saves_read(board, &saves);
+    if (board->head->state_folder[0] == '\0')
+        return;
+    if (saves.restored_epoch != 0)
+        say(s, "goes on from checkpoint %" PRIu64 " in %s", saves.restored_epoch,
+            board->head->state_folder);
+    else
+        say(s, "begins anew in %s", board->head->state_folder);
+}
+
 // The signals that came before this engine did, which nobody who lives has obeyed.
 static void catch_up_with_signals(struct rml_server *s)
 {
@@ -968,11 +983,13 @@ int rml_server_run(struct rml_server *s, struct rml_engine *engine, bool *ret_dr
         || watch(s, rml_engine_fd(engine), ABOUT_ENGINE, 0) < 0)
         return RML_FAIL(err, -errno, "cannot watch descriptors: %s", strerror(errno));
     struct rml_keeping *keeping = s->options.keeping;
-    if (rml_keeping_again(keeping))
+    if (rml_keeping_again(keeping)) {
         go_on(s);
-    else
+    } else {
+        say_past(s);
         say(s, "running: %s, process %ld, socket %s", s->options.plan->name,
             (long)rml_keeping_process(keeping), s->options.claim->socket);
+    }
     rml_keeping_ready(keeping);
     catch_up_with_signals(s);
     serve(s);

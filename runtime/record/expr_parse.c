@@ -114,14 +114,18 @@ static uint32_t fail_unknown_name(struct parser *parser, struct rml_expr_span sp
     return RML_EXPR_NO_NODE;
 }
 
+// What YAML leaves of a call with several arguments.
+#define NEEDS_QUOTES "between braces, what has a comma in it needs quotes"
+
 static uint32_t parse_call(struct parser *parser, struct rml_expr_span name)
 {
     uint32_t args[RML_EXPR_CALL_ARGS_MAX];
     uint32_t count = 0;
     advance(parser);  // the parenthesis
     while (!at_sign(parser, ")")) {
+        bool at_end = parser->token.kind == RML_EXPR_TOKEN_END;
         if (count > 0 && !at_sign(parser, ","))
-            return fail(parser, NULL, "expected , or )");
+            return fail(parser, count == 1 && at_end ? NEEDS_QUOTES : NULL, "expected , or )");
         if (count > 0)
             advance(parser);
         if (count == RML_EXPR_CALL_ARGS_MAX)

@@ -83,6 +83,8 @@ class Checkpoints(feeding.Feeding):
         self.until_epoch(epochs[-1] + 2)  # it was not held up
         self.assertIn("EPOCH", self.ringctl("checkpoint", "list").stdout)  # the only one that runs
         self.assertIn("PARTITION", self.ringctl("checkpoint", "show", "p").stdout)
+        self.assertIn("checkpoint 999999 is not kept",
+                      self.ringctl("checkpoint", "show", "999999", want=3).stderr)
         for _ in range(5):
             read = self.checkpoint("verify", "p")["checkpoints"]
             self.assertTrue(any(not c["dropped"] for c in read), read)

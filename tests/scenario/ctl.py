@@ -393,7 +393,8 @@ class Exits(Ctl):
 
     def test_what_does_not_run_exits_3(self):
         self.assertEqual(self.ringctl("ls").stdout, "")
-        self.assertIn("no pipeline is running", self.ringctl("drain", want=3).stderr)
+        self.assertIn(f"no pipeline is running in the run directory {self.rundir}",
+                      self.ringctl("drain", want=3).stderr)
         self.assertIn("pipeline p is not running", self.ringctl("stop", "p", want=3).stderr)
         self.start("clicks", "clicks.csv")
         self.assertIn("did you mean clicks?", self.ringctl("status", "clikcs", want=3).stderr)

@@ -68,6 +68,19 @@ class FreshStages(going_back.Asked):
     def lines(self, name):
         return sorted((self.dir / name).read_text().splitlines())
 
+    def test_a_run_says_once_what_it_goes_on_from_and_what_is_new(self):
+        self.start_as(BEFORE)
+        epochs = [self.fed(seed) for seed in (1, 2)]
+        self.stop()
+        self.start_as(BEFORE.replace("stages:\n", "stages:\n  more: {from: events, filter: true}\n"), "--from",
+                      epochs[0])
+        _, err = self.pipeline.end()
+        self.assertEqual(err.count("stage more is new"), 1, err)
+        self.assertEqual(err.count(f"goes on from checkpoint {epochs[0]} in {self.dir}/state\n"), 1, err)
+        self.start_as(BEFORE)
+        _, err = self.pipeline.end()  # the one before was drained
+        self.assertEqual(err.count(f"begins anew in {self.dir}/state\n"), 1, err)
+
     def test_stages_that_are_as_they_were_go_on_and_others_begin_where_they_came(self):
         self.start_as(BEFORE)
         self.fed(1)

@@ -138,6 +138,8 @@ class Others(harness.Scenario):
         daemon = pwd.getpwuid(DAEMON).pw_name
         self.start(runtime=f", view: {{users: {NOBODY}}}, control: {{users: {daemon}, groups: {FEEDERS}}}",
                    sink=f", allow: {{users: {NOBODY}}}")
+        self.assertIn("name the pipeline", self.ctl(NOBODY, "status", want=7))
+        self.assertIn("pipeline p has no tables", self.ctl(NOBODY, "results", "p", "counts", want=1))
         for command in ("status", "lanes", "balance"):
             self.ctl(NOBODY, command, "p")
             self.ctl(DAEMON, command, "p")

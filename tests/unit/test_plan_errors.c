@@ -251,6 +251,11 @@ static const struct bad {
      6, 74, 4, "a counted window has no emit", "every: 1 record"},
     {STAGES "  w: {from: calls, key: model, " WINDOW ", aggregate: {partial: count()}}\n", 6, 80, 7,
      "its results have a column partial already", "another name"},
+    {STAGES "  m: {from: calls, map: {x: max(tokens}}\n", 6, 39, 1,
+     "expected , or ), but the expression ends",
+     "between braces, what has a comma in it needs quotes"},
+    {STAGES "  m: {from: calls, map: {x: 'max(tokens, 3'}}\n", 6, 43, 1,
+     "expected , or ), but the expression ends", ""},
     {STAGES "  w: {from: calls, key: model, window: {type: global, size: 1s}, aggregate: {n: "
             "count()}}\n",
      6, 55, 4, "a global window has no size", "all time"},
