@@ -1,6 +1,6 @@
 /*
  * Processes with threads put records into one shared ring and are stopped and killed at any moment, by
- * others and by themselves between claim and publish; two processes take, one of which is stopped and
+ * others and by themselves between claim and publish; four processes take, three of which are stopped and
  * killed too. For long:
  *
  *     test_shared_torture --records 1000000
@@ -37,7 +37,8 @@ enum {
     PROCESSES = 8,
     SLOTS = PROCESSES * THREADS,
     READER = SLOTS + 1,
-    SECOND_READER = SLOTS + 2,
+    READERS = 3,  // beside the parent
+    ALL = PROCESSES + READERS,
     RUN = 16,
     CELLS = 512,
     TURNS = 4 * CELLS,  // what must go by while somebody is stopped
@@ -63,7 +64,7 @@ struct reader {
 
 struct board {
     struct slot slots[SLOTS];
-    struct reader readers[2];
+    struct reader readers[1 + READERS];
     _Atomic uint32_t over;
     _Atomic uint8_t times[];  // each number of each slot was taken
 };
@@ -72,7 +73,7 @@ static uint64_t records_each = RML_TEST_SLOW ? 10000 : 100000;
 static const struct rml_shared_shape shape = {.cell_bytes = sizeof(struct record),
                                               .cell_count = CELLS,
                                               .run_max = RUN,
-                                              .owner_count = SECOND_READER};
+                                              .owner_count = READER + READERS};
 static struct rml_segment records, records_fd, returns;
 static struct rml_shared_place place;
 static struct board *board;
@@ -183,13 +184,13 @@ static int32_t read_some(struct rml_shared_in *in, struct reader *reader)
     return count;
 }
 
-static void be_reader(void)
+static void be_reader(uint32_t which)
 {
     struct rml_shared_in in;
-    rml_shared_attach_in(&in, &place, SECOND_READER);
+    rml_shared_attach_in(&in, &place, READER + which);
     // relaxed: only asked whether to end
     while (atomic_load_explicit(&board->over, memory_order_relaxed) == 0) {
-        int32_t count = read_some(&in, &board->readers[1]);
+        int32_t count = read_some(&in, &board->readers[which]);
         if (count < 0)
             _exit(7);
         if (count == 0)
@@ -206,7 +207,7 @@ struct child {
     uint64_t stopped_at;  // records taken by then
 };
 
-static struct child children[PROCESSES + 1];  // the last one reads
+static struct child children[ALL];  // the last ones read
 static uint64_t stops, kills, reader_kills, cells_recovered;
 
 static void start(uint32_t i)
@@ -221,14 +222,17 @@ static void start(uint32_t i)
             _exit(8);
         if (i < PROCESSES)
             be_writer(i);
-        be_reader();
+        be_reader(i - PROCESSES + 1);
     }
     children[i] = (struct child){.pid = pid};
 }
 
 static uint64_t taken_by_all(void)
 {
-    return count_of(&board->readers[0].taken) + count_of(&board->readers[1].taken);
+    uint64_t taken = 0;
+    for (uint32_t i = 0; i <= READERS; i++)
+        taken += count_of(&board->readers[i].taken);
+    return taken;
 }
 
 static void recover(uint32_t owner)
@@ -241,9 +245,9 @@ static void recover(uint32_t owner)
 // It was killed: what it may have published is between what it said before and after.
 static void bury(uint32_t i)
 {
-    if (i == PROCESSES) {
+    if (i >= PROCESSES) {
         reader_kills++;
-        recover(SECOND_READER);
+        recover(READER + i - PROCESSES + 1);
         return;
     }
     kills++;
@@ -260,7 +264,7 @@ static void hear_of_children(void)
     int status;
     for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG | WUNTRACED)) > 0;) {
         uint32_t i = 0;
-        while (i < PROCESSES && children[i].pid != pid)
+        while (i < ALL - 1 && children[i].pid != pid)
             i++;
         assert_int_equal(children[i].pid, pid);
         if (WIFSTOPPED(status)) {
@@ -290,7 +294,7 @@ static uint32_t writers(bool stopped)
 static void wake_some(void)
 {
     bool nobody_else = writers(false) == 0;
-    for (uint32_t i = 0; i <= PROCESSES; i++)
+    for (uint32_t i = 0; i < ALL; i++)
         if (children[i].stopped
             && (nobody_else || taken_by_all() - children[i].stopped_at >= TURNS)) {
             children[i].stopped = false;
@@ -301,7 +305,7 @@ static void wake_some(void)
 static void trouble_some(void)
 {
     uint64_t draw = rml_test_random(&seed);
-    struct child *child = &children[draw % (PROCESSES + 1)];
+    struct child *child = &children[draw % ALL];
     if (child->pid != 0)
         kill(child->pid, (draw >> 32) % 4 == 0 ? SIGKILL : SIGSTOP);
 }
@@ -313,15 +317,17 @@ static time_t now_s(void)
     return now.tv_sec;
 }
 
-static void end_second_reader(void)
+static void end_readers(void)
 {
     // relaxed: it is asked again and again
     atomic_store_explicit(&board->over, 1, memory_order_relaxed);
-    while (children[PROCESSES].pid != 0) {
-        kill(children[PROCESSES].pid, SIGCONT);
-        children[PROCESSES].stopped = false;
-        hear_of_children();
-        sched_yield();
+    for (uint32_t i = PROCESSES; i < ALL; i++) {
+        while (children[i].pid != 0) {
+            kill(children[i].pid, SIGCONT);
+            children[i].stopped = false;
+            hear_of_children();
+            sched_yield();
+        }
     }
 }
 
@@ -366,10 +372,10 @@ static void what_was_published_is_taken_once_whoever_is_stopped_or_killed(void *
     set_up();
     struct rml_shared_in in;
     rml_shared_attach_in(&in, &place, READER);
-    for (uint32_t i = 0; i <= PROCESSES; i++)
+    for (uint32_t i = 0; i < ALL; i++)
         start(i);
     read_until_all_have_written(&in);
-    end_second_reader();
+    end_readers();
     for (uint32_t empty = 0; empty < 3;)
         empty = read_some(&in, &board->readers[0]) == 0 ? empty + 1 : 0;
 
@@ -391,7 +397,8 @@ static void what_was_published_is_taken_once_whoever_is_stopped_or_killed(void *
         (unsigned long long)taken_by_all(), (unsigned long long)stops, (unsigned long long)kills,
         (unsigned long long)reader_kills, (unsigned long long)cells_recovered,
         (unsigned long long)in.passed_over, (unsigned long long)missing);
-    assert_int_equal(board->readers[0].faults + board->readers[1].faults, 0);
+    for (uint32_t i = 0; i <= READERS; i++)
+        assert_int_equal(board->readers[i].faults, 0);
     assert_true(missing <= unsure + reader_kills * RUN);
     assert_true(stops > 0 && kills > 0);
     rml_segment_close(&records);
