@@ -11,8 +11,9 @@
 #include "runtime/state/roots.h"
 #include "runtime/state/snapshot.h"
 
-#define HUGE_BYTES ((size_t)2 << 20)
-#define GROUP      RML_PAGE_BYTES  // pages whose owners are noted in the first of them
+#define HUGE_BYTES  ((size_t)2 << 20)
+#define SMALL_BYTES ((size_t)4096)
+#define GROUP       RML_PAGE_BYTES  // pages whose owners are noted in the first of them
 
 /*
  * Behind page 0 pages come in groups, and the first page of each has a byte for each page of it: whose it
@@ -36,6 +37,12 @@ static void set_owner(struct rml_pages *pages, uint32_t page, uint8_t owner)
         *(uint8_t *)rml_change(pages, at, sizeof *at) = owner;
 }
 
+// With room for the base to lie where a large page begins.
+static size_t mapping_bytes(uint64_t limit)
+{
+    return (size_t)limit * RML_PAGE_BYTES + HUGE_BYTES;
+}
+
 int rml_pages_open(struct rml_pages *pages, uint64_t bytes_max, struct rml_err *err)
 {
     uint64_t count = bytes_max / RML_PAGE_BYTES + 1;
@@ -43,18 +50,20 @@ int rml_pages_open(struct rml_pages *pages, uint64_t bytes_max, struct rml_err *
     if (count > UINT32_MAX)
         count = UINT32_MAX;
     size_t bytes = (size_t)count * RML_PAGE_BYTES;
-    void *base = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (base == MAP_FAILED)
+    unsigned char *mapping = mmap(NULL, mapping_bytes(count), PROT_READ | PROT_WRITE,
+                                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (mapping == MAP_FAILED)
         return RML_FAIL(err, -ENOMEM, "no address space for %zu bytes of state: %s", bytes,
                         strerror(errno));
+    unsigned char *base = mapping + (-(uintptr_t)mapping % HUGE_BYTES);
     // Large pages keep look-ups among a million keys out of the page tables; where the kernel has
     // none to give, small ones serve.
     if (bytes >= HUGE_BYTES)
         (void)madvise(base, bytes, MADV_HUGEPAGE);
     // what keys and values there were is nobody's to see in a core
     (void)madvise(base, bytes, MADV_DONTDUMP);
-    *pages = (struct rml_pages){.base = base, .limit = (uint32_t)count, .fresh = 1};
+    *pages =
+        (struct rml_pages){.base = base, .limit = (uint32_t)count, .fresh = 1, .mapping = mapping};
     return 0;
 }
 
@@ -62,8 +71,20 @@ void rml_pages_close(struct rml_pages *pages)
 {
     rml_snapshot_untrack(pages);
     if (pages->base != NULL)
-        munmap(pages->base, (size_t)pages->limit * RML_PAGE_BYTES);
+        munmap(pages->mapping, mapping_bytes(pages->limit));
     *pages = (struct rml_pages){0};
+}
+
+/*
+ * Memory that is read before it is written to is one page of zeros at first, the same for all. Then writing to
+ * it takes that out of the tables of whatever processor runs a thread of ours, and waits until each has
+ * said so: milliseconds where one is a virtual one that does not run.
+ */
+static void write_first(struct rml_pages *pages, uint32_t page)
+{
+    volatile unsigned char *at = pages->base + (size_t)page * RML_PAGE_BYTES;
+    for (size_t b = 0; b < RML_PAGE_BYTES; b += SMALL_BYTES)
+        at[b] = 0;
 }
 
 uint32_t rml_pages_take(struct rml_pages *pages)
@@ -75,8 +96,11 @@ uint32_t rml_pages_take(struct rml_pages *pages)
     } else if (pages->fresh + is_of_owners(pages->fresh) < pages->limit) {
         pages->fresh += is_of_owners(pages->fresh);
         page = pages->fresh++;
-        if (pages->room != NULL && pages->fresh >= pages->wish_at)
-            rml_room_wish(pages);
+        write_first(pages, page);
+        if (page % RML_SNAPSHOT_MAP_PAGES == 0)
+            rml_snapshot_make_room(pages);
+        if (pages->room != NULL)
+            rml_room_note(pages);
     } else {
         return RML_NO_PAGE;
     }

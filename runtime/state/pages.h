@@ -16,7 +16,7 @@
 #include <stdint.h>
 
 struct rml_err;
-struct rml_room;
+struct rml_room_pages;
 struct rml_roots;
 struct rml_snapshot;
 
@@ -40,8 +40,9 @@ struct rml_pages {
     struct rml_snapshot *snapshot;  // where `changed` is not NULL
     // Where somebody makes room ahead (runtime/state/room.h): when `fresh` comes to wish_at, more of it is
     // wished for than what is below `touched`.
-    struct rml_room *room;
+    struct rml_room_pages *room;
     uint32_t wish_at, touched;
+    void *mapping;  // what `base` is the first large page of
 };
 
 /* Reserve room for `bytes_max` bytes of pages. -ENOMEM when the address space has no such room. */

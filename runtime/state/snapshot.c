@@ -7,6 +7,7 @@
 
 #include "runtime/base/check.h"
 #include "runtime/base/err.h"
+#include "runtime/state/room.h"
 
 #define LOOK_PAGES \
  1024u  // that a call looks at, with or without something to copy: some microseconds
@@ -93,6 +94,20 @@ int rml_snapshot_track(struct rml_pages *pages, struct rml_err *err)
     }
     pages->changed = changed;
     return 0;
+}
+
+_Static_assert(RML_SNAPSHOT_MAP_PAGES * sizeof(uint64_t) == 4096, "they fill what is touched");
+
+void rml_snapshot_make_room(struct rml_pages *pages)
+{
+    const struct rml_snapshot *s = pages->snapshot;
+    size_t from = (size_t)pages->fresh / RML_SNAPSHOT_MAP_PAGES * RML_SNAPSHOT_MAP_PAGES
+                  + RML_SNAPSHOT_MAP_PAGES;
+    if (s == NULL || from + RML_SNAPSHOT_MAP_PAGES > pages->limit)
+        return;
+    uint64_t *const maps[] = {pages->changed, s->left, s->taken, s->last_taken, s->used};
+    for (size_t i = 0; i < sizeof maps / sizeof maps[0]; i++)
+        rml_room_touch(pages, maps[i] + from, RML_SNAPSHOT_MAP_PAGES * sizeof(uint64_t));
 }
 
 // Copy some granules of a page out: those that lie side by side at once.

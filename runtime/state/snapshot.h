@@ -55,6 +55,11 @@ struct rml_snapshot_sink {
 /* From now on it is known what changes; all pages are zero yet, or as they were restored. 0 or -ENOMEM. */
 int rml_snapshot_track(struct rml_pages *pages, struct rml_err *err);
 
+/* Pages have come so far that what is noted of so many more is wished for (runtime/state/room.h). For
+ * rml_pages_take. */
+#define RML_SNAPSHOT_MAP_PAGES 512u
+void rml_snapshot_make_room(struct rml_pages *pages);
+
 /* It is not known any more; snapshots end. For rml_pages_close. */
 void rml_snapshot_untrack(struct rml_pages *pages);
 

@@ -1,5 +1,5 @@
 /*
- * scarce - threads and mappings that are not to be had, for programs that are linked to ask here first
+ * scarce - threads, mappings and memory that are not to be had, for programs that are linked to ask here first
  * (--wrap, tests/CMakeLists.txt).
  */
 #ifndef RML_TESTS_SCARCE_H
@@ -13,7 +13,8 @@
 #define SCARCE_NOT UINT32_MAX
 
 /* So many can be had still. For the thread that runs the test. */
-static uint32_t scarce_threads_left = SCARCE_NOT, scarce_maps_left = SCARCE_NOT;
+static uint32_t scarce_threads_left = SCARCE_NOT, scarce_maps_left = SCARCE_NOT,
+                scarce_blocks_left = SCARCE_NOT;
 
 int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *),
                           void *context);
@@ -21,6 +22,9 @@ int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, v
                           void *context);
 void *__wrap_mmap(void *at, size_t bytes, int protection, int flags, int fd, off_t offset);
 void *__real_mmap(void *at, size_t bytes, int protection, int flags, int fd, off_t offset);
+
+void *__wrap_aligned_alloc(size_t alignment, size_t bytes);
+void *__real_aligned_alloc(size_t alignment, size_t bytes);
 
 static inline int scarce_take(uint32_t *left)
 {
@@ -44,6 +48,11 @@ void *__wrap_mmap(void *at, size_t bytes, int protection, int flags, int fd, off
         return __real_mmap(at, bytes, protection, flags, fd, offset);
     errno = ENOMEM;
     return MAP_FAILED;
+}
+
+void *__wrap_aligned_alloc(size_t alignment, size_t bytes)
+{
+    return scarce_take(&scarce_blocks_left) ? __real_aligned_alloc(alignment, bytes) : NULL;
 }
 
 #endif
