@@ -29,6 +29,7 @@
 #include "runtime/base/check.h"
 #include "runtime/base/err.h"
 #include "runtime/base/hash.h"
+#include "runtime/state/room.h"
 #include "runtime/state/roots.h"
 
 #ifdef __AVX2__
@@ -195,15 +196,62 @@ static void take_out(struct rml_keys *keys, const struct page *page, uint32_t at
     --*change_count(keys, page);
 }
 
-// Remove the keys whose first differing hash bit is not `side`.
-static void keep_side(struct rml_keys *keys, const struct page *page, uint32_t bit, uint32_t side)
+/* Which places of a bucket a split takes keys out of. */
+struct parting {
+    unsigned low, high;  // of the page that stays, of the new one
+};
+
+// Two buckets with the same keys: those with the bit stay in the one, those without it in the other.
+static struct parting part(struct bucket *low, struct bucket *high, uint32_t bit)
+{
+    struct parting gone = {0};
+#ifdef __AVX2__
+    // The eighth word is the first place, which stays as it is.
+    const __m256i place = _mm256_setr_epi32(0, 0, 0, 0, 0, 0, 0, -1);
+    __m256i tags = _mm256_loadu_si256((const void *)low);
+    __m256i set = _mm256_srai_epi32(_mm256_sll_epi32(tags, _mm_cvtsi32_si128((int)(31 - bit))), 31);
+    __m256i empty = _mm256_cmpeq_epi32(tags, _mm256_setzero_si256());
+    gone.low = (unsigned)_mm256_movemask_ps(_mm256_castsi256_ps(set)) & 0x7f;
+    gone.high = ~(unsigned)_mm256_movemask_ps(_mm256_castsi256_ps(empty)) & 0x7f & ~gone.low;
+    _mm256_storeu_si256((void *)low, _mm256_andnot_si256(_mm256_andnot_si256(place, set), tags));
+    _mm256_storeu_si256((void *)high, _mm256_and_si256(_mm256_or_si256(place, set), tags));
+#else
+    for (unsigned i = 0; i < BUCKET_KEYS; i++) {
+        uint32_t tag = low->tag[i];
+        bool is_set = (tag >> bit & 1) != 0;
+        gone.low |= (unsigned)is_set << i;
+        gone.high |= (unsigned)(tag != 0 && !is_set) << i;
+        low->tag[i] = is_set ? 0 : tag;
+        high->tag[i] = is_set ? tag : 0;
+    }
+#endif
+    return gone;
+}
+
+// Keys left these places: buckets that they went over count them no more. Few went over any.
+static uint32_t uncount(struct page *page, uint32_t at, unsigned gone)
+{
+    const struct bucket *bucket = &page->buckets[at];
+    uint32_t far_any = 0;
+    for (unsigned i = 0; i < BUCKET_KEYS; i++)
+        far_any |= bucket->far[i];
+    for (unsigned left = far_any != 0 ? gone : 0; left != 0; left &= left - 1) {
+        uint32_t over = at;
+        for (uint32_t far = bucket->far[__builtin_ctz(left)]; far > 0; far--) {
+            over = over > 0 ? over - 1 : PAGE_BUCKETS - 1;
+            page->buckets[over].passed--;
+        }
+    }
+    return (uint32_t)__builtin_popcount(gone);
+}
+
+// Two pages with the same keys, both announced as a whole: each keeps one side of the bit.
+static void part_pages(struct page *low, struct page *high, uint32_t bit)
 {
     for (uint32_t at = 0; at < PAGE_BUCKETS; at++) {
-        for (unsigned i = 0; i < BUCKET_KEYS; i++) {
-            uint32_t tag = page->buckets[at].tag[i];
-            if (tag != 0 && (tag >> bit & 1) != side)
-                take_out(keys, page, at, i);
-        }
+        struct parting gone = part(&low->buckets[at], &high->buckets[at], bit);
+        low->count -= uncount(low, at, gone.low);
+        high->count -= uncount(high, at, gone.high);
     }
 }
 
@@ -212,10 +260,14 @@ static bool double_directory(struct rml_keys *keys)
     if (keys->depth == DEPTH_MAX)
         return false;
     for (uint32_t i = 1u << keys->depth; i-- > 0;) {
-        keys->directory[2 * i] = keys->directory[i];
-        keys->directory[2 * i + 1] = keys->directory[i];
+        uint64_t twice = keys->directory[i] * UINT64_C(0x100000001);
+        memcpy(&keys->directory[2 * (size_t)i], &twice, sizeof twice);
     }
     keys->depth++;
+    // What the next time will write to first.
+    if (keys->depth < DEPTH_MAX)
+        rml_room_touch(keys->pages, keys->directory + ((size_t)1 << keys->depth),
+                       sizeof(uint32_t) << keys->depth);
     return true;
 }
 
@@ -231,9 +283,7 @@ static bool split(struct rml_keys *keys, uint64_t hash)
     struct page *high = rml_page_change(keys->pages, twin);
     low->depth++;
     memcpy(high, low, sizeof *high);
-    uint32_t bit = 32 - low->depth;
-    keep_side(keys, low, bit, 0);
-    keep_side(keys, high, bit, 1);
+    part_pages(low, high, 32 - low->depth);
 
     // Of the directory entries that named the old page, the upper half names the new one.
     uint32_t span = 1u << (keys->depth - low->depth);
