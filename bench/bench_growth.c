@@ -7,16 +7,20 @@
  * made ready for it as a worker has that done (runtime/state/room.h), and for `without_room` it is not. The
  * contender `saved` also has snapshots, one begun after each tenth of the keys and copied as a worker does,
  * a little after each batch. What a batch takes with the copying after it is counted in a histogram, by
- * the wall clock and by the clock of the thread's CPU time; so is, in the end, a million records of keys
- * that are there ("known"). The longest batches are told with the number of keys there were.
+ * the wall clock and by the clock of the thread's CPU time; so are, in the end, as many records of keys
+ * that are there ("known"): what they wait for is the machine's doing, not that of growing. The longest
+ * batches are told with the number of keys there were and the page faults that were in them.
  *
  * `split` is the reference: a full page of the table of keys that splits for one key more, the page not
- * being in a cache. One line of JSON for each figure.
+ * being in a cache, in memory that is there. Contenders keep their memory until all are done (some 5 GB with ten
+ * million keys): a hypervisor that takes back what is given back stops others for that. `to_split` are ratios: quantiles of batches to those of splits.
+ * One line of JSON for each figure.
  */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "bench/support/arguments.h"
 #include "bench/support/bare.h"
@@ -31,13 +35,14 @@
 #include "runtime/time/time.h"
 
 #define BATCH_MAX     4096u
-#define KNOWN         1000000u  // records of keys that are there
 #define LONGEST       8u
 #define SPLITS        500u
 #define PARTS         10u
+#define CONTENDERS    3u
 #define COPY_GRANULES RML_PAGE_GRANULES  // after each batch, as a worker does
 #define COLD_BYTES    ((size_t)64 << 20)
 #define BUFFER_BYTES  ((size_t)16 << 20)
+#define SPLIT_BYTES   ((size_t)128 << 20)  // enough for pages and rows of all that are split
 
 static uint32_t key_count = 10000000, batch = 64;
 
@@ -56,8 +61,8 @@ struct pauses {
 
     struct longest {
         double us;
-        uint32_t keys;
-    } longest[LONGEST];  // falling
+        uint32_t keys, faults;  // that there were; of pages, in the batch
+    } longest[LONGEST];         // falling
 };
 
 struct times {
@@ -82,7 +87,15 @@ static void close_times(struct times *times)
         bench_figures_fini(&times->pauses[c].us);
 }
 
-static void add(struct pauses *p, double us, uint32_t keys)
+// Page faults of this thread that no disk was asked for.
+static uint32_t count_faults(void)
+{
+    struct rusage usage;
+    RML_CHECK(getrusage(RUSAGE_THREAD, &usage) == 0);
+    return (uint32_t)usage.ru_minflt;
+}
+
+static void add(struct pauses *p, double us, uint32_t keys, uint32_t faults)
 {
     bench_figures_add(&p->us, us);
     uint32_t column = 0;
@@ -96,7 +109,7 @@ static void add(struct pauses *p, double us, uint32_t keys)
         return;
     memmove(&p->longest[place + 1], &p->longest[place],
             (LONGEST - 1 - place) * sizeof p->longest[0]);
-    p->longest[place] = (struct longest){us, keys};
+    p->longest[place] = (struct longest){us, keys, faults};
 }
 
 static void print_times(const char *contender, const char *what, struct times *times)
@@ -112,9 +125,10 @@ static void print_times(const char *contender, const char *what, struct times *t
             bench_figures_quantile(&p->us, 1));
         for (uint32_t i = 0; i < BOUNDS; i++)
             printf("\"%u\":%llu,", bounds_us[i], (unsigned long long)p->count[i]);
-        printf("\"more\":%llu},\"longest_us_at_keys\":[", (unsigned long long)p->count[BOUNDS]);
+        printf("\"more\":%llu},\"longest_us_keys_faults\":[", (unsigned long long)p->count[BOUNDS]);
         for (uint32_t i = 0; i < LONGEST; i++)
-            printf("%s[%.1f,%u]", i > 0 ? "," : "", p->longest[i].us, p->longest[i].keys);
+            printf("%s[%.1f,%u,%u]", i > 0 ? "," : "", p->longest[i].us, p->longest[i].keys,
+                   p->longest[i].faults);
         printf("]}\n");
     }
     fflush(stdout);
@@ -181,44 +195,64 @@ static void take(struct bench_bare *bare, struct copying *copying, struct times 
 {
     static struct bench_event events[BATCH_MAX];
     fill(events, first, count);
+    uint32_t faults = count_faults();
     int64_t cpu_ns = bench_cpu_ns(), since_ns = bench_now_ns();
     bench_bare_take(bare, events, count, RML_TIME_NONE);
     copy_some(bare, copying, first);
     int64_t took_ns = bench_now_ns() - since_ns;
     cpu_ns = bench_cpu_ns() - cpu_ns;
-    add(&times->pauses[WALL], (double)took_ns / 1e3, first);
-    add(&times->pauses[CPU], (double)cpu_ns / 1e3, first);
+    faults = count_faults() - faults;
+    add(&times->pauses[WALL], (double)took_ns / 1e3, first, faults);
+    add(&times->pauses[CPU], (double)cpu_ns / 1e3, first, faults);
 }
 
-static int grow(const char *contender, bool saves, bool has_room)
+static struct splits {
+    double p50, p99, max;  // microseconds of CPU time
+} splits;
+
+static void print_ratios(const char *contender, struct times *growing, struct times *known)
 {
-    struct rml_room *room = NULL;
-    struct bench_bare bare = {0};
+    struct bench_figures *us = &growing->pauses[CPU].us;
+    printf(
+        "{\"bench\":\"growth\",\"contender\":\"%s\",\"figure\":\"to_split\",\"clock\":\"cpu\","
+        "\"p99_to_p50\":%.2f,\"p99.9_to_p99\":%.2f,\"max_to_max\":%.2f,\"known_max_to_max\":%.2f}\n",
+        contender, bench_figures_quantile(us, 0.99) / splits.p50,
+        bench_figures_quantile(us, 0.999) / splits.p99, bench_figures_quantile(us, 1) / splits.max,
+        bench_figures_quantile(&known->pauses[CPU].us, 1) / splits.max);
+}
+
+static struct grown {
+    struct rml_room *room;
+    struct bench_bare bare;
+} grown[CONTENDERS];
+
+static int grow(const char *contender, struct grown *into, bool saves, bool has_room)
+{
+    struct bench_bare *bare = &into->bare;
     struct times growing = {0}, known = {0};
     struct copying copying = {.saves = saves, .next_keys = key_count / PARTS};
     int rc = open_times(&growing, key_count / batch + 1);
     if (rc == 0)
-        rc = open_times(&known, KNOWN / batch + 1);
+        rc = open_times(&known, key_count / batch + 1);
     if (rc == 0)
-        rc = bench_bare_open(&bare, "{type: tumbling, size: 1h}", "{n: count(), total: sum(value)}",
+        rc = bench_bare_open(bare, "{type: tumbling, size: 1h}", "{n: count(), total: sum(value)}",
                              key_count, saves);
     if (rc == 0 && has_room)
-        rc = open_room(&room);
+        rc = open_room(&into->room);
     if (rc == 0 && has_room)
-        rml_partition_serve(bare.partition, room);
+        rml_partition_serve(bare->partition, into->room);
     for (uint32_t keys = 0; rc == 0 && keys < key_count; keys += batch)
-        take(&bare, &copying, &growing, keys, key_count - keys < batch ? key_count - keys : batch);
+        take(bare, &copying, &growing, keys, key_count - keys < batch ? key_count - keys : batch);
     copying.next_keys = UINT32_MAX;
-    for (uint32_t i = 0; rc == 0 && i + batch <= KNOWN; i += batch)
-        take(&bare, &copying, &known, i % (key_count - batch + 1), batch);
+    for (uint32_t keys = 0; rc == 0 && keys + batch <= key_count; keys += batch)
+        take(bare, &copying, &known, keys, batch);
     if (rc == 0) {
         print_times(contender, "growing", &growing);
         print_times(contender, "known", &known);
-        bench_bare_take(&bare, NULL, 0, RML_TIME_END);
-        RML_CHECK(rml_count_read(&bare.stage.value[RML_STAGE_rows_out]) == key_count);
+        print_ratios(contender, &growing, &known);
+        bench_bare_take(bare, NULL, 0, RML_TIME_END);
+        RML_CHECK(rml_count_read(&bare->stage.value[RML_STAGE_rows_out]) == key_count);
     }
-    rml_room_close(room);
-    bench_bare_close(&bare);
     close_times(&growing);
     close_times(&known);
     return rc;
@@ -261,7 +295,9 @@ static int measure_splits(void)
     unsigned char *cold = malloc(COLD_BYTES);
     int rc = cold != NULL ? open_times(&times, SPLITS) : -ENOMEM;
     if (rc == 0)
-        rc = rml_pages_open(&pages, (uint64_t)1 << 30, NULL);
+        rc = rml_pages_open(&pages, SPLIT_BYTES, NULL);
+    if (rc == 0)
+        memset(pages.base, 0, SPLIT_BYTES);  // what finding memory takes is nothing of a split
     uint32_t opened = 0;
     for (; rc == 0 && opened < SPLITS; opened++) {
         next[opened] = (uint64_t)opened << 32;
@@ -270,16 +306,22 @@ static int measure_splits(void)
     for (uint32_t i = 0; rc == 0 && i < SPLITS; i++) {
         if (i % 50 == 0)
             memset(cold, (int)i, COLD_BYTES);
+        uint32_t faults = count_faults();
         int64_t cpu_ns = bench_cpu_ns(), since_ns = bench_now_ns();
         (void)reach(&tables[i], next[i]);
         int64_t took_ns = bench_now_ns() - since_ns;
         cpu_ns = bench_cpu_ns() - cpu_ns;
         RML_CHECK(tables[i].depth == 1);
-        add(&times.pauses[WALL], (double)took_ns / 1e3, tables[i].count);
-        add(&times.pauses[CPU], (double)cpu_ns / 1e3, tables[i].count);
+        faults = count_faults() - faults;
+        add(&times.pauses[WALL], (double)took_ns / 1e3, tables[i].count, faults);
+        add(&times.pauses[CPU], (double)cpu_ns / 1e3, tables[i].count, faults);
     }
-    if (rc == 0)
+    if (rc == 0) {
+        struct bench_figures *us = &times.pauses[CPU].us;
+        splits = (struct splits){bench_figures_quantile(us, 0.5), bench_figures_quantile(us, 0.99),
+                                 bench_figures_quantile(us, 1)};
         print_times("keys", "split", &times);
+    }
     for (uint32_t i = 0; i < opened; i++)
         rml_keys_close(&tables[i]);
     rml_pages_close(&pages);
@@ -306,13 +348,18 @@ int main(int argc, char **argv)
         rc = measure_splits();
     }
     if (rc == 0)
-        rc = grow("without_room", false, false);
+        rc = grow("without_room", &grown[0], false, false);
     if (rc == 0)
-        rc = grow("plain", false, true);
+        rc = grow("plain", &grown[1], false, true);
     if (rc == 0)
-        rc = grow("saved", true, true);
+        rc = grow("saved", &grown[2], true, true);
     if (rc < 0)
         fprintf(stderr, "bench_growth: %s\n", strerrordesc_np(-rc));
+    for (uint32_t i = 0; i < CONTENDERS; i++) {
+        rml_room_close(grown[i].room);
+        if (grown[i].bare.partition != NULL)
+            bench_bare_close(&grown[i].bare);
+    }
     free(buffer);
     return rc < 0;
 }
