@@ -79,7 +79,8 @@ static uint64_t count_left(void)
     return left;
 }
 
-static void print_text(const struct rml_view *view, const char *how, uint64_t left, uint64_t lost)
+static void print_text(const struct rml_view *view, const char *how, uint64_t left, uint64_t lost,
+                       const struct rml_board_saves *saves)
 {
     if (!rml_view_died(view))
         rml_balance_print(&balance, stdout);
@@ -89,9 +90,23 @@ static void print_text(const struct rml_view *view, const char *how, uint64_t le
     if (lost > 0)
         printf("; %" PRIu64 " result rows could not be written", lost);
     printf("\n");
+    if ((saves->is_end_unsaved & RML_BOARD_END_UNSAVED) == 0)
+        return;
+    uint64_t epoch = saves->epoch != 0 ? saves->epoch : saves->restored_epoch;
+    fflush(stdout);
+    if (epoch != 0)
+        fprintf(stderr,
+                "ringctl: what was taken since checkpoint %" PRIu64
+                " is in none; the next run goes on from there\n",
+                epoch);
+    else
+        fprintf(stderr, "ringctl: no checkpoint has what was taken; the next run begins anew\n");
+    if (saves->failed > 0)
+        fprintf(stderr, "ringctl: the last that failed: %s\n", saves->failed_why);
 }
 
-static void print_json(const struct rml_view *view, const char *how, uint64_t left, uint64_t lost)
+static void print_json(const struct rml_view *view, const char *how, uint64_t left, uint64_t lost,
+                       const struct rml_board_saves *saves)
 {
     struct rml_json json = {.out = stdout};
     rml_json_open(&json, NULL, '{');
@@ -100,6 +115,7 @@ static void print_json(const struct rml_view *view, const char *how, uint64_t le
     rml_json_text(&json, "ended", how);
     rml_json_unsigned(&json, "left_in_lanes", left);
     rml_json_unsigned(&json, "rows_lost", lost);
+    rml_json_bool(&json, "end_is_saved", (saves->is_end_unsaved & RML_BOARD_END_UNSAVED) == 0);
     rml_balance_json(&balance, &json);
     rml_json_close(&json, '}');
     printf("\n");
@@ -117,14 +133,14 @@ static int sum_up(const struct rml_ctl *ctl, const struct rml_view *view)
     uint64_t left = count_left(), lost = count_lost(&view->board);
     bool drains = strcmp(ending->request, "drain") == 0;
     const char *how = died ? "died" : drains && left == 0 ? "drained" : "stopped";
-    if (ctl->as_json)
-        print_json(view, how, left, lost);
-    else
-        print_text(view, how, left, lost);
-    if (died)
-        return RML_EXIT_DEAD;
     struct rml_board_saves saves;
     rml_board_saves_read(&view->board, &saves);
+    if (ctl->as_json)
+        print_json(view, how, left, lost, &saves);
+    else
+        print_text(view, how, left, lost, &saves);
+    if (died)
+        return RML_EXIT_DEAD;
     return rml_balance_holds(&balance) && lost == 0 && saves.is_end_unsaved == 0
                    && !(drains && left > 0)
                ? RML_EXIT_OK

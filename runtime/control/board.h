@@ -161,6 +161,12 @@ enum rml_board_wanted {
     RML_BOARD_WANTED_COUNT,
 };
 
+/* What is wrong with an end. */
+enum rml_board_end {
+    RML_BOARD_END_UNSAVED = 1,  // what was taken last is in no checkpoint
+    RML_BOARD_END_LEFT = 2,     // records that were published were never taken, and are lost
+};
+
 /* What became of checkpoints, of all engines of this run. */
 struct rml_board_saves {
     uint64_t durable, failed;
@@ -169,7 +175,7 @@ struct rml_board_saves {
     uint64_t bytes_all, took_ns_all, took_ns_most;
     uint64_t wanted[RML_BOARD_WANTED_COUNT];
     uint32_t wanted_by;       // enum rml_board_wanted, of the last that began
-    uint32_t is_end_unsaved;  // it ended, and what was taken last is in none, or some was not taken
+    uint32_t is_end_unsaved;  // bits of enum rml_board_end; 0: it has not ended, or as it should
     /* How often a lane, or a schedule, was full of what no checkpoint covered. */
     uint64_t lanes_full, schedules_full;
     uint64_t restored_epoch;                 // that the present engine went on from; 0: from none

@@ -111,7 +111,7 @@ void rml_saves_full(struct rml_saves *s, uint32_t source)
 void rml_saves_end_unsaved(struct rml_saves *s)
 {
     char sentence[300];
-    s->row.is_end_unsaved = 1;
+    s->row.is_end_unsaved |= RML_BOARD_END_UNSAVED;
     show(s);
     if (s->complain == NULL)
         return;
@@ -131,7 +131,7 @@ void rml_saves_end_unsaved(struct rml_saves *s)
 void rml_saves_end_left(struct rml_saves *s, uint64_t records)
 {
     char sentence[200];
-    s->row.is_end_unsaved = 1;
+    s->row.is_end_unsaved |= RML_BOARD_END_LEFT;
     show(s);
     if (s->complain == NULL)
         return;

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import time
 
@@ -303,6 +304,31 @@ class Checkpoints(feeding.Feeding):
         self.assertEqual(sum(r["id"] >> 32 == 2 for r in came), 500)
         self.assertLess(len(came), out + 500)
         self.check_windows(came)
+
+    def test_who_asked_for_an_end_that_no_checkpoint_has_is_told_and_exits_1(self):
+        for verbs in (("stop",), ("drain", "stop")):
+            with self.subTest(verbs=verbs):
+                feeder = self.start_saving(every="1h")
+                self.attached(feeder)
+                harness.until("records", lambda: self.progress(feeder)[1] > 500)
+                epoch = self.checkpoint("now", "p")["epoch"]
+                harness.until("more", lambda: self.progress(feeder)[1] > 1500)
+                self.limit((256 << 10) - 1)
+                feeder.kill()
+                asked = []
+                for verb in verbs:
+                    asked.append(self.spawn(harness.RINGCTL, verb, "p"))
+                    if verb != verbs[-1]:  # it goes on trying; the other ends it
+                        harness.until("a failure of the end", lambda: self.status()["failed"] > 0)
+                _, err = self.pipeline.process.communicate(timeout=harness.PATIENCE)
+                self.assertEqual(self.pipeline.process.returncode, 1, err)
+                self.assertIn(f"what was taken since checkpoint {epoch} is in none", err)
+                for who in asked:
+                    out, err = who.communicate(timeout=harness.PATIENCE)
+                    self.assertEqual(who.returncode, 1, (out, err))
+                    self.assertIn(f"ringctl: what was taken since checkpoint {epoch} is in none", err)
+                    self.assertRegex(err, "the last that failed: .*" + os.strerror(errno.EFBIG))
+                shutil.rmtree(self.dir / "state")
 
     def test_nobody_waits_for_an_engine_that_has_died(self):
         rng = random.Random(SEED + 1)

@@ -1,4 +1,5 @@
 """Going back to a checkpoint gives the results of that moment, and says what is missing then."""
+import collections
 import random
 import re
 import shlex
@@ -8,6 +9,7 @@ import exactly_once
 import harness
 import restarts
 import stream
+import tables
 
 SEED = 20261121
 ASKED = ", state: ./state, checkpoint: {every: 1h, min_pause: 1h, keep: 6}"
@@ -161,6 +163,57 @@ class GoingBack(Asked):
         self.fed(2)
         self.pipeline.end()
         self.check(2)
+
+
+class WithTables(Asked, tables.Tables):
+    """Tables stay as the newest commit left them, and what is made again takes its place."""
+    WINDOWED = [stage for stage in tables.STAGES if stage not in tables.ONCE]
+
+    def start(self, *args):
+        super(restarts.Restarts, self).start_text(tables.PIPELINE % (stream.SCHEMA, ASKED, ""),
+                                                  args=(*restarts.OFTEN, *args))
+
+    def by_window(self, rows):
+        """The last row of each window of stages that have windows."""
+        last = {}
+        for row in rows:
+            if row["stage"] in self.WINDOWED:
+                place = row["stage"], row["key"], row["window_start"]
+                last[place] = None if row.get("retracted") else {n: v for n, v in row.items() if n != "stage"}
+        return last
+
+    def in_tables(self):
+        return {(stage, row["key"], row["window_start"]): row
+                for stage in self.WINDOWED for row in self.table(stage)}
+
+    def test_rows_beyond_the_checkpoint_stay_until_they_are_made_again(self):
+        self.start()
+        epochs = [self.fed(seed) for seed in (1, 2, 3)]
+        self.stop()
+        newest, once = self.in_tables(), {stage: self.table(stage) for stage in tables.ONCE}
+        self.start("--from", epochs[0])
+        before = self.file_rows()  # cut to that checkpoint
+        self.assertEqual(self.in_tables(), newest)
+        self.fed(4)
+        self.kill_engine()  # which does not go back again
+        self.until_back(1)
+        self.fed(5)
+        self.pipeline.end()
+        rows = self.file_rows()
+        self.assertEqual(rows[:len(before)], before)
+        again = rows[len(before):]
+        wanted = newest | self.by_window(again)
+        self.assertEqual(self.in_tables(), {place: row for place, row in wanted.items() if row is not None})
+        self.assertGreater(len(set(newest) - set(self.by_window(again))), 0)  # some stayed
+        self.assertGreater(len(set(newest) & set(self.by_window(again))), 0)  # some were made again
+        for stage in tables.ONCE:
+            with self.subTest(stage=stage):
+                now = collections.Counter(tables.canonical(self.table(stage)))
+                own = [{n: v for n, v in row.items() if n != "stage"} for row in rows if row["stage"] == stage]
+                self.assertEqual(collections.Counter(tables.canonical(own)) - now, collections.Counter())
+                known = collections.Counter(tables.canonical(once[stage] + own))
+                self.assertEqual(now - known, collections.Counter())
+        self.ringctl("checkpoint", "verify", "./state")
 
 
 if __name__ == "__main__":

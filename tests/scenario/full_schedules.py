@@ -1,0 +1,69 @@
+"""A schedule has room for so many steps between two checkpoints: one is taken before it fills, and where none may be
+taken yet its partition waits, which is said and counted; nothing is lost."""
+import exactly_once
+import feeding
+import harness
+import restarts
+
+STEPS = 1 << 17  # of one partition
+RUNTIME = ", partitions: 1, workers: 1, state: ./state, checkpoint: {every: 1h, min_pause: %s}"
+SEEDS = range(1, 7)
+
+
+class FullSchedules(exactly_once.Saving):
+    def start_with(self, min_pause):
+        text = feeding.PIPELINE % {"schema": feeding.stream.SCHEMA, "aggregates": feeding.stream.AGGREGATES,
+                                   "runtime": "", "source": f", cells: {2 * STEPS}", "records": "records.csv"}
+        text = text.replace("partitions: 3, workers: 2", (RUNTIME % min_pause)[2:])
+        with open(self.dir / "said", "w") as said:
+            super(restarts.Restarts, self).start_text(text, args=restarts.OFTEN, stderr=said)
+
+    def steady(self):
+        """Producers of single records, so that a step is of few."""
+        some = [self.feeder(s, 1 << 31, "keys", 1, "batch", 1, "pause", 20, "wait", -1, "until-told") for s in SEEDS]
+        self.attached(*some)
+        return some
+
+    def saves(self):
+        return self.pipeline.look("status")["checkpoints"]
+
+    def made(self, feeders):
+        return [r for f in feeders for r in feeding.stream.events(f.seed, self.progress(f)[1], 1)]
+
+    def words(self):
+        return (self.dir / "said").read_text()
+
+    def test_a_checkpoint_is_taken_before_one_is_full_and_nobody_waits(self):
+        self.start_with("1ms")
+        feeders = self.steady()
+        harness.until("a checkpoint for a schedule", lambda: self.saves()["wanted"]["schedule"] >= 2)
+        self.assertEqual(self.saves()["schedules_full"], 0)
+        self.assertEqual(self.saves()["lanes_full"], 0)
+        self.end_feeders(feeders)
+        self.pipeline.end()
+        self.check_all(feeders)
+
+    def test_where_none_may_be_taken_the_partition_waits_and_goes_on_with_the_next(self):
+        self.start_with("1h")
+        feeders = self.steady()
+        harness.until("the schedule to be full", lambda: self.saves()["schedules_full"] > 0, 3 * harness.PATIENCE)
+        self.assertIn("a schedule is full of steps that no checkpoint covers yet: its partition waits", self.words())
+        self.assertRegex(self.pipeline.ctl("status").stdout, r"[1-9]\d* times a schedule")
+        source, = self.pipeline.look("status")["sources"]
+        taken = source["taken"]
+        self.until_published(feeders, self.progress(feeders[0])[1] + 500)  # they go on, into their lanes
+        self.assertEqual(self.pipeline.look("status")["sources"][0]["taken"], taken)
+        self.kill_engine()
+        harness.until("the next one to be full, too", lambda: self.saves()["schedules_full"] > 1)
+        self.assertEqual(self.pipeline.look("status")["sources"][0]["taken"], taken)
+        self.ringctl("checkpoint", "now", "p")
+        harness.until("it to go on", lambda: self.pipeline.look("status")["sources"][0]["taken"] > taken)
+        self.end_feeders(feeders)
+        drained = self.spawn(harness.RINGCTL, "drain", "p")
+        self.pipeline.process.wait(timeout=harness.PATIENCE)
+        self.assertEqual(drained.wait(timeout=harness.PATIENCE), 0)
+        self.check_all(feeders)
+
+
+if __name__ == "__main__":
+    harness.main()
