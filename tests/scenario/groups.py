@@ -1,11 +1,15 @@
 """What subscribers that share the rows of a ring are promised, whoever of them is stopped or killed."""
 import collections
+import mmap
 import os
 import random
 import re
 import signal
+import socket
+import struct
 
 import harness
+import strangers
 import stream
 
 PIPELINE = """
@@ -216,6 +220,42 @@ class Groups(harness.Scenario):
         self.until_done("idle")
         self.assertEqual(self.group("idle")["again"], 64)
         self.end()
+
+    def test_a_member_that_writes_what_it_likes_harms_its_own_group_alone(self):
+        chance = random.Random(os.environ.get("RML_SEED", "5"))
+        self.start(rows=1024)
+        engine = self.pipeline.engine
+        self.member("calm", "hold", "5")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as peer:
+            peer.connect(str(self.rundir / "p" / "socket"))
+            peer.send(strangers.join(b"counts", b"noisy"))
+            _, descriptors, _, _ = socket.recv_fds(peer, 65536, 16)
+            for descriptor in descriptors:
+                self.addCleanup(os.close, descriptor)
+            with mmap.mmap(descriptors[2], os.fstat(descriptors[2]).st_size) as shared:
+                for turn in range(12):
+                    honest = self.member("noisy", "hold", "3")
+                    for _ in range(4000):
+                        at = chance.choice((0, 8, chance.randrange(576), chance.randrange(len(shared) // 8)))
+                        value = chance.choice((0, 1, chance.randrange(1 << 12), chance.randrange(1 << 32),
+                                               chance.randrange(1 << 64), (1 << 64) - 1))
+                        struct.pack_into("<Q", shared, at * 8 % len(shared), value)
+                    self.feed(500, seed=turn)
+                    self.pipeline.look("groups")  # for which the engine counts what lies there
+                    self.members.remove(honest)
+                    honest.kill()
+                    self.assertIn(honest.wait(), (0, -signal.SIGKILL))  # it left, or was still there
+                struct.pack_into("<Q", shared, 0, 1 << 63)  # the next row of a partition
+                struct.pack_into("<Q", shared, 64, 1 << 63)
+                honest = self.member("noisy")
+                self.members.remove(honest)
+                # by the file that its first line was read from, which may have more of it already
+                self.assertEqual(honest.stderr.read().splitlines()[-1], "EPROTO")
+                self.assertEqual(honest.wait(), 0)
+        self.assertEqual(self.pipeline.engine, engine)
+        self.until_done("calm")
+        self.end()
+        self.assertEqual(self.held_to("calm"), 0)
 
     def test_there_are_so_many_groups_and_one_without_members_makes_room(self):
         self.start(more=", groups: 2")

@@ -22,8 +22,8 @@ sinks: {{file: {{from: all, type: csv, path: all.csv}}, live: {{from: all, type:
 RECORD_BYTES = 24
 
 MAGIC, VERSION = 0x4C4D524D, 3
-PRODUCE, SUBSCRIBE, CONTROL = 1, 2, 3
-LANE, RESULTS, REPLY, REFUSED = 16, 17, 18, 19
+PRODUCE, SUBSCRIBE, CONTROL, JOIN = 1, 2, 3, 4
+LANE, RESULTS, REPLY, REFUSED, BYE, MEMBERSHIP = 16, 17, 18, 19, 20, 21
 
 # struct rml_lane_record_line and struct rml_lane_return_head
 PUBLISHED, PUBLISHES = 0, 24
@@ -36,6 +36,10 @@ def message(kind, body=b"", version=VERSION, claims=None):
 
 def produce(schema_hash, source=b"events", record_bytes=RECORD_BYTES, cells=0):
     return message(PRODUCE, struct.pack("<48s48sQII", source, b"stranger", schema_hash, record_bytes, cells))
+
+
+def join(stage, group):
+    return message(JOIN, struct.pack("<48s48s48sII", stage, group, b"stranger", 0, 0))
 
 
 def control(text):
@@ -157,6 +161,25 @@ class Strangers(harness.Scenario):
             self.assertIn(struct.unpack_from("<H", said, 6)[0], (REPLY, RESULTS))
             self.cannot_write(descriptors[0])  # the second of a subscriber's is its own
         self.pipeline.ctl("balance")
+
+    def test_a_member_can_write_what_members_share_and_nothing_that_the_engine_writes(self):
+        peer = self.connect()
+        peer.send(join(b"all", b"work"))
+        said, descriptors, _, _ = socket.recv_fds(peer, 65536, 16)
+        for descriptor in descriptors:
+            self.addCleanup(os.close, descriptor)
+        self.assertEqual(struct.unpack_from("<H", said, 6)[0], MEMBERSHIP)
+        rings, _, shared, roster = descriptors
+        self.cannot_write(rings)
+        self.cannot_write(roster)
+        with mmap.mmap(shared, os.fstat(shared).st_size) as ours:
+            ours[:8] = bytes(8)
+        for descriptor in descriptors:
+            with self.assertRaises(PermissionError):
+                os.ftruncate(descriptor, 0)
+        for group in (b"", b"a/b", b"x" * 48):
+            self.assertEqual(self.answer(join(b"all", group))[0], REFUSED)
+        self.end_with_all_of(10)
 
     def test_positions_that_cannot_be_true_end_the_lane_that_shows_them(self):
         for place, value in ((PUBLISHED, 65), (PUBLISHED, 1 << 63)):
