@@ -16,7 +16,7 @@ PIPELINE = """
 version: 1
 pipeline: p
 schema: {event: %s}
-runtime: {partitions: 2, workers: 2}
+runtime: {partitions: 2, workers: 2%s}
 sources: {events: {schema: event, event_time: ts, partition_by: [key]}}
 stages:
   counts: {from: events, key: key, window: {type: tumbling, size: 1s}, aggregate: {n: count(), total: sum(value)}}
@@ -47,8 +47,8 @@ class Reading:
 
 
 class Groups(harness.Scenario):
-    def start(self, rows=65536, more=""):
-        self.pipeline = self.run_pipeline(PIPELINE % (stream.SCHEMA, rows, more))
+    def start(self, rows=65536, more="", runtime=""):
+        self.pipeline = self.run_pipeline(PIPELINE % (stream.SCHEMA, runtime, rows, more))
         header = self.ringmill("gen", "header", self.dir / "p.yaml").stdout
         self.hash = dict(re.findall(r"(\w+)_SCHEMA_HASH UINT64_C\((\w+)\)", header))
         self.members = []
@@ -133,7 +133,7 @@ class Groups(harness.Scenario):
 
     def test_rows_of_the_dead_go_to_others_and_those_of_the_stopped_wait_while_the_engine_dies_too(self):
         chance = random.Random(os.environ.get("RML_SEED", "11"))
-        self.start()
+        self.start(runtime=", state: ./state, checkpoint: {every: 200ms}")  # so that the file has every row, too
         for _ in range(4):
             self.member("work", "hold", "4", "nap", "3000")
         calm = self.member("calm")
