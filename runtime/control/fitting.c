@@ -11,9 +11,11 @@
 #include "runtime/checkpoint/vault.h"
 #include "runtime/plan/identity.h"
 
-#define LIFE_NOTE   "life"
-#define STAGE_NOTE  "stage "
-#define SHOWN_BYTES 160  // of what a part was
+#define LIFE_NOTE    "life"
+#define STAGE_NOTE   "stage "
+#define NAME_NOTE    "name"
+#define THING_BYTES  120  // of one thing in which a part differs
+#define CHANGE_BYTES (2 * THING_BYTES + 20)
 
 /* What is found wrong, as one sentence: the list of stages to be given up is what is to be typed. */
 struct fit {
@@ -23,7 +25,7 @@ struct fit {
     uint64_t renewed;
     char wrong[200];  // "stage a was changed, stage b is gone"
     char names[120];  // "a,b"
-    char was[SHOWN_BYTES + 40];
+    char was[CHANGE_BYTES + RML_NAME_MAX + 4];
     struct rml_identity part;
 };
 
@@ -60,6 +62,37 @@ static bool is_text(const struct rml_manifest_note *note, const char *text)
     return note->bytes == strlen(text) && memcmp(note->data, text, note->bytes) == 0;
 }
 
+// Of an identity, up to the comma: the thing that differs.
+static int thing_bytes(const char *text, size_t bytes)
+{
+    size_t used = 0;
+    while (used < bytes && used < THING_BYTES
+           && !(text[used] == ',' && used + 1 < bytes && text[used + 1] == ' '))
+        used++;
+    return (int)used;
+}
+
+/* What of a part was changed first, as its identity has it: durations are in nanoseconds. */
+static void say_change(const struct rml_manifest_note *note, const char *text, char *ret_change)
+{
+    const char *was = note->data;
+    size_t was_bytes = note->bytes, bytes = strlen(text), same = 0, thing = 0;
+    for (; same < was_bytes && same < bytes && was[same] == text[same]; same++) {
+        if (same > 0 && was[same] == ' ' && was[same - 1] == ',')
+            thing = same + 1;
+    }
+    if (same == was_bytes && same + 2 < bytes && text[same] == ',')
+        snprintf(ret_change, CHANGE_BYTES, "has %.*s now",
+                 thing_bytes(text + same + 2, bytes - same - 2), text + same + 2);
+    else if (same == bytes && same + 2 < was_bytes && was[same] == ',')
+        snprintf(ret_change, CHANGE_BYTES, "has no %.*s any more",
+                 thing_bytes(was + same + 2, was_bytes - same - 2), was + same + 2);
+    else
+        snprintf(ret_change, CHANGE_BYTES, "had %.*s, and has %.*s",
+                 thing_bytes(was + thing, was_bytes - thing), was + thing,
+                 thing_bytes(text + thing, bytes - thing), text + thing);
+}
+
 /* Parts that are no stages: all or nothing. */
 
 static int fit_whole(struct fit *fit, struct rml_err *err)
@@ -75,12 +108,13 @@ static int fit_whole(struct fit *fit, struct rml_err *err)
         }
         if (note != NULL && is_text(note, fit->part.text))
             continue;
+        char change[CHANGE_BYTES] = "was of another version";
+        if (note != NULL)
+            say_change(note, fit->part.text, change);
         return RML_FAIL(err, -EINVAL,
                         "%s was changed and cannot use the state in %.100s: `ringmill run --fresh "
-                        "%.100s` begins anew; it was: %.*s",
-                        fit->part.name, fit->options->folder, plan->path,
-                        note != NULL && note->bytes < SHOWN_BYTES ? (int)note->bytes : SHOWN_BYTES,
-                        note != NULL ? (const char *)note->data : "of another version");
+                        "%.100s` begins anew; it %s",
+                        fit->part.name, fit->options->folder, plan->path, change);
     }
     return 0;
 }
@@ -105,10 +139,10 @@ static void fit_stage(struct fit *fit, uint32_t stage)
     } else if (is_asked || !is_text(note, fit->part.text)) {
         if (!is_asked && rml_identity_holds_state(note->data, note->bytes)) {
             refuse(fit, name, " was changed");
+            char change[CHANGE_BYTES];
+            say_change(note, fit->part.text, change);
             if (fit->was[0] == '\0')
-                snprintf(fit->was, sizeof fit->was, "; %s was: %.*s", name,
-                         note->bytes < SHOWN_BYTES ? (int)note->bytes : SHOWN_BYTES,
-                         (const char *)note->data);
+                snprintf(fit->was, sizeof fit->was, "; %s %s", name, change);
             return;
         }
         fit->renewed |= UINT64_C(1) << stage;
@@ -168,6 +202,16 @@ static bool is_of_life(const struct rml_manifest *manifest, uint64_t life)
            && memcmp(note->data, &life, sizeof life) == 0;
 }
 
+// A pipeline may be renamed; but a file that was copied may have the other's folder by mistake.
+static void say_name(const struct fit *fit)
+{
+    const struct rml_manifest_note *note = rml_manifest_find_note(fit->manifest, NAME_NOTE);
+    if (note != NULL && !is_text(note, fit->options->plan->name))
+        say(fit, "goes on with the state of pipeline %.*s, which was not drained",
+            (int)(note->bytes < RML_NAME_MAX ? note->bytes : RML_NAME_MAX),
+            (const char *)note->data);
+}
+
 static int fit_all(struct fit *fit, struct rml_err *err)
 {
     const struct rml_plan *plan = fit->options->plan;
@@ -176,6 +220,7 @@ static int fit_all(struct fit *fit, struct rml_err *err)
         rc = fit_whole(fit, err);
     if (rc < 0)
         return rc;
+    say_name(fit);
     for (uint32_t s = 0; s < plan->stage_count; s++)
         fit_stage(fit, s);
     fit_old_stages(fit);
@@ -213,5 +258,7 @@ int rml_fit_note(const struct rml_plan *plan, uint64_t life, struct rml_vault *v
         rc = rml_vault_note(vault, part->name, part->text, (uint32_t)strlen(part->text), err);
     }
     free(part);
+    if (rc == 0)
+        rc = rml_vault_note(vault, NAME_NOTE, plan->name, (uint32_t)strlen(plan->name), err);
     return rc == 0 ? rml_vault_note(vault, LIFE_NOTE, &life, sizeof life, err) : rc;
 }

@@ -81,6 +81,14 @@ class FreshStages(going_back.Asked):
         _, err = self.pipeline.end()  # the one before was drained
         self.assertEqual(err.count(f"begins anew in {self.dir}/state\n"), 1, err)
 
+    def test_a_run_under_another_name_says_whose_state_it_goes_on_with(self):
+        self.start_as(BEFORE)
+        self.fed(1)
+        self.stop()
+        text = (self.dir / "p.yaml").read_text()
+        _, err = self.run_pipeline(text.replace("pipeline: p\n", "pipeline: q\n"), "q").end()
+        self.assertEqual(err.count("goes on with the state of pipeline p, which was not drained"), 1, err)
+
     def test_stages_that_are_as_they_were_go_on_and_others_begin_where_they_came(self):
         self.start_as(BEFORE)
         self.fed(1)
@@ -88,7 +96,7 @@ class FreshStages(going_back.Asked):
         self.write("p.yaml", AFTER)
         said = self.refused()
         self.assertIn("stage fixed was changed, stage bursts is not in the file any more", said)
-        self.assertIn("fixed was: source events, window", said)
+        self.assertIn("fixed had size 100000000, and has size 200000000\n", said)
         program, *words = shlex.split(re.search("`(ringmill run --fresh .*?)`", said)[1])
         self.assertEqual((program, words[1:3], words[3]), ("ringmill", ["--fresh", "fixed,bursts"], "p.yaml"))
         self.start_as(AFTER, *words[1:3])
