@@ -1,16 +1,28 @@
 /*
- * bench_checkpoint - what it costs to make so many bytes a checkpoint: the vault alone.
+ * bench_checkpoint - what checkpoints cost a worker, and how long they take: the whole way.
  *
- *     bench_checkpoint [--rounds 15] [--keys 1000000]
+ *     bench_checkpoint [--runs 3] [--keys 1000000] [--run-ms 1000] [--batch 256]
  *
- * Rows of 128 bytes, of 10 000, 100 000 and 1 000 000 keys but no more than --keys, are appended to a
- * checkpoint, and it is committed: check sums, io_uring or what stands in for it, flush, LMDB. `raw` writes
- * the same bytes into a file whose space was written before, and calls fdatasync. All take turns in each
- * round, beginning with another each time; `to_raw` compares two of one round. One line of JSON for each
- * way and number of keys, median and quartiles in milliseconds.
+ * Two workers of the engine, of one partition each and the same query, are driven round by round in one
+ * thread; one of them has a checkpointer, whose thread and writer are on the other CPU, and a state folder
+ * in the present working directory. All keys are live in both, and every record is of another key than the
+ * --keys before it, which is the worst there is for a snapshot. A round takes --batch records; putting
+ * them into the lane is not measured.
  *
- * The files lie in the present working directory, so start it on the disk that is to be measured. At the
- * end every checkpoint is read back and its check sums are compared.
+ *     dirty      so many keys changed since the last checkpoint: from its beginning until it is durable;
+ *                `raw_ms` is a raw write of the same bytes right after it (bench/support/raw.h), and
+ *                `rows_raw_ms` one of 128 bytes for each key that changed
+ *     restore    checkpoint read, worker opened: after 33 checkpoints with 1 % of all keys each ("few"),
+ *                then after as many with a tenth of them ("tenth"), and in the end after many with most
+ *                of them ("most")
+ *     rounds     what rounds take, and the records of a second of rounds: with one checkpoint begun in a run
+ *                ("one"), with one after the other ("back_to_back"), and without any ("none") right before.
+ *                All by two clocks: `wall`, and `cpu`, which stands still while the thread is not running,
+ *                be it that others have its CPU or that it waits for room in a buffer
+ *     histogram  how many rounds took up to so many microseconds
+ *
+ * In the end both workers have had the same records, one of them in several lives, and their rows must be
+ * the same. One line of JSON for each figure, medians of the runs.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -19,172 +31,488 @@
 #include <unistd.h>
 
 #include "bench/support/arguments.h"
+#include "bench/support/events.h"
 #include "bench/support/figures.h"
 #include "bench/support/pair.h"
+#include "bench/support/query.h"
 #include "bench/support/raw.h"
 #include "runtime/base/check.h"
-#include "runtime/base/err.h"
 #include "runtime/checkpoint/vault.h"
+#include "runtime/lane/lane_out.h"
+#include "runtime/state/snapshot.h"
 
-#define ROW_BYTES 128u
+#define ROW_BYTES  128u
+#define STRIDE     UINT64_C(2654435761)  // a prime beyond all numbers of keys
+#define ROUNDS_MAX 10000000u             // of one run
+#define RUNS_MAX   1000u
 
-static uint32_t round_count = 15, key_count_max = 1000000;
+static const char pipeline[] =
+    "version: 1\n"
+    "pipeline: bench\n"
+    "schema: {event: {ts: time_ns, key: u64, value: f64, id: u64}}\n"
+    "runtime: {workers: 1, partitions: 1}\n"
+    "sources:\n"
+    "  events:\n"
+    "    {schema: event, event_time: ts, partition_by: [key], out_of_order: 0ms, cells: 16777216}\n"
+    "stages:\n"
+    "  per_hour:\n"
+    "    from: events\n"
+    "    key: key\n"
+    "    window: {type: tumbling, size: 1h}\n"
+    "    aggregate:\n"
+    "      count: count()\n"
+    "      sum: sum(value)\n"
+    "      mean: avg(value)\n"
+    "      least: min(value)\n"
+    "      greatest: max(value)\n"
+    "      spread: var_pop(value)\n"
+    "      oldest: first(id)\n"
+    "      newest: last(id)\n"
+    "sinks: {live: {from: per_hour, type: ring}}\n";
 
-// Where a way is not to be had the next takes its place, and the figures say which it was.
-static const struct rml_disk_way *const without_ring[] = {&rml_disk_way_pwrite,
-                                                          &rml_disk_way_buffered, NULL};
-static const struct rml_disk_way *const buffered[] = {&rml_disk_way_buffered, NULL};
+static uint32_t run_count = 3, key_count = 1000000, run_ms = 1000, batch = 256;
+static char folder[] = "bench-checkpoint-XXXXXX";
+static struct bench_raw raw = {.fd = -1};
 
-static struct contender {
-    const char *name;
-    const struct rml_disk_way *const *ways;  // NULL: raw
-    char path[64];
-    struct rml_vault *vault;
-    double ms;  // of the round
-    struct bench_figures figures, to_raw;
-} contenders[] = {
-    {.name = "raw"},
-    {.name = "best", .ways = rml_disk_ways},
-    {.name = "without_ring", .ways = without_ring},
-    {.name = "buffered", .ways = buffered},
+enum clock { WALL, CPU, CLOCKS };
+
+static const char *const clock_name[CLOCKS] = {"wall", "cpu"};
+
+static struct bench_figures round_us[CLOCKS];  // of the present run
+
+/* Rounds up to so many microseconds; the last column has the rest. */
+static const uint32_t bounds_us[] = {10,  15,  20,  30,  40,   50,   75,   100,   150,
+                                     200, 300, 500, 750, 1000, 2000, 5000, 10000, 50000};
+
+#define BOUNDS ((uint32_t)(sizeof bounds_us / sizeof bounds_us[0]))
+
+struct histogram {
+    uint64_t count[CLOCKS][BOUNDS + 1];
 };
 
-#define CONTENDERS ((uint32_t)(sizeof contenders / sizeof contenders[0]))
+static struct side {
+    struct bench_query query;
+    struct rml_lane_out *out;
+    uint64_t fed;  // records in all its lives
+    // Of the checkpoint that was begun last.
+    bool is_saving;
+    int64_t began_ns;
+    double ms;
+    uint64_t bytes, checkpoints;
+} plain, saved;
 
-static char folder[] = "bench-checkpoint-XXXXXX";
-static struct bench_raw raw = {.fd = -1};  // has the rows
+/* Records in */
 
-static int write_checkpoint(const struct contender *c, size_t bytes, struct rml_err *err)
+static int open_lane(struct side *side)
 {
-    uint64_t epoch;
-    int rc = rml_vault_begin(c->vault, 0, bytes, &epoch, err);
-    if (rc < 0)
-        return rc;
-    rc = rml_vault_append(c->vault, 0, raw.bytes, bytes, err);
+    int rc = rml_lane_out_open(&side->out, &side->query.geometry, rml_lane_in_fds(side->query.lane),
+                               -1, NULL);
     if (rc == 0)
-        rc = rml_vault_describe(c->vault, 0, &bytes, sizeof bytes, err);
-    int committed = rml_vault_commit(c->vault, rc == 0 ? err : NULL);
-    return rc == 0 ? committed : rc;
-}
-
-static int open_contender(struct contender *c)
-{
-    struct rml_err err = {0};
-    snprintf(c->path, sizeof c->path, "%s/%s", folder, c->name);
-    int rc = bench_figures_init(&c->figures, round_count);
-    if (rc == 0)
-        rc = bench_figures_init(&c->to_raw, round_count);
-    if (rc == 0 && c->ways == NULL) {
-        rc = bench_raw_open(&raw, c->path, (size_t)key_count_max * ROW_BYTES);
-    } else if (rc == 0) {
-        // Two are kept while the third is written.
-        const struct rml_vault_options options = {.ways = c->ways,
-                                                  .first_bytes = 4 * (uint64_t)raw.count};
-        rc = rml_vault_open(&c->vault, c->path, &options, &err);
-    }
-    if (rc < 0)
-        fprintf(stderr, "bench_checkpoint: %s: %s\n", c->name,
-                err.code < 0 ? err.text : strerrordesc_np(-rc));
+        rml_lane_out_wait_max(side->out, 0);  // the worker is this very thread
     return rc;
 }
 
-static void close_contender(struct contender *c)
+// First every key in turn, then all of them again and again in another order.
+static struct bench_event event(uint64_t number)
+{
+    uint64_t key = number < key_count ? number : number * STRIDE % key_count;
+    return (struct bench_event){
+        .ts = 1, .key = key, .value = (double)(key % 1000) + 0.25, .id = number};
+}
+
+// Returns how many there was room for.
+static uint32_t feed(struct side *side, uint32_t count)
+{
+    uint32_t fed = 0;
+    while (fed < count) {
+        void *cells;
+        int32_t run = rml_lane_out_claim(side->out, 0, count - fed, &cells);
+        if (run <= 0)
+            break;
+        struct bench_event *events = cells;
+        for (int32_t i = 0; i < run; i++)
+            events[i] = event(side->fed++);
+        rml_lane_out_commit(side->out, 0, (uint32_t)run);
+        fed += (uint32_t)run;
+    }
+    rml_lane_out_publish(side->out);
+    return fed;
+}
+
+/* Checkpoints, as the control thread sees to them */
+
+static void begin_checkpoint(struct side *side)
+{
+    RML_CHECK(!side->is_saving);
+    side->began_ns = bench_now_ns();
+    const struct rml_worker_message save = {
+        .kind = RML_WORKER_SAVE, .number = rml_checkpointer_begin(side->query.checkpointer, false)};
+    RML_CHECK(rml_worker_tell(side->query.worker, &save));
+    side->is_saving = true;
+}
+
+static void see_to_checkpoints(struct side *side)
+{
+    struct rml_checkpointer_news news;
+    while (side->query.checkpointer != NULL
+           && rml_checkpointer_hear(side->query.checkpointer, &news)) {
+        if (news.kind != RML_CHECKPOINTER_DONE)
+            continue;  // when one is due is for this program to say
+        RML_CHECK(news.rc == 0);
+        side->is_saving = false;
+        side->ms = (double)(bench_now_ns() - side->began_ns) / 1e6;
+        side->bytes = news.bytes;
+        side->checkpoints++;
+        const struct rml_worker_message message = {.kind = RML_WORKER_SAVED};
+        RML_CHECK(rml_worker_tell(side->query.worker, &message));
+    }
+    struct rml_worker_report report;
+    while (rml_worker_hear(side->query.worker, &report))
+        RML_CHECK(report.kind == RML_WORKER_WANTS_SAVING || report.kind == RML_WORKER_SOURCE_DONE);
+}
+
+static void finish_checkpoint(struct side *side)
+{
+    uint32_t spins = 0;
+    while (side->is_saving) {
+        if (!rml_worker_round(side->query.worker))
+            bench_wait(&spins);
+        see_to_checkpoints(side);
+    }
+    (void)rml_worker_round(side->query.worker);  // it hears that it is saved
+}
+
+/* Rounds */
+
+// Put records in, and have them taken.
+static void take(struct side *side, uint32_t count)
+{
+    const _Atomic uint64_t *taken = &side->query.sources[0].value[RML_SOURCE_taken];
+    uint64_t until = rml_count_read(taken) + feed(side, count);
+    do {
+        int64_t cpu_ns = bench_cpu_ns(), since_ns = bench_now_ns();
+        (void)rml_worker_round(side->query.worker);
+        int64_t took_ns = bench_now_ns() - since_ns;
+        cpu_ns = bench_cpu_ns() - cpu_ns;
+        bench_figures_add(&round_us[WALL], (double)took_ns / 1e3);
+        bench_figures_add(&round_us[CPU], (double)cpu_ns / 1e3);
+    } while (rml_count_read(taken) < until);
+}
+
+static void take_all(struct side *side, uint64_t count)
+{
+    for (uint64_t until = side->fed + count; side->fed < until;) {
+        uint64_t left = until - side->fed;
+        take(side, left < RML_WORKER_STEP_ROWS ? (uint32_t)left : RML_WORKER_STEP_ROWS);
+        see_to_checkpoints(side);
+    }
+}
+
+enum pace { NONE, ONE, BACK_TO_BACK };
+
+static const char *const pace_name[] = {"none", "one", "back_to_back"};
+
+struct run {
+    double p50[CLOCKS], p99[CLOCKS], p999[CLOCKS], max[CLOCKS];  // microseconds
+    double rate[CLOCKS];                                         // records a second
+    uint64_t checkpoints;
+};
+
+static void add_up(struct run *run, uint64_t records, struct histogram *histogram)
+{
+    for (uint32_t c = 0; c < CLOCKS; c++) {
+        run->p50[c] = bench_figures_quantile(&round_us[c], 0.5);
+        run->p99[c] = bench_figures_quantile(&round_us[c], 0.99);
+        run->p999[c] = bench_figures_quantile(&round_us[c], 0.999);
+        run->max[c] = bench_figures_quantile(&round_us[c], 1);
+        double sum_us = 0;
+        for (uint32_t i = 0; i < round_us[c].count; i++) {
+            sum_us += round_us[c].values[i];
+            uint32_t column = 0;
+            while (column < BOUNDS && round_us[c].values[i] > bounds_us[column])
+                column++;
+            histogram->count[c][column]++;
+        }
+        run->rate[c] = (double)records * 1e6 / sum_us;
+    }
+}
+
+static struct run run(struct side *side, enum pace pace, struct histogram *histogram)
+{
+    struct run r = {.checkpoints = side->checkpoints};
+    uint64_t fed = side->fed;
+    int64_t until_ns = bench_now_ns() + run_ms * INT64_C(1000000);
+    round_us[WALL].count = round_us[CPU].count = 0;
+    if (pace != NONE)
+        begin_checkpoint(side);
+    while (bench_now_ns() < until_ns) {
+        take(side, batch);
+        see_to_checkpoints(side);
+        if (pace == BACK_TO_BACK && !side->is_saving)
+            begin_checkpoint(side);
+    }
+    add_up(&r, side->fed - fed, histogram);
+    finish_checkpoint(side);
+    r.checkpoints = side->checkpoints - r.checkpoints;
+    return r;
+}
+
+/* Figures */
+
+static double median(const double *values, uint32_t count)
+{
+    double copy[RUNS_MAX];
+    memcpy(copy, values, count * sizeof *values);
+    struct bench_figures figures = {.values = copy, .count = count, .limit = count};
+    return bench_figures_quantile(&figures, 0.5);
+}
+
+static void print_runs(enum pace pace, enum clock clock, const struct run *runs)
+{
+    double p50[RUNS_MAX], p99[RUNS_MAX], p999[RUNS_MAX], max[RUNS_MAX], rate[RUNS_MAX];
+    uint64_t checkpoints = 0;
+    for (uint32_t i = 0; i < run_count; i++) {
+        p50[i] = runs[i].p50[clock];
+        p99[i] = runs[i].p99[clock];
+        p999[i] = runs[i].p999[clock];
+        max[i] = runs[i].max[clock];
+        rate[i] = runs[i].rate[clock];
+        checkpoints += runs[i].checkpoints;
+    }
+    printf("{\"bench\":\"checkpoint\",\"figure\":\"rounds\",\"checkpoints\":\"%s\",\"count\":%llu,"
+           "\"keys\":%u,\"batch\":%u,\"clock\":\"%s\",\"unit\":\"us\",\"p50\":%.1f,\"p99\":%.1f,"
+           "\"p99.9\":%.1f,\"max\":%.0f,\"records_s\":%.4g}\n",
+           pace_name[pace], (unsigned long long)checkpoints, key_count, batch, clock_name[clock],
+           median(p50, run_count), median(p99, run_count), median(p999, run_count),
+           median(max, run_count), median(rate, run_count));
+}
+
+static void print_ratios(enum pace pace, enum clock clock, const struct run *with,
+                         const struct run *without)
+{
+    double p50[RUNS_MAX], p99[RUNS_MAX], p999[RUNS_MAX], more[RUNS_MAX], most[RUNS_MAX];
+    double rate[RUNS_MAX];
+    for (uint32_t i = 0; i < run_count; i++) {
+        p50[i] = with[i].p50[clock] / without[i].p50[clock];
+        p99[i] = with[i].p99[clock] / without[i].p99[clock];
+        p999[i] = with[i].p999[clock] / without[i].p999[clock];
+        more[i] = with[i].p999[clock] - without[i].p999[clock];
+        most[i] = with[i].max[clock] - without[i].max[clock];
+        rate[i] = with[i].rate[clock] / without[i].rate[clock];
+    }
+    printf("{\"bench\":\"checkpoint\",\"figure\":\"to_none\",\"checkpoints\":\"%s\",\"keys\":%u,"
+           "\"batch\":%u,\"clock\":\"%s\",\"p50\":%.2f,\"p99\":%.2f,\"p99.9\":%.2f,"
+           "\"p99.9_more_us\":%.1f,\"max_more_us\":%.0f,\"records_s\":%.3f}\n",
+           pace_name[pace], key_count, batch, clock_name[clock], median(p50, run_count),
+           median(p99, run_count), median(p999, run_count), median(more, run_count),
+           median(most, run_count), median(rate, run_count));
+}
+
+static void print_histogram(enum pace pace, enum clock clock, const struct histogram *histogram)
+{
+    printf("{\"bench\":\"checkpoint\",\"figure\":\"histogram\",\"checkpoints\":\"%s\",\"keys\":%u,"
+           "\"batch\":%u,\"clock\":\"%s\",\"up_to_us\":{",
+           pace_name[pace], key_count, batch, clock_name[clock]);
+    for (uint32_t i = 0; i < BOUNDS; i++)
+        printf("\"%u\":%llu,", bounds_us[i], (unsigned long long)histogram->count[clock][i]);
+    printf("\"more\":%llu}}\n", (unsigned long long)histogram->count[clock][BOUNDS]);
+}
+
+static void measure_rounds(enum pace pace)
+{
+    static struct run with[RUNS_MAX], without[RUNS_MAX];
+    struct histogram histogram_with = {0}, histogram_without = {0};
+    for (uint32_t i = 0; i < run_count; i++) {
+        without[i] = run(&plain, NONE, &histogram_without);
+        with[i] = run(&saved, pace, &histogram_with);
+    }
+    for (uint32_t c = 0; c < CLOCKS; c++) {
+        print_runs(NONE, c, without);
+        print_runs(pace, c, with);
+        print_ratios(pace, c, with, without);
+        print_histogram(NONE, c, &histogram_without);
+        print_histogram(pace, c, &histogram_with);
+    }
+    fflush(stdout);
+}
+
+static void checkpoint(struct side *side)
+{
+    begin_checkpoint(side);
+    finish_checkpoint(side);
+}
+
+// As many bytes as were never written before need a file that has them.
+static int write_raw(size_t bytes, double *ret_ms)
+{
+    char path[128];
+    snprintf(path, sizeof path, "%s/raw", folder);
+    int rc = 0;
+    if (bytes > raw.count) {
+        bench_raw_close(&raw);
+        rc = bench_raw_open(&raw, path, bytes + bytes / 4);
+    }
+    return rc == 0 ? bench_raw_write(&raw, bytes, ret_ms) : rc;
+}
+
+static int measure_dirty(uint32_t dirty, uint32_t count)
+{
+    double ms[RUNS_MAX], bytes[RUNS_MAX], ratio[RUNS_MAX];
+    double raw_ms[RUNS_MAX] = {0}, rows_raw_ms[RUNS_MAX] = {0};
+    for (uint32_t i = 0; i < count; i++) {
+        take_all(&saved, dirty);
+        checkpoint(&saved);
+        ms[i] = saved.ms;
+        bytes[i] = (double)saved.bytes;
+        int rc = write_raw(saved.bytes, &raw_ms[i]);
+        if (rc == 0)
+            rc = write_raw((size_t)dirty * ROW_BYTES, &rows_raw_ms[i]);
+        if (rc < 0)
+            return rc;
+        ratio[i] = ms[i] / raw_ms[i];
+    }
+    printf("{\"bench\":\"checkpoint\",\"figure\":\"dirty\",\"keys\":%u,\"dirty\":%u,\"ms\":%.2f,"
+           "\"bytes\":%.0f,\"raw_ms\":%.2f,\"to_raw\":%.2f,\"rows_raw_ms\":%.2f}\n",
+           key_count, dirty, median(ms, count), median(bytes, count), median(raw_ms, count),
+           median(ratio, count), median(rows_raw_ms, count));
+    fflush(stdout);
+    return 0;
+}
+
+// The checkpoint is of just before, so that nothing is lost.
+static int measure_restore(const char *changed, uint32_t count)
+{
+    double ms[RUNS_MAX];
+    int rc = 0;
+    for (uint32_t i = 0; rc == 0 && i < count; i++) {
+        rml_lane_out_close(saved.out);
+        saved.out = NULL;
+        (void)bench_stay_on(BENCH_ANYWHERE);  // as an engine that comes up
+        rc = bench_query_restart(&saved.query, folder, &ms[i]);
+        if (rc == 0)
+            rc = open_lane(&saved);
+    }
+    (void)bench_stay_on(0);
+    if (rc < 0)
+        return rc;
+    printf("{\"bench\":\"checkpoint\",\"figure\":\"restore\",\"keys\":%u,\"changed\":\"%s\","
+           "\"ms\":%.1f}\n",
+           key_count, changed, median(ms, count));
+    fflush(stdout);
+    return 0;
+}
+
+/* All of it */
+
+static struct bench_tally rows_of(struct side *side)
+{
+    struct bench_tally tally = {0};
+    const struct rml_worker_message end = {.kind = RML_WORKER_END};
+    RML_CHECK(rml_worker_tell(side->query.worker, &end));
+    while (rml_worker_round(side->query.worker))
+        continue;
+    bench_query_worker_rows(&side->query, &tally);
+    return tally;
+}
+
+static void compare_rows(void)
+{
+    if (plain.fed < saved.fed)
+        take_all(&plain, saved.fed - plain.fed);
+    while (saved.fed < plain.fed) {
+        uint64_t left = plain.fed - saved.fed;
+        take_all(&saved, left < 4000000 ? left : 4000000);  // the lane holds them until then
+        checkpoint(&saved);
+    }
+    struct bench_tally expected = rows_of(&plain), got = rows_of(&saved);
+    RML_CHECK(expected.rows == key_count);
+    RML_CHECK(memcmp(&expected, &got, sizeof got) == 0);
+}
+
+static int open_all(void)
+{
+    struct bench_query_options options = {.pipeline = pipeline, .keys = key_count};
+    int rc = bench_figures_init(&round_us[WALL], ROUNDS_MAX);
+    if (rc == 0)
+        rc = bench_figures_init(&round_us[CPU], ROUNDS_MAX);
+    if (rc == 0 && mkdtemp(folder) == NULL)
+        rc = -errno;
+    (void)bench_stay_on(1);  // threads that are started from here on; one CPU is slower, not wrong
+    if (rc == 0)
+        rc = bench_query_open_other(&plain.query, &options);
+    options.state = folder;
+    if (rc == 0)
+        rc = bench_query_open_other(&saved.query, &options);
+    if (rc == 0)
+        rc = open_lane(&plain);
+    if (rc == 0)
+        rc = open_lane(&saved);
+    (void)bench_stay_on(0);
+    return rc;
+}
+
+static void close_all(void)
 {
     static const char *const files[] = {RML_VAULT_EXTENTS_FILE, RML_CATALOG_FILE,
                                         RML_CATALOG_FILE "-lock"};
-    rml_vault_close(c->vault);
+    rml_lane_out_close(plain.out);
+    rml_lane_out_close(saved.out);
+    bench_query_close(&plain.query);
+    bench_query_close(&saved.query);
+    bench_raw_close(&raw);
     for (uint32_t i = 0; i < sizeof files / sizeof files[0]; i++) {
         char path[128];
-        snprintf(path, sizeof path, "%s/%s", c->path, files[i]);
+        snprintf(path, sizeof path, "%s/%s", folder, files[i]);
         unlink(path);
     }
-    if (c->ways == NULL)
-        bench_raw_close(&raw);
-    else
-        rmdir(c->path);
-    bench_figures_fini(&c->figures);
-    bench_figures_fini(&c->to_raw);
+    rmdir(folder);
+    bench_figures_fini(&round_us[WALL]);
+    bench_figures_fini(&round_us[CPU]);
 }
 
-static int run_once(struct contender *c, size_t bytes)
+static int measure(void)
 {
-    struct rml_err err = {0};
-    int64_t from = bench_now_ns();
-    int rc =
-        c->ways == NULL ? bench_raw_write(&raw, bytes, &c->ms) : write_checkpoint(c, bytes, &err);
-    if (c->ways != NULL)
-        c->ms = (double)(bench_now_ns() - from) / 1e6;
+    take_all(&plain, key_count);
+    take_all(&saved, key_count);
+    checkpoint(&saved);
+    int rc = measure_dirty(key_count / 100, RML_SNAPSHOT_ROUND_MAX + 1);
+    if (rc == 0)
+        rc = measure_restore("few", run_count);
+    if (rc == 0)
+        rc = measure_dirty(key_count / 10, RML_SNAPSHOT_ROUND_MAX + 1);
+    if (rc == 0)
+        rc = measure_restore("tenth", run_count);
+    if (rc == 0)
+        rc = measure_dirty(key_count, run_count);
     if (rc < 0)
-        fprintf(stderr, "bench_checkpoint: %s: %s\n", c->name,
-                err.code < 0 ? err.text : strerrordesc_np(-rc));
+        return rc;
+    measure_rounds(ONE);
+    measure_rounds(BACK_TO_BACK);
+    checkpoint(&saved);  // of what came after the last moment nothing would be left
+    rc = measure_restore("most", run_count);
+    if (rc == 0)
+        compare_rows();
     return rc;
-}
-
-// All contenders with so many keys; every checkpoint can be read afterwards.
-static int measure(uint32_t keys)
-{
-    size_t bytes = (size_t)keys * ROW_BYTES;
-    for (uint32_t i = 0; i < CONTENDERS; i++)
-        contenders[i].figures.count = contenders[i].to_raw.count = 0;
-    for (uint32_t round = 0; round < round_count + 1; round++) {  // the first is not counted
-        for (uint32_t i = 0; i < CONTENDERS; i++) {
-            int rc = run_once(&contenders[(round + i) % CONTENDERS], bytes);
-            if (rc < 0)
-                return rc;
-        }
-        for (uint32_t i = 0; i < CONTENDERS && round > 0; i++) {
-            bench_figures_add(&contenders[i].figures, contenders[i].ms);
-            bench_figures_add(&contenders[i].to_raw, contenders[i].ms / contenders[0].ms);
-        }
-    }
-    for (uint32_t i = 0; i < CONTENDERS; i++) {
-        struct bench_quartiles ms = bench_figures_quartiles(&contenders[i].figures);
-        struct bench_quartiles ratio = bench_figures_quartiles(&contenders[i].to_raw);
-        printf("{\"bench\":\"checkpoint\",\"way\":\"%s\",\"keys\":%u,\"bytes\":%zu,\"ms\":%.2f,"
-               "\"q1\":%.2f,\"q3\":%.2f,\"mb_s\":%.0f,\"to_raw\":%.2f,\"to_raw_q1\":%.2f,"
-               "\"to_raw_q3\":%.2f}\n",
-               contenders[i].vault == NULL ? "raw" : rml_vault_way(contenders[i].vault), keys,
-               bytes, ms.median, ms.q1, ms.q3, (double)bytes / 1e3 / ms.median, ratio.median,
-               ratio.q1, ratio.q3);
-        fflush(stdout);
-        const struct rml_manifest *newest;
-        struct rml_err err = {0};
-        int rc =
-            contenders[i].ways == NULL ? 0 : rml_vault_newest(contenders[i].vault, &newest, &err);
-        if (rc == 0 && contenders[i].ways != NULL)
-            rc = rml_vault_verify(contenders[i].vault, newest->epoch, &err);
-        if (rc < 0) {
-            fprintf(stderr, "bench_checkpoint: %s\n", err.text);
-            return rc;
-        }
-    }
-    return 0;
 }
 
 int main(int argc, char **argv)
 {
     const struct bench_count counts[] = {
-        {"--rounds", &round_count, 1000000},
-        {"--keys", &key_count_max, 100000000},
+        {"--runs", &run_count, RUNS_MAX},
+        {"--keys", &key_count, 10000000},
+        {"--run-ms", &run_ms, 60000},
+        {"--batch", &batch, RML_WORKER_STEP_ROWS},
     };
-    if (!bench_counts_read(argc, argv, counts, sizeof counts / sizeof counts[0])) {
-        fprintf(stderr, "bench_checkpoint [--rounds 15] [--keys 1000000]\n");
+    if (!bench_counts_read(argc, argv, counts, sizeof counts / sizeof counts[0])
+        || key_count < 100) {
+        fprintf(stderr, "bench_checkpoint [--runs 3] [--keys 1000000] [--run-ms 1000] [--batch 256]\n");
         return 2;
     }
-    if (mkdtemp(folder) == NULL) {
-        fprintf(stderr, "bench_checkpoint: no folder can be made here: %s\n",
-                strerrordesc_np(errno));
-        return 1;
-    }
-    int rc = 0;
-    for (uint32_t i = 0; i < CONTENDERS && rc == 0; i++)
-        rc = open_contender(&contenders[i]);
-    for (uint32_t keys = 10000; keys < key_count_max && keys <= 100000 && rc == 0; keys *= 10)
-        rc = measure(keys);
+    int rc = open_all();
     if (rc == 0)
-        rc = measure(key_count_max);
-    for (uint32_t i = 0; i < CONTENDERS; i++)
-        close_contender(&contenders[i]);
-    rmdir(folder);
+        rc = measure();
+    if (rc < 0)
+        fprintf(stderr, "bench_checkpoint: %s\n", strerrordesc_np(-rc));
+    close_all();
     return rc < 0;
 }
