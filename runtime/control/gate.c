@@ -8,27 +8,31 @@
 
 #include "runtime/base/err.h"
 
-#define GROUPS_MAX  65536u  // of one process (NGROUPS_MAX)
-#define USERS_MAX   64u     // whose rates are known; of more, those that were here last
-#define SECOND      INT64_C(1000000000)
-#define LISTED_MOST 100  // bytes of a list of users and groups in a sentence
+#define GROUPS_MAX    65536u  // of one process (NGROUPS_MAX)
+#define USERS_MAX     64u     // whose rates are known; of more, those that were here last
+#define PROCESSES_MAX 64u     // likewise, of our own users
+#define SECOND        INT64_C(1000000000)
+#define LISTED_MOST   100  // bytes of a list of users and groups in a sentence
 
 /* When the next of a kind would come if all came evenly; far behind: it never was here. */
 struct pace {
     int64_t next_ns;
 };
 
-struct user {
-    uint32_t uid;
+enum kind { ATTACHES, REQUESTS, KINDS };
+
+/* A user, or a process. */
+struct party {
+    uint32_t id;
     bool used;
-    struct pace attaches, requests;
+    struct pace paces[KINDS];
 };
 
 struct rml_gate {
     struct rml_gate_options options;
     struct rml_gate_counts *counts;
     const char *file;  // the last part of the pipeline file's path
-    struct user users[USERS_MAX];
+    struct party users[USERS_MAX], processes[PROCESSES_MAX];
     uint32_t *groups;
 };
 
@@ -105,9 +109,14 @@ static bool is_allowed(const struct rml_allow *allow, const struct rml_gate_peer
     return false;
 }
 
+static bool is_own_user(const struct rml_gate *gate, uint32_t uid)
+{
+    return uid == gate->options.own_uid || uid == 0;
+}
+
 static bool is_ours(const struct rml_gate *gate, const struct rml_gate_peer *peer)
 {
-    return peer->uid == gate->options.own_uid || peer->uid == 0;
+    return is_own_user(gate, peer->uid);
 }
 
 static int check(struct rml_gate *gate, const struct rml_gate_peer *peer,
@@ -200,35 +209,61 @@ static bool is_known(const struct rml_gate *gate, const struct rml_gate_peer *pe
 /* How often */
 
 // Its own place, or that of whoever has been away for longest.
-static struct user *user_of(struct rml_gate *gate, uint32_t uid)
+static struct party *party_of(struct party *parties, uint32_t count, uint32_t id)
 {
-    struct user *place = &gate->users[0];
-    for (struct user *user = gate->users; user < gate->users + USERS_MAX; user++) {
-        if (user->used && user->uid == uid)
-            return user;
-        if (place->used && (!user->used || user->attaches.next_ns < place->attaches.next_ns))
-            place = user;
+    struct party *place = parties;
+    for (struct party *party = parties; party < parties + count; party++) {
+        if (party->used && party->id == id)
+            return party;
+        if (place->used
+            && (!party->used || party->paces[ATTACHES].next_ns < place->paces[ATTACHES].next_ns))
+            place = party;
     }
-    *place =
-        (struct user){.uid = uid, .used = true, .attaches = {INT64_MIN}, .requests = {INT64_MIN}};
+    *place = (struct party){.id = id, .used = true, .paces = {{INT64_MIN}, {INT64_MIN}}};
     return place;
 }
 
 // One more of `per_s` in a second; a second's worth may come at once.
-static bool is_in_time(const struct rml_gate *gate, struct pace *pace, uint32_t per_s)
+static bool is_in_time(struct pace *pace, uint32_t per_s, int64_t now)
 {
-    int64_t now = gate->options.clock->monotonic_ns(gate->options.clock->context);
-    int64_t apart = SECOND / per_s;
     if (pace->next_ns < now)
         pace->next_ns = now;
-    if (pace->next_ns - now > SECOND - apart)
-        return false;
-    pace->next_ns += apart;
-    return true;
+    return pace->next_ns - now <= SECOND - SECOND / per_s;
 }
 
-int rml_gate_enter(struct rml_gate *gate, const struct rml_gate_peer *peer, uint32_t open,
-                   struct rml_err *err)
+/* One more, of a user and a process. 0, or -EAGAIN and a sentence. */
+static int keep_pace(struct rml_gate *gate, uint32_t uid, uint32_t pid, enum kind kind,
+                     struct rml_err *err)
+{
+    static const char *const does[] = {[ATTACHES] = "connects", [REQUESTS] = "asks"};
+    static const char *const limit[] = {[ATTACHES] = "attaches", [REQUESTS] = "requests"};
+    const struct rml_plan_limits *limits = &gate->options.plan->limits;
+    uint32_t per_s = kind == ATTACHES ? limits->attaches_per_s : limits->requests_per_s;
+    uint32_t half = per_s / 2 + per_s % 2;
+    int64_t now = gate->options.clock->monotonic_ns(gate->options.clock->context);
+    struct pace *users = &party_of(gate->users, USERS_MAX, uid)->paces[kind];
+    struct pace *its = NULL;
+    if (is_own_user(gate, uid)) {
+        its = &party_of(gate->processes, PROCESSES_MAX, pid)->paces[kind];
+        if (!is_in_time(its, half, now))
+            return RML_FAIL(err, -EAGAIN,
+                            "process %u %s more often than %u times a second, half of what its "
+                            "user %u may (runtime.limits.%s): wait a moment",
+                            pid, does[kind], half, uid, limit[kind]);
+    }
+    if (!is_in_time(users, per_s, now))
+        return RML_FAIL(err, -EAGAIN,
+                        "user %u %s more often than %u times a second (runtime.limits.%s): wait a "
+                        "moment",
+                        uid, does[kind], per_s, limit[kind]);
+    users->next_ns += SECOND / per_s;
+    if (its != NULL)
+        its->next_ns += SECOND / half;
+    return 0;
+}
+
+int rml_gate_enter(struct rml_gate *gate, const struct rml_gate_peer *peer,
+                   struct rml_gate_open open, struct rml_err *err)
 {
     const struct rml_plan *plan = gate->options.plan;
     if (!is_known(gate, peer)) {
@@ -239,31 +274,28 @@ int rml_gate_enter(struct rml_gate *gate, const struct rml_gate_peer *peer, uint
             "user or as root, or have an `allow`, `view` or `control` of %.40s name you",
             plan->name, gate->options.own_uid, peer->uid, gate->file);
     }
-    if (!is_ours(gate, peer) && open >= plan->limits.connections) {
+    if (!is_ours(gate, peer) && open.by_user >= plan->limits.connections) {
         rml_gate_count(gate, RML_GATE_too_many);
         return RML_FAIL(err, -EMFILE,
                         "user %u has %u connections, as many as runtime.limits.connections allows",
-                        peer->uid, open);
+                        peer->uid, open.by_user);
     }
-    if (!is_in_time(gate, &user_of(gate, peer->uid)->attaches, plan->limits.attaches_per_s)) {
-        rml_gate_count(gate, RML_GATE_too_often);
-        return RML_FAIL(err, -EAGAIN,
-                        "user %u connects more often than %u times a second "
-                        "(runtime.limits.attaches): wait a moment",
-                        peer->uid, plan->limits.attaches_per_s);
+    if (open.by_process + RML_GATE_PLACES_LEFT >= open.places) {
+        rml_gate_count(gate, RML_GATE_too_many);
+        return RML_FAIL(err, -EMFILE,
+                        "process %u has %u of the %u connections that can be open, and the others "
+                        "are for other processes",
+                        peer->pid, open.by_process, open.places);
     }
-    rml_gate_count(gate, RML_GATE_let_in);
-    return 0;
+    int rc = keep_pace(gate, peer->uid, peer->pid, ATTACHES, err);
+    rml_gate_count(gate, rc < 0 ? RML_GATE_too_often : RML_GATE_let_in);
+    return rc;
 }
 
-int rml_gate_request(struct rml_gate *gate, uint32_t uid, struct rml_err *err)
+int rml_gate_request(struct rml_gate *gate, uint32_t uid, uint32_t pid, struct rml_err *err)
 {
-    uint32_t most = gate->options.plan->limits.requests_per_s;
-    if (is_in_time(gate, &user_of(gate, uid)->requests, most))
-        return 0;
-    rml_gate_count(gate, RML_GATE_too_many_requests);
-    return RML_FAIL(err, -EAGAIN,
-                    "user %u asks more often than %u times a second (runtime.limits.requests): "
-                    "wait a moment",
-                    uid, most);
+    int rc = keep_pace(gate, uid, pid, REQUESTS, err);
+    if (rc < 0)
+        rml_gate_count(gate, RML_GATE_too_many_requests);
+    return rc;
 }

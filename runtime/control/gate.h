@@ -7,7 +7,9 @@
  * counted.
  *
  * Rates are counted for each user: so many in a second, all at once if need be (the generic cell rate
- * algorithm of ITU-T I.371, one time for each user and rate).
+ * algorithm of ITU-T I.371, one time for each user and rate). Of the engine's own user and root, whom no other
+ * limit holds, one process has half of them, and never the last RML_GATE_PLACES_LEFT places: so one that runs
+ * wild leaves room for `ringctl`.
  *
  * One thread uses a gate.
  */
@@ -27,6 +29,14 @@ struct rml_gate_options {
     const struct rml_plan *plan;  // must outlive the gate
     const struct rml_clock *clock;
     uint32_t own_uid;  // whom the engine runs as
+};
+
+#define RML_GATE_PLACES_LEFT 32u
+
+/* How many connections there are, and can be. */
+struct rml_gate_open {
+    uint32_t by_user, by_process;  // of who wants another
+    uint32_t places;
 };
 
 /* Whose process is at the other end. */
@@ -49,11 +59,11 @@ void rml_gate_count(struct rml_gate *gate, enum rml_gate_counter counter);
 int rml_gate_ask(struct rml_gate *gate, int socket, struct rml_gate_peer *ret_peer);
 
 /*
- * May this peer begin a connection, whose user has `open` of them already? 0; -EACCES: nothing lets
- * this user in; -EMFILE: no more at once; -EAGAIN: not so often; with a sentence. Counts one that may.
+ * May this peer begin a connection? 0; -EACCES: nothing lets this user in; -EMFILE: no more at once; -EAGAIN:
+ * not so often; with a sentence. Counts one that may.
  */
-int rml_gate_enter(struct rml_gate *gate, const struct rml_gate_peer *peer, uint32_t open,
-                   struct rml_err *err);
+int rml_gate_enter(struct rml_gate *gate, const struct rml_gate_peer *peer,
+                   struct rml_gate_open open, struct rml_err *err);
 
 /*
  * May it write into a source; read the rows of a stage (a name, or one with ".late" behind it; 0 where
@@ -67,7 +77,7 @@ int rml_gate_may_view(struct rml_gate *gate, const struct rml_gate_peer *peer, s
 int rml_gate_may_control(struct rml_gate *gate, const struct rml_gate_peer *peer,
                          struct rml_err *err);
 
-/* May this user make one more request now? 0, or -EAGAIN and a sentence. */
-int rml_gate_request(struct rml_gate *gate, uint32_t uid, struct rml_err *err);
+/* May this process make one more request now? 0, or -EAGAIN and a sentence. */
+int rml_gate_request(struct rml_gate *gate, uint32_t uid, uint32_t pid, struct rml_err *err);
 
 #endif

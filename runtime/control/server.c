@@ -219,12 +219,29 @@ static void refuse(struct rml_server *s, struct conn *conn, int rc, const char *
     close_conn(s, conn);
 }
 
-static uint32_t open_of(const struct rml_server *s, uint32_t uid)
+static struct rml_gate_open open_of(const struct rml_server *s, const struct rml_gate_peer *peer)
 {
-    uint32_t count = 0;
+    struct rml_gate_open open = {.places = s->conn_max};
+    for (uint32_t i = 0; i < s->conn_max; i++) {
+        const struct conn *conn = &s->conns[i];
+        open.by_user += conn->socket >= 0 && conn->uid == peer->uid;
+        open.by_process += conn->socket >= 0 && conn->uid == peer->uid && conn->pid == peer->pid;
+    }
+    return open;
+}
+
+// Those who feed and those who read leave some places to those who look and steer.
+static int check_places(const struct rml_server *s, struct rml_err *err)
+{
+    uint32_t taken = 0;
     for (uint32_t i = 0; i < s->conn_max; i++)
-        count += s->conns[i].socket >= 0 && s->conns[i].uid == uid;
-    return count;
+        taken += s->conns[i].role == ROLE_PRODUCER || s->conns[i].role == ROLE_SUBSCRIBER;
+    if (taken + RML_GATE_PLACES_LEFT < s->conn_max)
+        return 0;
+    return RML_FAIL(err, -EUSERS,
+                    "%u producers and subscribers are attached, and the other %u connections that "
+                    "can be open are for ringctl: raise runtime.lanes_max",
+                    taken, s->conn_max - taken);
 }
 
 static void accept_one(struct rml_server *s, int socket)
@@ -243,7 +260,7 @@ static void accept_one(struct rml_server *s, int socket)
     }
     int rc = rml_gate_ask(s->gate, socket, &peer);
     if (rc == 0)
-        rc = rml_gate_enter(s->gate, &peer, open_of(s, peer.uid), &err);
+        rc = rml_gate_enter(s->gate, &peer, open_of(s, &peer), &err);
     if (rc < 0) {
         rml_wire_send_refused(socket, -rc, "%s", err.text);
         close(socket);
@@ -314,7 +331,7 @@ static int check_producer(const struct rml_server *s, const struct conn *conn,
                         hello->source);
     *ret_source = source;
     return s->draining || s->over ? RML_FAIL(err, -ESHUTDOWN, "pipeline %s is draining", plan->name)
-                                  : 0;
+                                  : check_places(s, err);
 }
 
 static void name_conn(struct conn *conn, const char program[RML_WIRE_NAME])
@@ -412,6 +429,8 @@ static void attach_subscriber(struct rml_server *s, struct conn *conn,
     int rc = rml_gate_ask(s->gate, conn->socket, &peer);
     if (rc == 0)
         rc = rml_gate_may_read(s->gate, &peer, hello->stage, &err);
+    if (rc == 0)
+        rc = check_places(s, &err);
     if (rc == 0)
         rc = rml_subscribers_add(&s->subscribers, conn->socket, hello->stage, &conn->number, &err);
     if (rc < 0) {
@@ -609,7 +628,7 @@ static int may_ask(struct rml_server *s, const struct conn *conn, const char *re
 static void serve_control(struct rml_server *s, struct conn *conn, const char *request)
 {
     struct rml_err err = {0};
-    int rc = rml_gate_request(s->gate, conn->uid, &err);
+    int rc = rml_gate_request(s->gate, conn->uid, conn->pid, &err);
     if (rc < 0) {
         refuse(s, conn, rc, err.text);
         return;

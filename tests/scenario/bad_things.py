@@ -80,7 +80,7 @@ class Connections(Beside):
         self.assertGreater(len(turned_away), 0)
         self.assertLess(len(turned_away), 400)
         for said, in turned_away:
-            self.assertIn(b"connections are open, as many as there can be", said)
+            self.assertIn(b"has 290 of the 322 connections that can be open", said)
         other = self.feeder(2, 10, "keys", 5)
         self.attached(other)
         self.ends(other)

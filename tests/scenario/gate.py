@@ -9,6 +9,7 @@ import socket
 import stat
 import struct
 import subprocess
+import sys
 import unittest
 
 import harness
@@ -190,9 +191,10 @@ class Others(harness.Scenario):
 class Limits(harness.Scenario):
     """For everybody; each is small here, so that it is met."""
 
-    def start(self, limits):
+    def start(self, limits, runtime="", source=""):
+        limits = f", limits: {{{limits}}}" if limits else ""
         self.pipeline = self.run_pipeline(PIPELINE % {
-            "schema": stream.SCHEMA, "runtime": f", limits: {{{limits}}}", "source": "", "sink": ""})
+            "schema": stream.SCHEMA, "runtime": runtime + limits, "source": source, "sink": ""})
         header = self.ringmill("gen", "header", self.dir / "p.yaml").stdout
         self.hash = dict(re.findall(r"(\w+)_SCHEMA_HASH UINT64_C\((\w+)\)", header))
 
@@ -226,17 +228,12 @@ class Limits(harness.Scenario):
         answers = [peer.recv(1000) for peer in [self.connect() for _ in range(120)]]
         refused = [a for a in answers if a]
         for said in refused:
-            self.assertIn(b"user 0 connects more often than 50 times a second (runtime.limits.attaches)",
-                          said.replace(b"user %d " % os.geteuid(), b"user 0 "))
+            self.assertIn(b"process %d connects more often than 25 times a second, half of what its user %d may "
+                          b"(runtime.limits.attaches)" % (os.getpid(), os.geteuid()), said)
         self.assertGreater(len(refused), 0)
         self.assertGreater(len(answers) - len(refused), 0)
 
-        def seen():
-            done = subprocess.run([harness.RINGCTL, "status", "p", "--json"], env=self.env, capture_output=True,
-                                  text=True, check=False)  # may itself have come too often
-            return done.returncode == 0 and json.loads(done.stdout)["gate"]
-
-        gate = harness.until("a connection", seen)
+        gate = self.pipeline.look("status")["gate"]  # is another process, and let in at once
         self.assertGreaterEqual(gate["too_often"], len(refused))
         self.assertGreaterEqual(gate["silent"], len(answers) - len(refused))
         self.pipeline.end()
@@ -244,15 +241,17 @@ class Limits(harness.Scenario):
     def test_peers_that_dawdle_hold_nobody_up_and_are_hung_up_on(self):
         self.start("hello: 300ms")
         control = struct.pack("<IHHII", 0x4C4D524D, 1, 3, 24, 0) + b"refresh\0"
+        produce = struct.pack("<IHHII48s48sQII", 0x4C4D524D, 3, 1, 128, 0, b"events", b"slow",
+                              int(self.hash["EVENT"], 0), 24, 0)
         silent = [self.connect() for _ in range(30)]
         byte_by_byte, halves = [self.connect() for _ in range(10)], [self.connect() for _ in range(10)]
-        for peer in byte_by_byte:
-            peer.send(control[:1])
-        for peer in halves:
-            peer.send(control[:12])
+        for peer, hello in zip(byte_by_byte, [control, produce] * 5):
+            peer.send(hello[:1])
+        for peer, hello in zip(halves, [control, produce] * 5):
+            peer.send(hello[:len(hello) // 2])
         self.feeder()  # is served while they are there
         for peer in byte_by_byte + halves:  # a message comes whole, or is none
-            self.assertIn(b"not a message", peer.recv(1000))
+            self.assertRegex(peer.recv(1000), b"not a message|a message of 64 bytes that says 128")
             with contextlib.suppress(ConnectionResetError):
                 self.assertEqual(peer.recv(1000), b"")
         for peer in silent:
@@ -270,12 +269,81 @@ class Limits(harness.Scenario):
             for _ in range(1000):
                 peer.send(refresh)
                 said.append(peer.recv(1000))
-        self.assertIn(b"asks more often than 30 times a second (runtime.limits.requests)", b"".join(said))
-        self.assertGreaterEqual(len(said), 30)
+        self.assertIn(b"asks more often than 15 times a second, half of what its user", b"".join(said))
+        self.assertGreaterEqual(len(said), 15)
+        self.pipeline.look("status")  # asks too, as another process
         self.assertLess(len(said), 1000)
         self.feeder()
         self.pipeline.end()
 
+    def test_who_reads_no_answers_holds_nobody_up(self):
+        self.start("requests: 1000000")
+        peer = self.connect()
+        peer.setblocking(False)
+        refresh = struct.pack("<IHHII", 0x4C4D524D, 3, 3, 24, 0) + b"refresh\0"
+        sent = 0
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            while sent < 5000:  # far more than a socket holds of answers
+                with contextlib.suppress(BlockingIOError):
+                    peer.send(refresh)
+                    sent += 1
+        self.feeder()
+        self.assertEqual(self.pipeline.look("status")["lanes"], 0)
+        self.pipeline.end()
+
+    def test_a_process_of_our_own_that_takes_all_it_can_leaves_ringctl_its_place(self):
+        self.start("hello: 1h", runtime=", lanes_max: 2")
+        answers = []
+        for _ in range(330):  # of 322 places
+            peer = self.connect()
+            peer.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                answers.append(peer.recv(1000))
+        harness.until("the last to be refused", lambda: self.pipeline.look("status")["gate"]["too_many"] >= 40)
+        for said in answers:
+            self.assertIn(b"process %d has 290 of the 322 connections that can be open" % os.getpid(), said)
+        self.feeder()
+        self.pipeline.ctl("drain")
+        self.pipeline.end()
+
+    def test_producers_and_subscribers_leave_ringctl_its_place_however_many_processes_they_are(self):
+        """Five shared lanes have more numbers than there are places."""
+        sources = ", lane: shared}\n".join(f"  s{i}: {{schema: event, event_time: ts" for i in range(5))
+        self.start("", runtime=", lanes_max: 100", source=", lane: shared}\n" + sources + ", lane: shared")
+        villains = [subprocess.Popen([sys.executable, "-c", VILLAIN, str(self.rundir / "p/socket"), self.hash["EVENT"],
+                                      "250"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+                    for _ in range(2)]
+        for villain in villains:
+            self.addCleanup(villain.stdout.close)
+            self.addCleanup(villain.communicate)
+        said = [json.loads(villain.stdout.readline()) for villain in villains]
+        self.assertEqual(sum(attached for attached, _ in said), 420 - 32)
+        self.assertIn("388 producers and subscribers are attached, and the other 32 connections that can be open are "
+                      "for ringctl: raise runtime.lanes_max", "".join(refused for _, refused in said))
+        self.pipeline.look("status")
+        self.pipeline.ctl("stop")
+        self.pipeline.end()
+
+
+# Attaches so many producers, to sources s0, s1, ...; how many were let in, and the last refusal.
+VILLAIN = """
+import json, os, socket, struct, sys
+path, schema_hash, count = sys.argv[1], int(sys.argv[2], 0), int(sys.argv[3])
+attached, refusal, peers = 0, "", []
+for i in range(count):
+    peer = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    peer.connect(path)
+    peer.send(struct.pack("<IHHII48s48sQII", 0x4C4D524D, 3, 1, 128, 0, b"s%d" % (i % 5), b"villain", schema_hash, 24, 0))
+    data, fds, _, _ = socket.recv_fds(peer, 65536, 64)
+    for fd in fds:
+        os.close(fd)
+    attached += bool(fds)
+    if not fds:
+        refusal = data.decode(errors="replace")
+    peers.append(peer)
+print(json.dumps([attached, refusal]), flush=True)
+sys.stdin.read()
+"""
 
 if __name__ == "__main__":
     harness.main()

@@ -9,6 +9,7 @@
 #include "runtime/base/err.h"
 #include "runtime/control/gate.h"
 #include "tests/support/plan.h"
+#include "tests/support/random.h"
 
 #define SECOND INT64_C(1000000000)
 
@@ -31,6 +32,8 @@ static const char file[] =
     "  shut: {from: rows, type: ring}\n"
     "  open: {from: rows, type: ring, allow: {users: 10}}\n"
     "  late: {from: rows.late, type: ring}\n";
+
+static const struct rml_gate_open NONE_OPEN = {.places = 10000};
 
 static struct world {
     struct rml_plan *plan;
@@ -142,7 +145,7 @@ static void who_is_refused_is_told_who_he_is_who_is_let_in_and_where_that_stands
 {
     (void)state;
     struct rml_gate_peer peer = user(11);
-    assert_int_equal(rml_gate_enter(w.gate, &peer, 0, &w.err), -EACCES);
+    assert_int_equal(rml_gate_enter(w.gate, &peer, NONE_OPEN, &w.err), -EACCES);
     assert_said("pipeline p runs as user 100 and does not know you, user 11");
     assert_said("`allow`, `view` or `control` of test.yaml");
     peer = user(8);
@@ -170,7 +173,8 @@ static void what_has_no_ring_is_for_others_to_refuse(void **state)
 static int enter(uint32_t uid, uint32_t open)
 {
     const struct rml_gate_peer peer = user(uid);
-    return rml_gate_enter(w.gate, &peer, open, &w.err);
+    return rml_gate_enter(w.gate, &peer, (struct rml_gate_open){.by_user = open, .places = 10000},
+                          &w.err);
 }
 
 static void each_who_is_on_any_list_may_enter(void **state)
@@ -184,7 +188,7 @@ static void each_who_is_on_any_list_may_enter(void **state)
     assert_int_equal(count(RML_GATE_strangers), 1);
 }
 
-static void another_user_has_so_many_connections_and_our_own_has_all(void **state)
+static void another_user_has_so_many_connections_and_our_own_has_more(void **state)
 {
     (void)state;
     assert_int_equal(enter(7, 2), 0);
@@ -219,28 +223,105 @@ static void a_user_asks_so_often_in_a_second(void **state)
 {
     (void)state;
     for (int i = 0; i < 5; i++)
-        assert_int_equal(rml_gate_request(w.gate, 8, &w.err), 0);
-    assert_int_equal(rml_gate_request(w.gate, 8, &w.err), -EAGAIN);
+        assert_int_equal(rml_gate_request(w.gate, 8, 1, &w.err), 0);
+    assert_int_equal(rml_gate_request(w.gate, 8, 1, &w.err), -EAGAIN);
     assert_said("user 8 asks more often than 5 times a second (runtime.limits.requests)");
     assert_int_equal(enter(8, 0), 0);  // which is another rate
-    assert_int_equal(rml_gate_request(w.gate, 9, &w.err), 0);
+    assert_int_equal(rml_gate_request(w.gate, 9, 1, &w.err), 0);
     held_now = SECOND / 5;
-    assert_int_equal(rml_gate_request(w.gate, 8, &w.err), 0);
-    assert_int_equal(rml_gate_request(w.gate, 8, &w.err), -EAGAIN);
+    assert_int_equal(rml_gate_request(w.gate, 8, 1, &w.err), 0);
+    assert_int_equal(rml_gate_request(w.gate, 8, 1, &w.err), -EAGAIN);
     assert_int_equal(count(RML_GATE_too_many_requests), 2);
+}
+
+static int enter_as(uint32_t uid, uint32_t pid, uint32_t open)
+{
+    struct rml_gate_peer peer = user(uid);
+    peer.pid = pid;
+    return rml_gate_enter(w.gate, &peer,
+                          (struct rml_gate_open){.by_user = 90, .by_process = open, .places = 100},
+                          &w.err);
+}
+
+static void a_process_of_our_own_leaves_places_and_half_of_each_rate_to_others(void **state)
+{
+    (void)state;
+    assert_int_equal(enter_as(100, 5, 100 - RML_GATE_PLACES_LEFT - 1), 0);
+    assert_int_equal(enter_as(100, 5, 100 - RML_GATE_PLACES_LEFT), -EMFILE);
+    assert_said("process 5 has 68 of the 100 connections that can be open");
+    assert_int_equal(enter_as(100, 6, 0), 0);
+    assert_int_equal(count(RML_GATE_too_many), 1);
+
+    held_now = 10 * SECOND;  // ten in a second, five for one process
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(enter_as(100, 5, 0), 0);
+    for (int i = 0; i < 1000; i++)
+        assert_int_equal(enter_as(100, 5, 0), -EAGAIN);
+    assert_said("process 5 connects more often than 5 times a second, half of what its user 100 "
+                "may (runtime.limits.attaches)");
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(enter_as(100, 6, 0), 0);
+    assert_int_equal(enter_as(100, 7, 0), -EAGAIN);
+    assert_said("user 100 connects more often than 10 times a second");
+    assert_int_equal(enter_as(0, 8, 0), 0);
+
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(rml_gate_request(w.gate, 100, 5, &w.err), 0);
+    for (int i = 0; i < 1000; i++)
+        assert_int_equal(rml_gate_request(w.gate, 100, 5, &w.err), -EAGAIN);
+    assert_int_equal(rml_gate_request(w.gate, 100, 6, &w.err), 0);
+}
+
+/*
+ * Processes of two users come and go at moments that are drawn: user 7's as often as they can, user 8's
+ * eight times a second. Counted against what a rate is: no more in any second than twice as many (what was
+ * saved up, and what came back), no more in all than came back in all; and who keeps to it is never refused.
+ */
+static void
+however_often_connections_come_and_go_a_rate_is_kept_and_who_keeps_to_it_is_let_in(void **state)
+{
+    (void)state;
+
+    enum { RATE = 10, SECONDS = 60 };
+
+    uint64_t seed = rml_test_seed();
+    static int64_t let_in[RATE * (SECONDS + 2)];
+    uint32_t count_in = 0, refused = 0;
+    int64_t next_steady = 0;
+    while (held_now < SECONDS * SECOND) {
+        held_now += (int64_t)(rml_test_random(&seed) % (SECOND / 50));
+        for (uint64_t burst = rml_test_random(&seed) % 4; burst > 0; burst--) {
+            int rc = enter_as(7, 1 + (uint32_t)(rml_test_random(&seed) % 1000), 0);
+            if (rc == -EMFILE)  // 90 connections are more than this user's
+                rc = enter(7, 0);
+            assert_true(rc == 0 || rc == -EAGAIN);
+            refused += rc < 0;
+            if (rc == 0)
+                let_in[count_in++] = held_now;
+        }
+        if (held_now >= next_steady) {
+            assert_int_equal(enter(8, 0), 0);
+            next_steady = held_now + SECOND / 8;
+        }
+    }
+    assert_true(refused > count_in);
+    assert_in_range(count_in, RATE * (SECONDS - 1), RATE * (SECONDS + 1));
+    for (uint32_t i = 0; i + 2 * RATE < count_in; i++)
+        assert_true(let_in[i + 2 * RATE] - let_in[i] >= SECOND);
+    assert_int_equal(count(RML_GATE_too_often), refused);
 }
 
 static void of_more_users_than_there_are_places_those_that_were_here_last_are_known(void **state)
 {
     (void)state;
     for (int i = 0; i < 5; i++)
-        assert_int_equal(rml_gate_request(w.gate, 8, &w.err), 0);
+        assert_int_equal(rml_gate_request(w.gate, 8, 1, &w.err), 0);
     for (int i = 0; i < 10; i++)
         assert_int_equal(enter(8, 0), 0);
     // each of them was here less
     for (uint32_t uid = 1000; uid < 3000; uid++)
-        assert_int_equal(rml_gate_request(w.gate, uid, &w.err), 0);
-    assert_int_equal(rml_gate_request(w.gate, 8, &w.err), -EAGAIN);
+        assert_int_equal(rml_gate_request(w.gate, uid, 1, &w.err), 0);
+    assert_int_equal(rml_gate_request(w.gate, 8, 1, &w.err), -EAGAIN);
     assert_int_equal(enter(8, 0), -EAGAIN);
 }
 
@@ -270,8 +351,10 @@ TEST_MAIN(HELD(each_list_lets_its_own_users_in_and_to_nothing_else),
           HELD(a_group_lets_in_who_acts_for_it_or_is_in_it),
           HELD(who_is_refused_is_told_who_he_is_who_is_let_in_and_where_that_stands),
           HELD(what_has_no_ring_is_for_others_to_refuse), HELD(each_who_is_on_any_list_may_enter),
-          HELD(another_user_has_so_many_connections_and_our_own_has_all),
+          HELD(another_user_has_so_many_connections_and_our_own_has_more),
           HELD(a_user_connects_so_often_in_a_second_and_others_do_not_notice),
           HELD(a_user_asks_so_often_in_a_second),
+          HELD(a_process_of_our_own_leaves_places_and_half_of_each_rate_to_others),
+          HELD(however_often_connections_come_and_go_a_rate_is_kept_and_who_keeps_to_it_is_let_in),
           HELD(of_more_users_than_there_are_places_those_that_were_here_last_are_known),
           HELD(the_kernel_says_who_is_at_the_other_end))
