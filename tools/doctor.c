@@ -527,7 +527,7 @@ void rml_doctor_folder(struct rml_doctor *doctor, const char *folder)
 // Of a pipeline that has one.
 static void look_at_journal(struct rml_doctor *doctor, const struct rml_board *board)
 {
-    const _Atomic uint64_t *counts = board->head->journal.value;
+    const _Atomic uint64_t *counts = board->live->journal.value;
     struct rml_board_journal journal;
     rml_board_journal_read(board, &journal);
     if (journal.way[0] == '\0')

@@ -25,7 +25,7 @@ static const struct {
 
 static uint32_t kind_count(const struct rml_board *board, int kind)
 {
-    bool has_journal = rml_count_read(&board->head->journal.value[RML_JOURNAL_max_bytes]) > 0;
+    bool has_journal = rml_count_read(&board->live->journal.value[RML_JOURNAL_max_bytes]) > 0;
     const uint32_t counts[KINDS] = {board->head->sources, board->head->stages,
                                     board->head->sinks,   board->head->workers,
                                     board->head->workers, has_journal ? 2 : 0};

@@ -56,7 +56,7 @@ static void json_sources(struct rml_json *json, const struct rml_status *status)
         rml_json_unsigned(json, "cells", source->cells);
         rml_json_bool(json, "journal", source->has_journal != 0);
         rml_json_unsigned(json, "lanes", rml_status_lanes(status, s));
-        rml_json_unsigned(json, "lanes_gone", rml_count_read(&source->lanes_gone));
+        rml_json_unsigned(json, "lanes_gone", rml_count_read(&board->live_sources[s].lanes_gone));
         rml_json_unsigned(json, "published", status->look.totals.published[s]);
         rml_json_unsigned(json, "backlog", rml_status_backlog(status, s));
         rml_json_unsigned(json, "dropped", status->look.totals.dropped[s]);
@@ -239,13 +239,13 @@ void rml_status_json(const struct rml_status *status)
     rml_status_journal_json(&json, status);
     rml_json_open(&json, "memory", '{');
     rml_json_text(&json, "allocator", head->allocator);
-    rml_json_unsigned(&json, "allocated", rml_count_read(&head->memory_allocated));
-    rml_json_unsigned(&json, "resident", rml_count_read(&head->memory_resident));
+    rml_json_unsigned(&json, "allocated", rml_count_read(&status->board->live->memory_allocated));
+    rml_json_unsigned(&json, "resident", rml_count_read(&status->board->live->memory_resident));
     rml_json_close(&json, '}');
     rml_json_unsigned(&json, "partitions", head->partitions);
     rml_json_unsigned(&json, "lanes", rml_ctl_lanes(status->board));
     rml_json_unsigned(&json, "lanes_max", head->lanes_max);
-    json_gate(&json, &head->gate);
+    json_gate(&json, &status->board->live->gate);
     json_workers(&json, status);
     json_sources(&json, status);
     json_stages(&json, status);

@@ -125,14 +125,14 @@ static void print_head(const struct rml_status *status)
     print_restarts(status->board);
     print_saves(status);
     rml_status_journal_text(status);
-    rml_size_print_about(rml_count_read(&head->memory_allocated), allocated);
-    rml_size_print_about(rml_count_read(&head->memory_resident), resident);
+    rml_size_print_about(rml_count_read(&status->board->live->memory_allocated), allocated);
+    rml_size_print_about(rml_count_read(&status->board->live->memory_resident), resident);
     printf("memory      %s allocated, %s resident (%s), besides state and rings\n", allocated,
            resident, head->allocator);
     printf("partitions  %" PRIu32 "\n", head->partitions);
     printf("lanes       %" PRIu32 " of %" PRIu32 "\n", rml_ctl_lanes(status->board),
            head->lanes_max);
-    print_gate(&head->gate);
+    print_gate(&status->board->live->gate);
 }
 
 static int print_workers(const struct rml_status *status)

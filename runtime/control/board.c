@@ -115,11 +115,16 @@ static struct places places_of(const struct rml_board_head *head)
 static void point(struct rml_board *board, const struct places *p)
 {
     unsigned char *memory = board->segment.memory;
-    board->head = board->segment.memory;
+    board->live = board->segment.memory;
+    board->live_sources = (void *)(memory + p->sources);
+    if (board->frozen != NULL)
+        memory = board->frozen;
+    board->head = (void *)memory;
     board->sources = (void *)(memory + p->sources);
     board->stages = (void *)(memory + p->stages);
     board->sinks = (void *)(memory + p->sinks);
     board->schemas = (void *)(memory + p->schemas);
+    memory = board->segment.memory;
     board->workers = (void *)(memory + p->workers);
     board->lanes = (void *)(memory + p->lanes);
     board->death = (void *)(memory + p->death);
@@ -237,7 +242,7 @@ static void fill(struct rml_board *board, const struct rml_board_head *head,
     fill_sinks(board, plan);
     fill_schemas(board, plan);
     // release: board.head
-    atomic_store_explicit(&board->head->magic, RML_BOARD_MAGIC, memory_order_release);
+    atomic_store_explicit(&board->live->magic, RML_BOARD_MAGIC, memory_order_release);
 }
 
 // An engine that died in `fill` leaves a board that is kept and says nothing yet.
@@ -361,7 +366,7 @@ bool rml_board_is_gone(struct rml_board *board, uint32_t index)
         || lane.source >= board->head->sources)
         return false;
     // one that others went after is counted
-    if (rml_count_read(&board->sources[lane.source].lanes_gone) <= lane.gone_before[0] + 1)
+    if (rml_count_read(&board->live_sources[lane.source].lanes_gone) <= lane.gone_before[0] + 1)
         count_gone(board, &lane);
     return true;
 }
@@ -470,7 +475,7 @@ static void note_death(struct rml_board *board, const struct rml_keeping *keepin
     memcpy(row.why, keeping->last.why, sizeof keeping->last.why);
     write_row(&board->death->stamp, board->death->words, &row, DEATH_WORDS);
     // relaxed: a number for people
-    atomic_store_explicit(&board->head->restarts, keeping->deaths, memory_order_relaxed);
+    atomic_store_explicit(&board->live->restarts, keeping->deaths, memory_order_relaxed);
 }
 
 int rml_board_open(struct rml_board *board, const struct rml_plan *plan,
@@ -524,7 +529,7 @@ int rml_board_open(struct rml_board *board, const struct rml_plan *plan,
     if (again)
         note_death(board, keeping);
     // relaxed: numbers for people
-    atomic_store_explicit(&board->head->engine_pid, (uint32_t)getpid(), memory_order_relaxed);
+    atomic_store_explicit(&board->live->engine_pid, (uint32_t)getpid(), memory_order_relaxed);
     for (uint32_t w = 0; w < plan->workers; w++)
         rml_board_pinned(board, w, -1);
     return 0;
@@ -541,8 +546,6 @@ void rml_board_state_folder(struct rml_board *board, const char *folder)
 // Another version may have another head: what comes before `sources` is all that is looked at first.
 static int check_head(const struct rml_board_head *head, uint64_t bytes, struct rml_err *err)
 {
-    if (bytes < sizeof *head || !is_filled(head))
-        return RML_FAIL(err, -EPROTO, "what the pipeline shows is no board");
     if (head->version != RML_BOARD_VERSION || head->stage_counters != RML_STAGE_COUNTERS
         || head->source_counters != RML_SOURCE_COUNTERS
         || head->worker_counters != RML_WORKER_COUNTERS || head->sink_counters != RML_SINK_COUNTERS
@@ -641,20 +644,43 @@ static bool are_sinks_sound(const struct rml_board *board)
     return true;
 }
 
+/*
+ * What a board says once, of the plan, copied before it is looked at: an engine that somebody else runs could change
+ * it between our look and our use. What changes is behind that, and is read as numbers and rows alone.
+ */
+static int freeze(struct rml_board *board, uint64_t bytes, struct places *ret_places,
+                  struct rml_err *err)
+{
+    struct rml_board_head head;
+    if (bytes < sizeof head || !is_filled(board->segment.memory))
+        return RML_FAIL(err, -EPROTO, "what the pipeline shows is no board");
+    memcpy(&head, board->segment.memory, sizeof head);
+    int rc = check_head(&head, bytes, err);
+    if (rc < 0)
+        return rc;
+    *ret_places = places_of(&head);
+    board->frozen = aligned_alloc(64, (ret_places->workers + 63) / 64 * 64);
+    if (board->frozen == NULL)
+        return RML_FAIL(err, -ENOMEM, "no memory for a board");
+    memcpy(board->frozen, board->segment.memory, ret_places->workers);
+    memcpy(board->frozen, &head, sizeof head);
+    return 0;
+}
+
 int rml_board_attach(struct rml_board *board, int fd, uint64_t bytes, struct rml_err *err)
 {
     *board = (struct rml_board){.segment = RML_SEGMENT_CLOSED};
     int rc = rml_segment_attach(&board->segment, fd, bytes, false, err);
     if (rc < 0)
         return rc;
-    rc = check_head(board->segment.memory, bytes, err);
+    struct places p;
+    rc = freeze(board, bytes, &p, err);
     if (rc < 0) {
         rml_board_close(board);
         return rc;
     }
-    const struct places p = places_of(board->segment.memory);
     point(board, &p);
-    // Names are printed and indices followed by whoever attached it; nothing of this changes later.
+    // Names are printed and indices followed by whoever attached it.
     if (is_text(board->head->pipeline, RML_BOARD_NAME) && is_text(board->head->path, RML_BOARD_PATH)
         && is_text(board->head->state_folder, RML_BOARD_STATE)
         && is_text(board->head->allocator, sizeof board->head->allocator)
@@ -668,6 +694,7 @@ void rml_board_close(struct rml_board *board)
 {
     if (board->segment.memory != NULL || board->segment.bytes > 0)
         rml_segment_close(&board->segment);
+    free(board->frozen);
     *board = (struct rml_board){.segment = RML_SEGMENT_CLOSED};
 }
 
@@ -686,43 +713,43 @@ int rml_board_cpu(const struct rml_board *board, uint32_t worker)
 void rml_board_say(struct rml_board *board, enum rml_board_state state)
 {
     // relaxed: a word for people
-    atomic_store_explicit(&board->head->state, (uint32_t)state, memory_order_relaxed);
+    atomic_store_explicit(&board->live->state, (uint32_t)state, memory_order_relaxed);
 }
 
 void rml_board_to_end(struct rml_board *board)
 {
     // relaxed: our own word, for the engine after this one
-    atomic_store_explicit(&board->head->is_to_end, 1, memory_order_relaxed);
+    atomic_store_explicit(&board->live->is_to_end, 1, memory_order_relaxed);
 }
 
 uint32_t rml_board_restarts(const struct rml_board *board)
 {
     // relaxed: a number for people
-    return atomic_load_explicit(&board->head->restarts, memory_order_relaxed);
+    return atomic_load_explicit(&board->live->restarts, memory_order_relaxed);
 }
 
 uint32_t rml_board_engine_pid(const struct rml_board *board)
 {
     // relaxed: likewise
-    return atomic_load_explicit(&board->head->engine_pid, memory_order_relaxed);
+    return atomic_load_explicit(&board->live->engine_pid, memory_order_relaxed);
 }
 
 bool rml_board_is_to_end(const struct rml_board *board)
 {
     // relaxed: as above
-    return atomic_load_explicit(&board->head->is_to_end, memory_order_relaxed) != 0;
+    return atomic_load_explicit(&board->live->is_to_end, memory_order_relaxed) != 0;
 }
 
 void rml_board_memory(struct rml_board *board, const struct rml_memory *memory)
 {
-    rml_count_set(&board->head->memory_allocated, memory->allocated);
-    rml_count_set(&board->head->memory_resident, memory->resident);
+    rml_count_set(&board->live->memory_allocated, memory->allocated);
+    rml_count_set(&board->live->memory_resident, memory->resident);
 }
 
 enum rml_board_state rml_board_state(const struct rml_board *board)
 {
     // relaxed: as above
-    return (enum rml_board_state)atomic_load_explicit(&board->head->state, memory_order_relaxed);
+    return (enum rml_board_state)atomic_load_explicit(&board->live->state, memory_order_relaxed);
 }
 
 static int make_schema(const struct rml_board_schema *from, struct rml_schema *schema,
@@ -778,8 +805,8 @@ static void add_source(const struct rml_board *board, uint32_t partition, uint32
 static void add_lanes(const struct rml_board *board, struct rml_board_totals *totals)
 {
     for (uint32_t s = 0; s < board->head->sources; s++) {
-        totals->published[s] = rml_count_read(&board->sources[s].published_gone);
-        totals->dropped[s] = rml_count_read(&board->sources[s].dropped_gone);
+        totals->published[s] = rml_count_read(&board->live_sources[s].published_gone);
+        totals->dropped[s] = rml_count_read(&board->live_sources[s].dropped_gone);
     }
     for (uint32_t i = 0; i < board->head->lanes_max; i++) {
         struct rml_board_lane lane;
@@ -815,5 +842,5 @@ void rml_board_total(const struct rml_board *board, struct rml_board_totals *tot
             totals->worker[w][c] = rml_count_read(&board->worker_counts[w].value[c]);
     }
     for (uint32_t c = 0; c < RML_JOURNAL_COUNTERS; c++)
-        totals->journal[c] = rml_count_read(&head->journal.value[c]);
+        totals->journal[c] = rml_count_read(&board->live->journal.value[c]);
 }

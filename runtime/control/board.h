@@ -237,11 +237,16 @@ struct rml_board_journal {
 /* Pointers into a board's memory; write through them only where one has opened it. */
 struct rml_board {
     struct rml_segment segment;
+    /* What it says of the plan, which never changes; whoever attached it has a copy, and it is in this. */
+    unsigned char *frozen;
     struct rml_board_head *head;
     struct rml_board_source *sources;
     struct rml_board_stage *stages;
     struct rml_board_sink *sinks;
     struct rml_board_schema *schemas;  // of each source's records, then of each stage's rows
+    /* What changes; of `live` and `live_sources` what is _Atomic, and counts. */
+    struct rml_board_head *live;
+    struct rml_board_source *live_sources;
     struct rml_board_worker *workers;
     struct rml_board_lane_slot *lanes;
     struct rml_board_death_slot *death;

@@ -105,7 +105,7 @@ static void lane_faulty(struct rml_engine *engine, uint32_t index)
              fault != NULL ? fault : "its positions cannot be true");
     if (engine->options.complain != NULL)
         engine->options.complain(engine->options.complain_context, sentence);
-    rml_count(&engine->board.head->gate.value[RML_GATE_faulty_lanes], 1);
+    rml_count(&engine->board.live->gate.value[RML_GATE_faulty_lanes], 1);
     rml_engine_cut_off(engine, index, EPROTO,
                        fault != NULL ? fault : "positions that cannot be true");
 }

@@ -356,7 +356,7 @@ static bool has_had_lanes(const struct rml_engine *engine)
 {
     bool any = engine->lane_count > 0;
     for (uint32_t s = 0; s < engine->plan->source_count; s++)
-        any |= rml_count_read(&engine->board.sources[s].lanes_gone) > 0;
+        any |= rml_count_read(&engine->board.live_sources[s].lanes_gone) > 0;
     return any;
 }
 
@@ -369,7 +369,7 @@ static void count_earlier_life(struct rml_engine *engine)
         for (uint32_t p = 0; p < plan->partitions; p++)
             taken += rml_count_read(
                 &engine->board.source_counts[p * plan->source_count + s].value[RML_SOURCE_taken]);
-        rml_count_set(&engine->board.sources[s].published_gone, taken);
+        rml_count_set(&engine->board.live_sources[s].published_gone, taken);
     }
 }
 

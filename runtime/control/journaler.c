@@ -406,7 +406,7 @@ int rml_journaler_open(struct rml_journaler **ret_journaler,
     j->options = *options;
     if (options->board != NULL)
         rml_board_journal_read(options->board, &j->row);
-    j->counts = options->board != NULL ? &options->board->head->journal : &j->own_counts;
+    j->counts = options->board != NULL ? &options->board->live->journal : &j->own_counts;
     j->bell = RML_BELL_CLOSED;
     int rc = set_up(j, err);
     if (rc < 0) {

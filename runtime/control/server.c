@@ -993,7 +993,7 @@ int rml_server_run(struct rml_server *s, struct rml_engine *engine, bool *ret_dr
     s->subscribers.engine = engine;
     s->subscribers.plan = s->options.plan;
     rml_groups_open(&s->groups, &s->subscribers, s->options.keeping);
-    rml_gate_count_in(s->gate, &rml_engine_board(engine)->head->gate);
+    rml_gate_count_in(s->gate, &rml_engine_board(engine)->live->gate);
     int rc = rml_engine_start(engine, err);
     if (rc < 0)
         return rc;

@@ -196,7 +196,7 @@ static void a_layout_that_cannot_be_is_refused(void **state)
 {
     (void)state;
     static struct rml_schema schema;
-    struct rml_board_schema *rows = &ours.schemas[2], good = *rows;
+    struct rml_board_schema *rows = &theirs.schemas[2], good = *rows;  // its copy
     rows->field_count = RML_FIELDS_MAX + 1;
     assert_int_equal(rml_board_rows(&theirs, 1, false, &schema, &err), -EPROTO);
     rows->field_count = 0;
@@ -217,6 +217,30 @@ static void a_layout_that_cannot_be_is_refused(void **state)
     assert_string_equal(err.text, "the rows of w: its fields do not lie as the engine says");
     memset(rows->name, 'x', sizeof rows->name);
     assert_int_equal(rml_board_rows(&theirs, 1, false, &schema, &err), -EPROTO);
+}
+
+/* Another user's engine may do that. */
+static void what_an_engine_says_of_its_plan_later_changes_nothing_for_who_has_looked(void **state)
+{
+    (void)state;
+    static struct rml_board_totals totals;
+    static struct rml_schema schema;
+    const struct rml_board_head was = *ours.head;
+    ours.head->sources = ours.head->stages = ours.head->sinks = UINT32_MAX;
+    ours.head->partitions = ours.head->workers = ours.head->lanes_max = UINT32_MAX;
+    memset(ours.head->path, 'x', sizeof ours.head->path);
+    memset(ours.sources[0].name, 'x', sizeof ours.sources[0].name);
+    ours.stages[1].source = UINT32_MAX;
+    ours.schemas[2].field_count = UINT32_MAX;
+    assert_int_equal(theirs.head->sources, was.sources);
+    assert_int_equal(theirs.head->lanes_max, was.lanes_max);
+    assert_string_equal(theirs.head->path, "test.yaml");
+    assert_string_equal(theirs.sources[0].name, "calls");
+    rml_board_total(&theirs, &totals);
+    assert_int_equal(rml_board_rows(&theirs, 1, true, &schema, &err), 0);
+    rml_board_say(&ours, RML_BOARD_DRAINING);
+    assert_int_equal(rml_board_state(&theirs), RML_BOARD_DRAINING);
+    *ours.head = was;
 }
 
 /* A copy of our board in which a word may be changed: what comes of attaching it. */
@@ -297,7 +321,7 @@ static void a_lane_that_is_gone_is_counted_once_however_often_it_is_counted(void
         rml_board_total(&theirs, &totals);
         assert_int_equal(totals.published[0], 130);
         assert_int_equal(totals.dropped[0], 2);
-        assert_int_equal(rml_count_read(&theirs.sources[0].lanes_gone), 1);
+        assert_int_equal(rml_count_read(&theirs.live_sources[0].lanes_gone), 1);
         // one that died between the words of the source
         rml_count_set(&ours.sources[0].published_gone, again == 0 ? 100 : 130);
         assert_true(rml_board_is_gone(&ours, 5));
@@ -355,5 +379,6 @@ TEST_MAIN(WITH_BOARDS(a_lane_that_is_gone_is_counted_once_however_often_it_is_co
           WITH_BOARDS(a_balance_can_be_drawn_from_a_board_alone),
           WITH_BOARDS(the_layout_of_rows_can_be_made_again),
           WITH_BOARDS(a_layout_that_cannot_be_is_refused),
+          WITH_BOARDS(what_an_engine_says_of_its_plan_later_changes_nothing_for_who_has_looked),
           WITH_BOARDS(another_version_is_told_from_what_is_no_board),
           WITH_BOARDS(a_board_that_contradicts_itself_is_refused))
