@@ -494,6 +494,8 @@ static void attach_member(struct rml_server *s, struct conn *conn,
     if (rc == 0)
         rc = rml_gate_may_read(s->gate, &peer, hello->stage, &err);
     if (rc == 0)
+        rc = check_places(s, &err);
+    if (rc == 0)
         rc = join(s, conn, hello, &err);
     if (rc < 0) {
         refuse(s, conn, rc, err.text);

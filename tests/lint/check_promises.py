@@ -34,7 +34,7 @@ def is_claim_of(path, claim):
     text = path.read_text()
     if path.suffix == ".py":
         return re.search(r"^    def %s\(self" % re.escape(claim), text, re.M) and claim.startswith("test_")
-    defined = re.search(r"^static void %s\(\s*void \*\*state\)" % re.escape(claim), text, re.M)
+    defined = re.search(r"^static void\s+%s\(\s*void \*\*state\)" % re.escape(claim), text, re.M)
     return defined and len(re.findall(r"\b%s\b" % re.escape(claim), text)) > 1
 
 
