@@ -293,7 +293,7 @@ class Limits(harness.Scenario):
                     peer.send(refresh)
                     sent += 1
         self.feeder()
-        self.assertEqual(self.pipeline.look("status")["lanes"], 0)
+        harness.until("the feeder's lane to be taken", lambda: self.pipeline.look("status")["lanes"] == 0)
         self.pipeline.end()
 
     def test_a_process_of_our_own_that_takes_all_it_can_leaves_ringctl_its_place(self):
