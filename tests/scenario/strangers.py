@@ -15,7 +15,9 @@ version: 1
 pipeline: p
 schema: {{event: {stream.SCHEMA}}}
 runtime: {{partitions: 1, workers: 1, lanes_max: 2}}
-sources: {{events: {{schema: event, event_time: ts, cells: 64, idle_after: 50ms}}}}
+sources:
+  events: {{schema: event, event_time: ts, cells: 64, idle_after: 50ms}}
+  several: {{schema: event, event_time: ts, cells: 64, idle_after: 50ms, lane: shared}}
 stages: {{all: {{from: events, key: key, window: {{type: tumbling, size: 1s}}, aggregate: {{n: count()}}}}}}
 sinks: {{file: {{from: all, type: csv, path: all.csv}}, live: {{from: all, type: ring}}}}
 """
@@ -68,10 +70,10 @@ class Strangers(harness.Scenario):
         kind = struct.unpack_from("<H", said, 6)[0] if said else None
         return kind, said[24:].split(b"\0")[0].decode() if kind == REFUSED else ""
 
-    def attach(self):
-        """A lane of one's own: the connection, and its descriptors in the order of the wire."""
+    def attach(self, source=b"events"):
+        """A lane, one's own or shared: the connection, and its descriptors in the order of the wire."""
         peer = self.connect()
-        peer.send(produce(int(self.hash, 16)))
+        peer.send(produce(int(self.hash, 16), source))
         said, descriptors, _, _ = socket.recv_fds(peer, 65536, 16)
         for descriptor in descriptors:
             self.addCleanup(os.close, descriptor)
@@ -150,8 +152,9 @@ class Strangers(harness.Scenario):
             libc.munmap(at, length)
 
     def test_what_the_engine_writes_can_be_mapped_writable_by_nobody_and_by_no_way_in(self):
-        _, (_, returns, *_) = self.attach()
-        self.cannot_write(returns)
+        for source in (b"events", b"several"):  # of the second, clocks and logs, which all who share it read
+            _, (_, returns, *_) = self.attach(source)
+            self.cannot_write(returns)
         for hello in (control(b"board"), message(SUBSCRIBE, struct.pack("<48s48s", b"all", b"stranger"))):
             peer = self.connect()
             peer.send(hello)
