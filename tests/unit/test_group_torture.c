@@ -117,7 +117,7 @@ static void be_member(uint32_t member)
                 _exit(6);
             set_fate(row.number, WORKED_ON);
             count++;
-            if ((draw >> 16) % (row_total / 8) == 0)
+            if ((draw >> 16) % (row_total / 40) == 0)
                 kill(getpid(), (draw >> 60) % 2 == 0 ? SIGSTOP : SIGKILL);
         } else if (count > 0) {
             finish(&in, &held[--count]);
