@@ -41,6 +41,11 @@ int rml_pipelines_open(struct rml_pipelines *pipelines, struct rml_err *err)
     DIR *dir = opendir(path);
     if (dir == NULL) {
         rc = -errno;
+        if (rc == -EACCES)
+            return RML_FAIL(err, rc,
+                            "only its owner may list %.100s; a pipeline whose file lets you look "
+                            "at it is found by its name: ringctl status NAME",
+                            path);
         return rc == -ENOENT ? 0 : RML_FAIL(err, rc, "%s: %s", path, strerrordesc_np(-rc));
     }
     rc = 0;

@@ -141,6 +141,8 @@ class Others(harness.Scenario):
                    sink=f", allow: {{users: {NOBODY}}}")
         self.assertIn("name the pipeline", self.ctl(NOBODY, "status", want=7))
         self.assertIn("pipeline p has no tables", self.ctl(NOBODY, "results", "p", "counts", want=1))
+        self.assertIn(f"only its owner may list {self.rundir}; a pipeline whose file lets you look at it is found by "
+                      "its name", self.ctl(NOBODY, "ls", want=7))
         for command in ("status", "lanes", "balance"):
             self.ctl(NOBODY, command, "p")
             self.ctl(DAEMON, command, "p")
