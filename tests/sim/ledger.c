@@ -60,6 +60,12 @@ static struct {
     struct rows seen[RML_OUTPUTS_MAX][PARTITIONS_MOST];
     struct rows right[RML_OUTPUTS_MAX][PARTITIONS_MOST];  // the oracle's
     struct rml_broadcast_in readers[RML_OUTPUTS_MAX][PARTITIONS_MOST];
+
+    struct sleeper {
+        struct rml_broadcast_in in;
+        uint64_t until;  // this turn it sleeps
+    } sleepers[RML_OUTPUTS_MAX][PARTITIONS_MOST];
+
     bool rings_are_up;
     // as the last engine left them, by partition
     struct rml_stage_counts *stage_counts;
@@ -246,10 +252,12 @@ void ledger_rings_are_up(void)
         const struct rml_kept *kept = keeper_find(RML_KEPT_ID(RML_KEPT_RING, o));
         struct rml_broadcast_shape shape = shape_of(o);
         RML_CHECK(kept != NULL && shape.row_count > 0);
-        for (uint32_t p = 0; p < l.plan->partitions; p++)
-            rml_broadcast_attach_in(&l.readers[o][p],
-                                    (unsigned char *)kept->memory + p * rml_broadcast_bytes(shape),
-                                    shape, 1);
+        for (uint32_t p = 0; p < l.plan->partitions; p++) {
+            const unsigned char *ring =
+                (unsigned char *)kept->memory + p * rml_broadcast_bytes(shape);
+            rml_broadcast_attach_in(&l.readers[o][p], ring, shape, 1);
+            rml_broadcast_attach_in(&l.sleepers[o][p].in, ring, shape, 1);
+        }
     }
 }
 
@@ -292,6 +300,49 @@ static void look_at_ring(uint32_t o, uint32_t p)
     }
 }
 
+// One that looks seldom gets what the other got, under the same numbers, and is told how many it missed.
+static void look_seldom(uint32_t o, uint32_t p)
+{
+    static _Alignas(16) unsigned char bytes[RML_BROADCAST_ROW_MAX];
+    static const unsigned char nothing[RML_BROADCAST_ROW_MAX];
+    struct rml_broadcast_in *in = &l.sleepers[o][p].in;
+    const struct rows *rows = &l.seen[o][p];
+    uint64_t next = in->next, missed = in->missed, number;
+    while (rml_broadcast_read(in, bytes, &number) == 1) {
+        if (in->missed > missed)
+            sim_count(SIM_subscriber_misses_rows);
+        if (number != next + (in->missed - missed))
+            sim_fail(
+                "%s, partition %u: a subscriber that sleeps gets row %llu behind row %llu, and is told "
+                "that it missed %llu",
+                output_name(o), p, (unsigned long long)number, (unsigned long long)next - 1,
+                (unsigned long long)(in->missed - missed));
+        if (number >= rows->count)
+            sim_fail("%s, partition %u: a subscriber that sleeps gets row %llu of %llu",
+                     output_name(o), p, (unsigned long long)number,
+                     (unsigned long long)rows->count);
+        const void *seen = row_at(rows, o, number);
+        if (memcmp(seen, bytes, row_bytes(o)) != 0 && memcmp(seen, nothing, row_bytes(o)) != 0)
+            sim_fail("%s, partition %u: row %llu is another to a subscriber that sleeps",
+                     output_name(o), p, (unsigned long long)number);
+        next = number + 1;
+        missed = in->missed;
+    }
+}
+
+static void wake_sleepers(bool all)
+{
+    for (uint32_t o = 0; l.rings_are_up && o < l.output_count; o++) {
+        for (uint32_t p = 0; p < l.plan->partitions; p++) {
+            struct sleeper *sleeper = &l.sleepers[o][p];
+            if (sim.turns < sleeper->until && !all)
+                continue;
+            look_seldom(o, p);
+            sleeper->until = sim.turns + sim_draw(10000);
+        }
+    }
+}
+
 bool ledger_look(void)
 {
     bool any = false;
@@ -302,6 +353,7 @@ bool ledger_look(void)
         for (uint32_t p = 0; p < l.plan->partitions; p++)
             look_at_ring(o, p);
     }
+    wake_sleepers(false);
     return any;
 }
 
@@ -596,7 +648,7 @@ static void compare_file(const char *folder, const struct rml_plan_sink *sink)
 
 struct identity {
     uint64_t key;
-    int64_t start;
+    int64_t start, end;
     uint64_t seq, hash;
     bool is_retracted;
 };
@@ -635,15 +687,31 @@ static struct bytes identities_of(uint32_t o)
             RML_CHECK(read_field(schema, row->record, "key", &identity.key, sizeof identity.key));
             RML_CHECK(read_field(schema, row->record, "window_start", &identity.start,
                                  sizeof identity.start));
+            RML_CHECK(
+                read_field(schema, row->record, "window_end", &identity.end, sizeof identity.end));
             put_bytes(&all, &identity, sizeof identity);
         }
     }
     return all;
 }
 
-static uint64_t *right_table(uint32_t o, uint64_t *ret_count)
+/* A row that a table without a limit has. */
+struct table_row {
+    int64_t end;
+    uint64_t hash;
+};
+
+static int compare_table_rows(const void *a, const void *b)
 {
-    struct bytes all = identities_of(o), hashes = {0};
+    const struct table_row *x = a, *y = b;
+    return x->end != y->end ? (x->end > y->end ? -1 : 1)
+                            : (x->hash > y->hash) - (x->hash < y->hash);
+}
+
+// The latest first.
+static struct table_row *right_table(uint32_t o, uint64_t *ret_count)
+{
+    struct bytes all = identities_of(o), rows = {0};
     size_t count = all.used / sizeof(struct identity);
     struct identity *list = (void *)all.at;
     if (count > 0)
@@ -651,12 +719,38 @@ static uint64_t *right_table(uint32_t o, uint64_t *ret_count)
     for (size_t i = 0; i < count; i++) {
         bool is_last =
             i + 1 == count || list[i + 1].key != list[i].key || list[i + 1].start != list[i].start;
+        const struct table_row row = {list[i].end, list[i].hash};
         if (is_last && !list[i].is_retracted)
-            put_bytes(&hashes, &list[i].hash, sizeof list[i].hash);
+            put_bytes(&rows, &row, sizeof row);
     }
     free(all.at);
-    *ret_count = hashes.used / sizeof(uint64_t);
-    return (void *)hashes.at;
+    *ret_count = rows.used / sizeof(struct table_row);
+    if (*ret_count > 0)
+        qsort(rows.at, *ret_count, sizeof(struct table_row), compare_table_rows);
+    return (void *)rows.at;
+}
+
+/*
+ * Of `right`, which are more than `limit`, the latest are there; of those that end when the last of them does, as many
+ * as have room.
+ */
+static bool is_limited_table(const struct table_row *right, uint64_t right_count,
+                             const uint64_t *there, uint64_t there_count, uint64_t limit)
+{
+    if (right_count <= limit)
+        limit = right_count;
+    if (there_count != limit || limit == 0)
+        return there_count == limit;
+    int64_t last = right[limit - 1].end;
+    uint64_t found = 0;
+    for (uint64_t i = 0; i < right_count && right[i].end >= last; i++) {
+        bool is_there =
+            bsearch(&right[i].hash, there, there_count, sizeof *there, compare_hashes) != NULL;
+        if (!is_there && right[i].end > last)
+            return false;
+        found += is_there;
+    }
+    return found == limit;
 }
 
 struct table_rows {
@@ -673,7 +767,7 @@ static int take_table_row(void *context, const struct rml_shape_head *head, cons
     return 0;
 }
 
-static void compare_table(struct rml_checkpoints *state, uint32_t o)
+static void compare_table(struct rml_checkpoints *state, uint32_t o, uint64_t rows_max)
 {
     struct rml_err err = {0};
     struct rml_shape shape;
@@ -690,15 +784,16 @@ static void compare_table(struct rml_checkpoints *state, uint32_t o)
     if (rc < 0)
         sim_fail("table %s: %s", output_name(o), rc == -ENOENT ? "is not there" : err.text);
     uint64_t right_count, there_count = there.hashes.used / sizeof(uint64_t);
-    uint64_t *right = right_table(o, &right_count), *list = (void *)there.hashes.at;
-    if (right_count > 0)
-        qsort(right, right_count, sizeof *right, compare_hashes);
+    struct table_row *right = right_table(o, &right_count);
+    uint64_t *list = (void *)there.hashes.at;
     if (there_count > 0)
         qsort(list, there_count, sizeof *list, compare_hashes);
-    if (there_count != right_count || about.rows != right_count
-        || (right_count > 0 && memcmp(right, list, right_count * sizeof *right) != 0))
-        sim_fail("table %s has %llu rows that are not those %llu that there should be",
-                 output_name(o), (unsigned long long)there_count, (unsigned long long)right_count);
+    if (about.rows != there_count
+        || !is_limited_table(right, right_count, list, there_count,
+                             rows_max > 0 ? rows_max : UINT64_MAX))
+        sim_fail(
+            "table %s has %llu rows that are not those that there should be, %llu without a limit",
+            output_name(o), (unsigned long long)there_count, (unsigned long long)right_count);
     free(right);
     free(list);
 }
@@ -716,7 +811,7 @@ void ledger_check_tables(const char *folder)
             sim_fail("the state cannot be read: %s", err.text);
         for (uint32_t o = 0; o < l.output_count; o++) {
             if (is_of_sink(&l.plan->sinks[s], o))
-                compare_table(state, o);
+                compare_table(state, o, l.plan->sinks[s].rows_max);
         }
     }
     rml_checkpoints_close(state);
@@ -749,6 +844,7 @@ static void have_judged(uint32_t p)
 void ledger_check(const char *folder)
 {
     (void)ledger_look();
+    wake_sleepers(true);
     log_settle_due();
     for (uint32_t p = 0; p < l.plan->partitions; p++)
         be_right(p);

@@ -183,6 +183,14 @@ void stream_put_mark(struct stream_part *part, struct stream_mark mark)
     part->marks[part->mark_count++] = mark;
 }
 
+uint64_t producers_dropped(void)
+{
+    uint64_t dropped = 0;
+    for (uint32_t i = 0; i < stream_count; i++)
+        dropped += streams[i]->is_over ? 0 : streams[i]->dropped;
+    return dropped;
+}
+
 const struct stream *producers_find(uint64_t serial)
 {
     for (uint32_t i = stream_count; i-- > 0;) {
@@ -427,9 +435,10 @@ static void write_some(struct producer *p)
 static void leave(struct producer *p)
 {
     if (options.is_shared) {
-        // what finds no room in time it cannot write
         rml_share_out_close(p->share);
         p->share = NULL;
+        for (uint32_t i = 0; i < options.partitions; i++)  // what found no room in time
+            p->stream->dropped += p->stream->parts[i].count - p->stream->parts[i].published;
     } else {
         rml_lane_out_close(p->out);
         p->out = NULL;

@@ -114,6 +114,9 @@ void producers_note(void);
 void producers_are_due(void);
 void producers_lose_keeper(bool keeps_due);
 
+/* What producers of the present keeper's lanes have dropped. */
+uint64_t producers_dropped(void);
+
 /* The stream of a lane of that serial, which is a log where it is shared; or NULL. */
 const struct stream *producers_find(uint64_t serial);
 

@@ -51,7 +51,7 @@ enum fate { RUNS, HAS_ENDED, IS_STOPPED, HAS_FAILED };
 struct shape {
     uint32_t partitions, workers, producers, stages;  // bits of those stages that there are
     int64_t window_ns, late_ns, out_of_order_ns, every_ns;
-    uint32_t cells, schedule_steps, ring_rows;
+    uint32_t cells, schedule_steps, ring_rows, table_rows;
     bool ticks, has_tables, is_shared, drops;
     struct producers_options records;
 };
@@ -116,10 +116,13 @@ static void draw_shape(void)
     s->every_ns = 1000000 + (int64_t)sim_draw(8000000);
     s->cells = 64u << sim_draw(5);
     s->schedule_steps = 256u << sim_draw(6);
-    s->ring_rows = 1024;
+    s->ring_rows = sim_draw(4) == 0 ? 64 : 1024;
     s->ticks = sim_draw(3) == 0;
     s->has_tables =
         sim_draw(2) == 0 && s->stages != 8;  // what counted windows are known by is no window
+    // where a row can be taken back, which ones had room depends on when
+    bool can_retract = (s->stages & 4) != 0 && s->late_ns > 0;
+    s->table_rows = sim_draw(2) == 0 || can_retract ? 0 : 10 + (uint32_t)sim_draw(500);
     s->records = (struct producers_options){
         .partitions = s->partitions,
         .keys = sim_draw(4) == 0 ? 400 : 1 + sim_draw(20),
@@ -221,7 +224,7 @@ static void write_pipeline(char *text, size_t bytes)
                      tables[0] ? ", " : "", names[i]);
     if (s->has_tables)
         snprintf(live + strlen(live), sizeof live - strlen(live),
-                 "  kept: {from: [%s], type: lmdb, max_rows: 0}\n", tables);
+                 "  kept: {from: [%s], type: lmdb, max_rows: %u}\n", tables, s->table_rows);
     bool has_w = (s->stages & 1) != 0;
     if (has_w && s->late_ns > 0)
         snprintf(live + strlen(live), sizeof live - strlen(live),
@@ -437,6 +440,9 @@ static void check_balance(struct rml_engine *engine, bool is_drained)
     static struct rml_board_totals totals;
     static struct rml_balance balance;
     rml_engine_totals(engine, &totals);
+    if (is_drained && totals.dropped[0] != producers_dropped())
+        sim_fail("%" PRIu64 " records are said to be dropped, and %" PRIu64 " were",
+                 totals.dropped[0], producers_dropped());
     rml_balance_init(&balance, w.plan);
     rml_balance_fill(&balance, &totals);
     for (uint32_t i = 0; i < w.plan->source_count; i++)

@@ -10,11 +10,13 @@
 #include "runtime/control/checkpointer.h"
 #include "runtime/io/text_file.h"
 #include "runtime/lane/lane_in.h"
+#include "runtime/lane/lane_out.h"
 #include "runtime/partition/partition.h"
 #include "runtime/partition/tree.h"
 #include "runtime/ring/broadcast.h"
 #include "runtime/ring/shared_ring.h"
 #include "runtime/state/pages.h"
+#include "runtime/table/shape.h"
 #include "runtime/worker/again.h"
 #include "runtime/worker/saving.h"
 #include "runtime/worker/schedule.h"
@@ -148,4 +150,25 @@ WRAP(void, rml_tree_advance, struct rml_tree *tree, int64_t watermark)
 {
     bool is_early = sim.wrong == SIM_fires_early && watermark < RML_TIME_END - EARLY_NS;
     __real_rml_tree_advance(tree, is_early ? watermark + EARLY_NS : watermark);
+}
+
+WRAP(int, rml_broadcast_read, struct rml_broadcast_in *in, void *row, uint64_t *ret_number)
+{
+    uint64_t missed = in->missed;
+    int rc = __real_rml_broadcast_read(in, row, ret_number);
+    if (sim.wrong == SIM_forgets_what_was_missed && in->missed > missed)
+        in->missed--;
+    return rc;
+}
+
+WRAP(void, rml_lane_out_drop, struct rml_lane_out *out, uint64_t records)
+{
+    if (sim.wrong != SIM_forgets_drops)
+        __real_rml_lane_out_drop(out, records);
+}
+
+WRAP(int64_t, rml_shape_time, const struct rml_shape *shape, const void *record, int64_t fire)
+{
+    int64_t time = __real_rml_shape_time(shape, record, fire);
+    return sim.wrong == SIM_keeps_oldest_rows ? -time : time;
 }
