@@ -8,7 +8,7 @@
  * wrote it. Windows are lists of keys and starts, filled one record after the other.
  *
  * Judged are time windows, tumbling and sliding, and sessions that forget at once, where no wall clock has a
- * part in it.
+ * part in it and no limit refused a record.
  */
 #ifndef TESTS_SIM_JUDGE_H
 #define TESTS_SIM_JUDGE_H

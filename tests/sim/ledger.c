@@ -822,13 +822,21 @@ void ledger_check_tables(const char *folder)
 static const char *const judged_stages[JUDGE_STAGES] = {
     [JUDGE_TUMBLING] = "w", [JUDGE_SLIDING] = "slide", [JUDGE_SESSIONS] = "bursts"};
 
+// A limit had no room for a record, and the judge knows of none.
+static bool has_refused(uint32_t p, uint32_t o)
+{
+    uint32_t stage = l.outputs[o].stage;
+    const struct rml_stage_counts *counts = &l.stage_counts[p * l.plan->stage_count + stage];
+    return rml_count_read(&counts->value[RML_STAGE_refused]) > 0;
+}
+
 static void have_judged(uint32_t p)
 {
     struct judge_rows rows[JUDGE_STAGES];
     const struct judge_rows *there[JUDGE_STAGES] = {NULL};
     for (uint32_t o = 0; o < l.output_count; o++) {
         for (int stage = 0; stage < JUDGE_STAGES; stage++) {
-            if (strcmp(output_name(o), judged_stages[stage]) != 0)
+            if (strcmp(output_name(o), judged_stages[stage]) != 0 || has_refused(p, o))
                 continue;
             rows[stage] = (struct judge_rows){.schema = schema_of(o),
                                               .records = l.right[o][p].bytes.at

@@ -405,14 +405,19 @@ static bool is_fed(uint32_t lane)
     return any;
 }
 
-// Producers of a shared lane go on, whoever still has a connection.
+// Producers of a shared lane go on, whoever still has a connection; unless it was being stopped, and their lane
+// had come to its end.
 static void join_again(struct rml_engine *engine)
 {
     for (uint32_t i = 0; i < PRODUCERS; i++) {
-        if (producer_state(i) == PRODUCER_ATTACHED
-            && !rml_engine_join_again(engine, producer_lane(i), producer_owner(i),
-                                      producer_door(i)))
+        if (producer_state(i) != PRODUCER_ATTACHED
+            || rml_engine_join_again(engine, producer_lane(i), producer_owner(i), producer_door(i)))
+            continue;
+        if (!w.is_stopping)
             sim_fail("producer %u is not known any more", i);
+        bool was = go_outside();
+        producer_vanish(i);
+        go_back(was);
     }
 }
 
