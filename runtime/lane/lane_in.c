@@ -328,6 +328,39 @@ int rml_lane_in_adopt(struct rml_lane_in **ret_in, const struct rml_lane_geometr
     return 0;
 }
 
+static void knock(const struct rml_lane_in *in)
+{
+    // Full: a knock is waiting to be heard. Closed: nobody is there to hear it. Both are fine.
+    (void)send(in->door, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+// A position has moved that the producer may wait for: of room, or of what is durable (`flag`).
+static void answer(const struct rml_lane_in *in, struct part *part, uint64_t flag,
+                   uint64_t position)
+{
+    // total order: after the position was stored, against the producer's word and look
+    uint64_t waiting = atomic_load_explicit(&in->lane->waiting, memory_order_seq_cst);
+    uint32_t partition = (uint32_t)(part - in->parts);
+    if (RML_LANE_WAIT_PARTITION(waiting) != partition + 1
+        || (waiting & RML_LANE_WAIT_DURABLE) != flag || waiting == part->knocked_for)
+        return;
+    // relaxed: stored before `waiting`, whose store was just read
+    uint64_t room_at = atomic_load_explicit(&in->lane->room_at, memory_order_relaxed);
+    if ((int64_t)(position - room_at) < 0)
+        return;
+    part->knocked_for = waiting;
+    knock(in);
+}
+
+// Whoever died may have said so much, and not knocked; and nobody would say it again.
+static void answer_for_the_dead(const struct rml_lane_in *in, struct part *part)
+{
+    // relaxed: written by one that is dead
+    uint64_t durable = atomic_load_explicit(&part->line->durable, memory_order_relaxed);
+    answer(in, part, 0, part->ring.released);
+    answer(in, part, RML_LANE_WAIT_DURABLE, durable);
+}
+
 int rml_lane_in_go_on(struct rml_lane_in *in, uint32_t partition, uint64_t position)
 {
     RML_CHECK(partition < in->geometry.partitions);
@@ -335,6 +368,8 @@ int rml_lane_in_go_on(struct rml_lane_in *in, uint32_t partition, uint64_t posit
     if (rc == 0) {
         // relaxed: a statistic, ordered with nothing
         atomic_store_explicit(&in->parts[partition].line->taken, position, memory_order_relaxed);
+        if (!is_shared(in))
+            answer_for_the_dead(in, &in->parts[partition]);
     }
     return rc;
 }
@@ -497,30 +532,6 @@ void rml_lane_in_take(struct rml_lane_in *in, uint32_t partition, uint32_t rows)
         rml_ring_evict(&part->ring, rows);
     // relaxed: a statistic, ordered with nothing
     atomic_store_explicit(&part->line->taken, part->ring.taken, memory_order_relaxed);
-}
-
-static void knock(const struct rml_lane_in *in)
-{
-    // Full: a knock is waiting to be heard. Closed: nobody is there to hear it. Both are fine.
-    (void)send(in->door, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
-}
-
-// A position has moved that the producer may wait for: of room, or of what is durable (`flag`).
-static void answer(const struct rml_lane_in *in, struct part *part, uint64_t flag,
-                   uint64_t position)
-{
-    // total order: after the position was stored, against the producer's word and look
-    uint64_t waiting = atomic_load_explicit(&in->lane->waiting, memory_order_seq_cst);
-    uint32_t partition = (uint32_t)(part - in->parts);
-    if (RML_LANE_WAIT_PARTITION(waiting) != partition + 1
-        || (waiting & RML_LANE_WAIT_DURABLE) != flag || waiting == part->knocked_for)
-        return;
-    // relaxed: stored before `waiting`, whose store was just read
-    uint64_t room_at = atomic_load_explicit(&in->lane->room_at, memory_order_relaxed);
-    if ((int64_t)(position - room_at) < 0)
-        return;
-    part->knocked_for = waiting;
-    knock(in);
 }
 
 void rml_lane_in_release(struct rml_lane_in *in, uint32_t partition, uint32_t rows)

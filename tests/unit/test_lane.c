@@ -977,7 +977,19 @@ static void an_adopted_lane_wakes_who_slept_when_its_engine_died(void **state)
     engine_dies(&geometry);
     door.fd = rml_lane_in_fds(in)->room;
     assert_int_equal(poll(&door, 1, 0), 0);
-    go_on(0);
+    assert_int_equal(rml_lane_in_go_on(in, 0, 64), 0);
+    assert_int_equal(poll(&door, 1, 0), 1);
+
+    // Or it waits for what is durable.
+    char knock;
+    assert_int_equal(recv(door.fd, &knock, 1, 0), 1);
+    rml_lane_in_durable(in, 0, 64);
+    atomic_store_explicit(&lines->waiting, RML_LANE_WAIT(2, 0) | RML_LANE_WAIT_DURABLE,
+                          memory_order_relaxed);
+    engine_dies(&geometry);
+    door.fd = rml_lane_in_fds(in)->room;
+    assert_int_equal(poll(&door, 1, 0), 0);
+    assert_int_equal(rml_lane_in_go_on(in, 0, 64), 0);
     assert_int_equal(poll(&door, 1, 0), 1);
     rml_segment_close(&records);
     close_kept();
