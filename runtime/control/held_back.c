@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "runtime/lane/wire.h"
 #include "runtime/plan/units.h"
 
 void rml_held_back_program(uint32_t pid, char ret_name[16])
@@ -18,6 +19,13 @@ void rml_held_back_program(uint32_t pid, char ret_name[16])
         close(fd);
     ret_name[got > 0 ? got : 0] = '\0';
     ret_name[strcspn(ret_name, "\n")] = '\0';
+    // whoever it is chose it, and a terminal would do what it says
+    size_t length = strlen(ret_name);
+    for (size_t i = 0, one; i<length; i += one> 0 ? one : 1) {
+        one = rml_wire_shown(ret_name + i, length - i);
+        if (one == 0)
+            ret_name[i] = '?';
+    }
     if (ret_name[0] == '\0')
         snprintf(ret_name, 16, "?");
 }

@@ -93,6 +93,17 @@ static void another_one_or_another_state_begins_anew(void **state)
     assert_int_equal(held.times, 2);
 }
 
+static void a_name_that_steers_a_terminal_is_shown_without_that(void **state)
+{
+    (void)state;
+    char before[16], name[16];
+    assert_int_equal(prctl(PR_GET_NAME, before, 0, 0, 0), 0);
+    assert_int_equal(prctl(PR_SET_NAME, "\x1b[2Ja\xff\u00e9", 0, 0, 0), 0);
+    rml_held_back_program((uint32_t)getpid(), name);
+    assert_int_equal(prctl(PR_SET_NAME, before, 0, 0, 0), 0);
+    assert_string_equal(name, "?[2Ja?\u00e9");
+}
+
 #define FRESH(name) cmocka_unit_test_setup(name, set_up)
 
 int main(void)
@@ -102,6 +113,7 @@ int main(void)
         FRESH(one_that_reads_the_newest_state_holds_nothing_back_however_long),
         FRESH(one_that_stands_still_is_named_once_a_minute_and_when_it_is_over),
         FRESH(another_one_or_another_state_begins_anew),
+        FRESH(a_name_that_steers_a_terminal_is_shown_without_that),
     };
     return cmocka_run_group_tests(claims, NULL, NULL);
 }
