@@ -505,7 +505,8 @@ int main(int argc, char **argv)
     };
     if (!bench_counts_read(argc, argv, counts, sizeof counts / sizeof counts[0])
         || key_count < 100) {
-        fprintf(stderr, "bench_checkpoint [--runs 3] [--keys 1000000] [--run-ms 1000] [--batch 256]\n");
+        fprintf(stderr,
+                "bench_checkpoint [--runs 3] [--keys 1000000] [--run-ms 1000] [--batch 256]\n");
         return 2;
     }
     int rc = open_all();

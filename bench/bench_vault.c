@@ -172,8 +172,7 @@ int main(int argc, char **argv)
         return 2;
     }
     if (mkdtemp(folder) == NULL) {
-        fprintf(stderr, "bench_vault: no folder can be made here: %s\n",
-                strerrordesc_np(errno));
+        fprintf(stderr, "bench_vault: no folder can be made here: %s\n", strerrordesc_np(errno));
         return 1;
     }
     int rc = 0;
