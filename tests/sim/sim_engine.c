@@ -46,11 +46,10 @@ static struct {
     uint32_t jobs;
     struct limits limits;
     const char *program, *wrong, *shrink;
-    uint64_t at_most;  // turns of what was made small
+    uint64_t at_most;  // turns of a run that was made small: one in so many of what it had
     bool is_all;       // of the standard seeds: every point is to be hit
     bool is_twice;
-} options = {
-    .first = 1, .seeds = SEEDS, .turns = TURNS, .jobs = 1, .at_most = UINT64_MAX, .is_all = true};
+} options = {.first = 1, .seeds = SEEDS, .turns = TURNS, .jobs = 1, .at_most = 1, .is_all = true};
 
 static uint64_t turns_so_far(void)
 {
@@ -239,7 +238,7 @@ static bool shrink_wrong(void)
         printf("and that does not fail\n");
         return false;
     }
-    return run.turn <= options.at_most;
+    return run.turn <= before / options.at_most;
 }
 
 static bool is_in_list(const char *list, const char *name)
@@ -319,8 +318,9 @@ static bool read_argument(const char *name, const char *value)
         options.wrong = value;
     } else if (strcmp(name, "--shrink") == 0) {
         options.shrink = value;
-    } else if (strcmp(name, "--at-most") == 0) {
+    } else if (strcmp(name, "--at-most-one-in") == 0) {
         options.at_most = strtoull(value, NULL, 0);
+        RML_CHECK(options.at_most > 0);
     } else {
         return false;
     }
@@ -353,7 +353,7 @@ int main(int argc, char **argv)
             "usage: sim_engine [--seed N | --from N] [--seeds N] [--turns N] [--minutes N "
             "[--jobs N]]\n"
             "    [--limits NAME=N,...] [--without POINT,... | --only POINT,...] [--trace] [--twice]\n"
-            "    [--with WRONG | --wrong all | --shrink WRONG,... [--at-most TURNS]]\n");
+            "    [--with WRONG | --wrong all | --shrink WRONG,... [--at-most-one-in N]]\n");
         return 2;
     }
     // a short life would spend its time on clearing large pages
