@@ -40,7 +40,7 @@ __attribute__((visibility("default"))) void *mmap(void *at, size_t bytes, int pr
         errno = ENOMEM;
         return MAP_FAILED;
     }
-    return (void *)syscall(SYS_mmap, at, bytes, protection, flags, fd, offset);  // NOLINT
+    return (void *)syscall(SYS_mmap, at, bytes, protection, flags, fd, offset);
 }
 
 static void open_with(uint64_t bytes_max)
