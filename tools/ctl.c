@@ -91,9 +91,11 @@ bool rml_ctl_read(struct rml_ctl *ctl, const struct rml_args *args, int argc, ch
 
 int64_t rml_ctl_answer_ns(const struct rml_ctl *ctl)
 {
-    return ctl->timeout_ns != RML_CTL_TIMEOUT_NONE && ctl->timeout_ns < RML_CTL_ANSWER_NS
-               ? ctl->timeout_ns
-               : RML_CTL_ANSWER_NS;
+    if (ctl->timeout_ns == RML_CTL_TIMEOUT_NONE)
+        return RML_CTL_ANSWER_NS;
+    // where it limits something longer, an answer has its own limit within
+    bool is_for_more = ctl->timeout_sentence != NULL;
+    return is_for_more && ctl->timeout_ns > RML_CTL_ANSWER_NS ? RML_CTL_ANSWER_NS : ctl->timeout_ns;
 }
 
 int rml_ctl_fail(int rc, const char *sentence)
