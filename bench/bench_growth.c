@@ -1,25 +1,34 @@
 /*
  * bench_growth - what it costs while a partition's keys become many: no pause above one page split?
  *
- *     bench_growth [--keys 10000000] [--batch 64]
+ *     bench_growth [--keys 10000000] [--batch 64] [--rate 1000000]
  *
- * A partition over records in memory takes batches in which every key is new, until it has --keys; memory is
- * made ready for it as a worker has that done (runtime/state/room.h), and for `without_room` it is not. The
- * contender `saved` also has snapshots, one begun after each tenth of the keys and copied as a worker does,
- * a little after each batch. What a batch takes with the copying after it is counted in a histogram, by
- * the wall clock and by the clock of the thread's CPU time; so are, in the end, as many records of keys
- * that are there ("known"): what they wait for is the machine's doing, not that of growing. The longest
- * batches are told with the number of keys there were and the page faults that were in them.
+ * A partition over records in memory takes batches in which every key is new, until it has --keys:
+ *
+ *     without_room  nobody makes memory ready ahead of it
+ *     plain         a thread does, as in a worker (runtime/state/room.h); as fast as it goes
+ *     paced         the same, --rate new keys a second and no more
+ *     prefaulted    all the memory was made ready before (runtime.state_prefault); as fast as it goes
+ *     saved         that with snapshots, one begun after each tenth of the keys and copied as a worker does,
+ *                   a little after each batch
+ *
+ * What a batch takes with the copying after it is counted in a histogram, by the wall clock and by the clock of
+ * the thread's CPU time. After every fourth batch as many records' worth of a plain array is written to, two lines
+ * at random places for a record, which has been there since the beginning ("flat"): what it waits for is the
+ * machine's doing, in the same moments. So is what as many records of keys that are there ("known") wait for
+ * in the end. The longest batches are told with the number of keys there were and the page faults that were in them.
  *
  * `split` is the reference: a full page of the table of keys that splits for one key more, the page not
- * being in a cache, in memory that is there. Contenders keep their memory until all are done (some 5 GB with ten
- * million keys): a hypervisor that takes back what is given back stops others for that. `to_split` are ratios: quantiles of batches to those of splits.
- * One line of JSON for each figure.
+ * being in a cache, in memory that is there. `to_split` says how many batches took longer than the 99th percentile
+ * of splits, and than the longest, of growing and of flat. With --batch 1 a batch has one split or none.
+ * Contenders keep their memory until all are done (some 10 GB with ten million keys): a hypervisor that takes back
+ * what is given back stops others for that. One line of JSON for each figure.
  */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 
 #include "bench/support/arguments.h"
@@ -29,6 +38,7 @@
 #include "runtime/base/check.h"
 #include "runtime/base/err.h"
 #include "runtime/base/hash.h"
+#include "runtime/plan/plan.h"
 #include "runtime/state/keys.h"
 #include "runtime/state/room.h"
 #include "runtime/state/snapshot.h"
@@ -38,13 +48,16 @@
 #define LONGEST       8u
 #define SPLITS        500u
 #define PARTS         10u
-#define CONTENDERS    3u
+#define FLAT_EVERY    4u  // batches
+#define FLAT_LINES    2u  // for each record: one of its page, one of its row
+#define FLAT_BYTES    ((size_t)1 << 30)
+#define PREFAULT      ((uint64_t)256)    // bytes for each key, more than they take
 #define COPY_GRANULES RML_PAGE_GRANULES  // after each batch, as a worker does
 #define COLD_BYTES    ((size_t)64 << 20)
 #define BUFFER_BYTES  ((size_t)16 << 20)
 #define SPLIT_BYTES   ((size_t)128 << 20)  // enough for pages and rows of all that are split
 
-static uint32_t key_count = 10000000, batch = 64;
+static uint32_t key_count = 10000000, batch = 64, rate = 1000000;
 
 enum clock { WALL, CPU, CLOCKS };
 
@@ -163,18 +176,6 @@ struct copying {
     uint32_t next_keys;
 };
 
-// As in a worker, but on the other CPU: this one has the records.
-static int open_room(struct rml_room **ret_room)
-{
-    struct rml_err err = {0};
-    int rc = rml_room_open(ret_room, &err);
-    (void)bench_stay_on(1);
-    if (rc == 0)
-        rc = rml_room_start(*ret_room, &err);
-    (void)bench_stay_on(0);
-    return rc;
-}
-
 static void copy_some(struct bench_bare *bare, struct copying *copying, uint32_t keys)
 {
     static const struct rml_snapshot_sink sink = {.put = put};
@@ -190,71 +191,204 @@ static void copy_some(struct bench_bare *bare, struct copying *copying, uint32_t
     }
 }
 
+/* An array that is just there */
+
+static struct flat {
+    unsigned char *bytes;
+    uint64_t random;
+} flat;
+
+static int open_flat(void)
+{
+    flat.random = 88172645463325252;
+    flat.bytes = mmap(NULL, FLAT_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (flat.bytes == MAP_FAILED)
+        return -ENOMEM;
+    (void)madvise(flat.bytes, FLAT_BYTES, MADV_HUGEPAGE);
+    memset(flat.bytes, 1, FLAT_BYTES);
+    return 0;
+}
+
+// Marsaglia's xorshift.
+static void write_flat(uint32_t count)
+{
+    uint64_t x = flat.random;
+    for (uint32_t i = 0; i < count * FLAT_LINES; i++) {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        flat.bytes[x % FLAT_BYTES]++;
+    }
+    flat.random = x;
+}
+
+/* What something takes */
+
+struct moment {
+    uint32_t faults;
+    int64_t cpu_ns, wall_ns;
+};
+
+static struct moment begin(void)
+{
+    struct moment m = {.faults = count_faults()};
+    m.cpu_ns = bench_cpu_ns();
+    m.wall_ns = bench_now_ns();
+    return m;
+}
+
+static void end(struct moment since, struct times *times, uint32_t keys)
+{
+    int64_t wall_ns = bench_now_ns() - since.wall_ns, cpu_ns = bench_cpu_ns() - since.cpu_ns;
+    uint32_t faults = count_faults() - since.faults;
+    add(&times->pauses[WALL], (double)wall_ns / 1e3, keys, faults);
+    add(&times->pauses[CPU], (double)cpu_ns / 1e3, keys, faults);
+}
+
 static void take(struct bench_bare *bare, struct copying *copying, struct times *times,
                  uint32_t first, uint32_t count)
 {
     static struct bench_event events[BATCH_MAX];
     fill(events, first, count);
-    uint32_t faults = count_faults();
-    int64_t cpu_ns = bench_cpu_ns(), since_ns = bench_now_ns();
+    struct moment since = begin();
     bench_bare_take(bare, events, count, RML_TIME_NONE);
     copy_some(bare, copying, first);
-    int64_t took_ns = bench_now_ns() - since_ns;
-    cpu_ns = bench_cpu_ns() - cpu_ns;
-    faults = count_faults() - faults;
-    add(&times->pauses[WALL], (double)took_ns / 1e3, first, faults);
-    add(&times->pauses[CPU], (double)cpu_ns / 1e3, first, faults);
+    end(since, times, first);
+}
+
+static void take_flat(struct times *times, uint32_t keys)
+{
+    struct moment since = begin();
+    write_flat(batch);
+    end(since, times, keys);
+}
+
+/* Contenders */
+
+static struct contender {
+    const char *name;
+    bool has_room, prefaults, is_paced, saves;
+    struct rml_room *room;
+    struct bench_bare bare;
+} contenders[] = {
+    {.name = "without_room"},
+    {.name = "plain", .has_room = true},
+    {.name = "paced", .has_room = true, .is_paced = true},
+    {.name = "prefaulted", .has_room = true, .prefaults = true},
+    {.name = "saved", .has_room = true, .prefaults = true, .saves = true},
+};
+
+#define CONTENDERS ((uint32_t)(sizeof contenders / sizeof contenders[0]))
+
+// As in a worker, but on the other CPU: this one has the records.
+static int open_room(struct contender *c)
+{
+    struct rml_err err = {0};
+    if (!c->has_room)
+        return 0;
+    int rc = rml_room_open(&c->room, &err);
+    if (rc < 0)
+        return rc;
+    c->bare.plan->state_prefault_bytes = c->prefaults ? key_count * PREFAULT : 0;
+    rml_partition_serve(c->bare.partition, c->room);
+    rc = rml_room_fulfil(c->room);
+    (void)bench_stay_on(1);
+    if (rc == 0)
+        rc = rml_room_start(c->room, &err);
+    (void)bench_stay_on(0);
+    return rc;
+}
+
+struct outcome {
+    struct times growing, known, flat;
+    double s;  // that growing took
+};
+
+static int open_outcome(struct outcome *o)
+{
+    uint32_t batches = key_count / batch + 1;
+    *o = (struct outcome){0};
+    int rc = open_times(&o->growing, batches);
+    if (rc == 0)
+        rc = open_times(&o->known, batches);
+    return rc == 0 ? open_times(&o->flat, batches) : rc;
+}
+
+static void close_outcome(struct outcome *o)
+{
+    close_times(&o->growing);
+    close_times(&o->known);
+    close_times(&o->flat);
 }
 
 static struct splits {
     double p50, p99, max;  // microseconds of CPU time
 } splits;
 
-static void print_ratios(const char *contender, struct times *growing, struct times *known)
+static uint32_t count_over(const struct times *times, double us)
 {
-    struct bench_figures *us = &growing->pauses[CPU].us;
-    printf(
-        "{\"bench\":\"growth\",\"contender\":\"%s\",\"figure\":\"to_split\",\"clock\":\"cpu\","
-        "\"p99_to_p50\":%.2f,\"p99.9_to_p99\":%.2f,\"max_to_max\":%.2f,\"known_max_to_max\":%.2f}\n",
-        contender, bench_figures_quantile(us, 0.99) / splits.p50,
-        bench_figures_quantile(us, 0.999) / splits.p99, bench_figures_quantile(us, 1) / splits.max,
-        bench_figures_quantile(&known->pauses[CPU].us, 1) / splits.max);
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < times->pauses[CPU].us.count; i++)
+        count += times->pauses[CPU].us.values[i] > us;
+    return count;
 }
 
-static struct grown {
-    struct rml_room *room;
-    struct bench_bare bare;
-} grown[CONTENDERS];
-
-static int grow(const char *contender, struct grown *into, bool saves, bool has_room)
+static void print_outcome(const struct contender *c, struct outcome *o)
 {
-    struct bench_bare *bare = &into->bare;
-    struct times growing = {0}, known = {0};
-    struct copying copying = {.saves = saves, .next_keys = key_count / PARTS};
-    int rc = open_times(&growing, key_count / batch + 1);
-    if (rc == 0)
-        rc = open_times(&known, key_count / batch + 1);
-    if (rc == 0)
-        rc = bench_bare_open(bare, "{type: tumbling, size: 1h}", "{n: count(), total: sum(value)}",
-                             key_count, saves);
-    if (rc == 0 && has_room)
-        rc = open_room(&into->room);
-    if (rc == 0 && has_room)
-        rml_partition_serve(bare->partition, into->room);
-    for (uint32_t keys = 0; rc == 0 && keys < key_count; keys += batch)
-        take(bare, &copying, &growing, keys, key_count - keys < batch ? key_count - keys : batch);
-    copying.next_keys = UINT32_MAX;
-    for (uint32_t keys = 0; rc == 0 && keys + batch <= key_count; keys += batch)
-        take(bare, &copying, &known, keys, batch);
-    if (rc == 0) {
-        print_times(contender, "growing", &growing);
-        print_times(contender, "known", &known);
-        print_ratios(contender, &growing, &known);
-        bench_bare_take(bare, NULL, 0, RML_TIME_END);
-        RML_CHECK(rml_count_read(&bare->stage.value[RML_STAGE_rows_out]) == key_count);
+    print_times(c->name, "growing", &o->growing);
+    print_times(c->name, "flat", &o->flat);
+    print_times(c->name, "known", &o->known);
+    double in_million = 1e6 / o->growing.pauses[CPU].us.count;
+    double flat_in_million = 1e6 / o->flat.pauses[CPU].us.count;
+    printf("{\"bench\":\"growth\",\"contender\":\"%s\",\"figure\":\"to_split\",\"clock\":\"cpu\","
+           "\"keys_per_s\":%.0f,\"unit\":\"in a million batches\","
+           "\"over_p99\":%.1f,\"flat_over_p99\":%.1f,\"over_max\":%.1f,\"flat_over_max\":%.1f,"
+           "\"p99.9_to_p99\":%.2f,\"max_to_max\":%.2f,\"flat_max_to_max\":%.2f}\n",
+           c->name, key_count / o->s, count_over(&o->growing, splits.p99) * in_million,
+           count_over(&o->flat, splits.p99) * flat_in_million,
+           count_over(&o->growing, splits.max) * in_million,
+           count_over(&o->flat, splits.max) * flat_in_million,
+           bench_figures_quantile(&o->growing.pauses[CPU].us, 0.999) / splits.p99,
+           bench_figures_quantile(&o->growing.pauses[CPU].us, 1) / splits.max,
+           bench_figures_quantile(&o->flat.pauses[CPU].us, 1) / splits.max);
+    fflush(stdout);
+}
+
+static void grow(struct contender *c, struct outcome *o)
+{
+    struct copying copying = {.saves = c->saves, .next_keys = key_count / PARTS};
+    int64_t since_ns = bench_now_ns();
+    for (uint32_t keys = 0, batches = 0; keys < key_count; keys += batch, batches++) {
+        int64_t due_ns = since_ns + (int64_t)keys * 1000000000 / rate;
+        while (c->is_paced && bench_now_ns() < due_ns)
+            ;
+        take(&c->bare, &copying, &o->growing, keys,
+             key_count - keys < batch ? key_count - keys : batch);
+        if (batches % FLAT_EVERY == 0)
+            take_flat(&o->flat, keys);
     }
-    close_times(&growing);
-    close_times(&known);
+    o->s = (double)(bench_now_ns() - since_ns) / 1e9;
+    copying.next_keys = UINT32_MAX;
+    for (uint32_t keys = 0; keys + batch <= key_count; keys += batch)
+        take(&c->bare, &copying, &o->known, keys, batch);
+}
+
+static int compete(struct contender *c)
+{
+    struct outcome o;
+    int rc = open_outcome(&o);
+    if (rc == 0)
+        rc = bench_bare_open(&c->bare, "{type: tumbling, size: 1h}",
+                             "{n: count(), total: sum(value)}", key_count, c->saves);
+    if (rc == 0)
+        rc = open_room(c);
+    if (rc == 0) {
+        grow(c, &o);
+        print_outcome(c, &o);
+        bench_bare_take(&c->bare, NULL, 0, RML_TIME_END);
+        RML_CHECK(rml_count_read(&c->bare.stage.value[RML_STAGE_rows_out]) == key_count);
+    }
+    close_outcome(&o);
     return rc;
 }
 
@@ -306,15 +440,10 @@ static int measure_splits(void)
     for (uint32_t i = 0; rc == 0 && i < SPLITS; i++) {
         if (i % 50 == 0)
             memset(cold, (int)i, COLD_BYTES);
-        uint32_t faults = count_faults();
-        int64_t cpu_ns = bench_cpu_ns(), since_ns = bench_now_ns();
+        struct moment since = begin();
         (void)reach(&tables[i], next[i]);
-        int64_t took_ns = bench_now_ns() - since_ns;
-        cpu_ns = bench_cpu_ns() - cpu_ns;
+        end(since, &times, tables[i].count);
         RML_CHECK(tables[i].depth == 1);
-        faults = count_faults() - faults;
-        add(&times.pauses[WALL], (double)took_ns / 1e3, tables[i].count, faults);
-        add(&times.pauses[CPU], (double)cpu_ns / 1e3, tables[i].count, faults);
     }
     if (rc == 0) {
         struct bench_figures *us = &times.pauses[CPU].us;
@@ -335,30 +464,30 @@ int main(int argc, char **argv)
     const struct bench_count counts[] = {
         {"--keys", &key_count, 100000000},
         {"--batch", &batch, BATCH_MAX},
+        {"--rate", &rate, 1000000000},
     };
     if (!bench_counts_read(argc, argv, counts, sizeof counts / sizeof counts[0])
         || key_count < 2 * batch) {
-        fprintf(stderr, "bench_growth [--keys 10000000] [--batch 64]\n");
+        fprintf(stderr, "bench_growth [--keys 10000000] [--batch 64] [--rate 1000000]\n");
         return 2;
     }
     buffer = malloc(BUFFER_BYTES);
     int rc = buffer != NULL ? 0 : -ENOMEM;
     if (rc == 0) {
         memset(buffer, 1, BUFFER_BYTES);
+        (void)bench_stay_on(0);
         rc = measure_splits();
     }
     if (rc == 0)
-        rc = grow("without_room", &grown[0], false, false);
-    if (rc == 0)
-        rc = grow("plain", &grown[1], false, true);
-    if (rc == 0)
-        rc = grow("saved", &grown[2], true, true);
+        rc = open_flat();
+    for (uint32_t i = 0; rc == 0 && i < CONTENDERS; i++)
+        rc = compete(&contenders[i]);
     if (rc < 0)
         fprintf(stderr, "bench_growth: %s\n", strerrordesc_np(-rc));
     for (uint32_t i = 0; i < CONTENDERS; i++) {
-        rml_room_close(grown[i].room);
-        if (grown[i].bare.partition != NULL)
-            bench_bare_close(&grown[i].bare);
+        rml_room_close(contenders[i].room);
+        if (contenders[i].bare.partition != NULL)
+            bench_bare_close(&contenders[i].bare);
     }
     free(buffer);
     return rc < 0;

@@ -178,6 +178,7 @@ static void put_runtime(struct rml_json *json, const struct rml_plan *plan)
         rml_json_unsigned(json, NULL, plan->cpus[i]);
     rml_json_close(json, ']');
     rml_json_unsigned(json, "state_limit_bytes", plan->state_bytes_max);
+    rml_json_unsigned(json, "state_prefault_bytes", plan->state_prefault_bytes);
     rml_json_unsigned(json, "max_keys", plan->keys_max);
     rml_json_unsigned(json, "lanes_max", plan->lanes_max);
     rml_json_close(json, '}');

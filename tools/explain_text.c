@@ -32,13 +32,15 @@ static void show_runtime(const struct rml_plan *plan, FILE *out)
     fprintf(out, "  workers      %u", plan->workers);
     for (uint32_t i = 0; i < plan->cpu_count; i++)
         fprintf(out, "%s%u", i == 0 ? ", on CPUs " : " ", plan->cpus[i]);
+    char prefault[32];
     rml_size_print(plan->state_bytes_max, text);
+    rml_size_print(plan->state_prefault_bytes, prefault);
     fprintf(out,
             "\n  partitions   %u\n"
-            "  state        up to %s in each partition, touched only where needed\n"
+            "  state        up to %s in each partition, %s at once and the rest where needed\n"
             "  keys         up to %u of a stage in each partition\n"
             "  producers    up to %u at once\n",
-            plan->partitions, text, plan->keys_max, plan->lanes_max);
+            plan->partitions, text, prefault, plan->keys_max, plan->lanes_max);
     for (uint32_t p = 0; p < plan->plugin_count; p++) {
         const struct rml_plugin *plugin = plan->plugins[p].library.plugin;
         fprintf(out, "  plug-in      %s:", plan->plugins[p].path);

@@ -21,12 +21,21 @@ void bench_figures_add(struct bench_figures *figures, double value)
 {
     if (figures->count < figures->limit)
         figures->values[figures->count++] = value;
+    figures->is_sorted = false;
 }
 
 static int by_value(const void *left, const void *right)
 {
     double a = *(const double *)left, b = *(const double *)right;
     return (a > b) - (a < b);
+}
+
+static void sort(struct bench_figures *figures)
+{
+    RML_CHECK(figures->count > 0);
+    if (!figures->is_sorted)
+        qsort(figures->values, figures->count, sizeof(double), by_value);
+    figures->is_sorted = true;
 }
 
 static double quantile(const struct bench_figures *sorted, double q)
@@ -41,15 +50,13 @@ static double quantile(const struct bench_figures *sorted, double q)
 
 double bench_figures_quantile(struct bench_figures *figures, double q)
 {
-    RML_CHECK(figures->count > 0);
-    qsort(figures->values, figures->count, sizeof(double), by_value);
+    sort(figures);
     return quantile(figures, q);
 }
 
 struct bench_quartiles bench_figures_quartiles(struct bench_figures *figures)
 {
-    RML_CHECK(figures->count > 0);
-    qsort(figures->values, figures->count, sizeof(double), by_value);
+    sort(figures);
     return (struct bench_quartiles){.q1 = quantile(figures, 0.25),
                                     .median = quantile(figures, 0.5),
                                     .q3 = quantile(figures, 0.75)};

@@ -4,12 +4,14 @@
 #ifndef RML_BENCH_FIGURES_H
 #define RML_BENCH_FIGURES_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* Values gathered in memory reserved at the start; what comes after `limit` values is left out. */
 struct bench_figures {
     double *values;
     uint32_t count, limit;
+    bool is_sorted;
 };
 
 struct bench_quartiles {

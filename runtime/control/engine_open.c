@@ -10,6 +10,7 @@
 #include "runtime/control/going_back.h"
 #include "runtime/control/kept.h"
 #include "runtime/keeper/keeping.h"
+#include "runtime/plan/units.h"
 #include "runtime/worker/schedule.h"
 #include "runtime/worker/undo.h"
 
@@ -61,6 +62,27 @@ static int open_writer(struct rml_engine *engine, struct rml_err *err)
     return rml_writer_open(&engine->writer, &options, err);
 }
 
+// Somebody may be waiting for it, then, and memory can come later.
+static bool goes_on(const struct rml_engine *engine)
+{
+    return rml_keeping_again(engine->options.keeping) || engine->begun > 0;
+}
+
+// More than there is would end in a kill by the kernel, with nothing said.
+static int check_prefault(const struct rml_plan *plan, struct rml_err *err)
+{
+    uint64_t memory = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+    if (plan->state_prefault_bytes <= memory / plan->partitions)
+        return 0;
+    char wanted[32], there[32];
+    rml_size_print_about(plan->state_prefault_bytes, wanted);
+    rml_size_print_about(memory, there);
+    return RML_FAIL(err, -ENOMEM,
+                    "runtime.state_prefault: %u partitions with %s each are more than the %s of "
+                    "memory there are: write less, or nothing",
+                    plan->partitions, wanted, there);
+}
+
 static int open_worker(struct rml_engine *engine, uint32_t index, struct rml_err *err)
 {
     struct rml_checkpointer *c = engine->checkpointer;
@@ -79,6 +101,7 @@ static int open_worker(struct rml_engine *engine, uint32_t index, struct rml_err
         .sources = engine->board.source_counts,
         .reports_bell = &engine->bell,
         .rings = engine->rings.ends,
+        .prefaults = !goes_on(engine),
         .undo = engine->undo.memory,
         .handover = c != NULL ? rml_checkpointer_handover(c, index) : NULL,
         .schedules = c != NULL ? engine->schedule_memory : NULL,
@@ -432,6 +455,9 @@ static int reserve(struct rml_engine *engine, struct rml_err *err)
 int rml_engine_open(struct rml_engine **ret_engine, const struct rml_engine_options *options,
                     struct rml_err *err)
 {
+    int rc = check_prefault(options->plan, err);
+    if (rc < 0)
+        return rc;
     struct rml_engine *engine = aligned_alloc(_Alignof(struct rml_engine), sizeof *engine);
     if (engine == NULL)
         return RML_FAIL(err, -ENOMEM, "no memory for an engine");
@@ -441,7 +467,7 @@ int rml_engine_open(struct rml_engine **ret_engine, const struct rml_engine_opti
     engine->bell = RML_BELL_CLOSED;
     for (uint32_t p = 0; p < RML_PARTITIONS_MAX; p++)
         engine->schedules[p] = RML_SEGMENT_CLOSED;
-    int rc = reserve(engine, err);
+    rc = reserve(engine, err);
     if (rc == 0)
         rc = open_writer(engine, err);
     for (uint32_t i = 0; rc == 0 && i < engine->plan->workers; i++)

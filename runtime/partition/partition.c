@@ -641,6 +641,7 @@ fail:
 void rml_partition_serve(struct rml_partition *p, struct rml_room *room)
 {
     rml_room_serve(room, &p->pages);
+    rml_room_prefault(&p->pages, p->plan->state_prefault_bytes);
 }
 
 void rml_partition_close(struct rml_partition *p)

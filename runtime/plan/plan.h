@@ -250,8 +250,9 @@ struct rml_plan {
         cpus[RML_WORKERS_MAX];  // worker i runs on cpus[i % cpu_count]; none: not pinned by the
                                 // file, worker i takes the i-th CPU that the process may use
     uint64_t state_bytes_max;   // of one partition's state; default 4 GiB (virtual until touched)
-    uint32_t keys_max;          // of stages that say nothing else; default 10 million
-    uint32_t lanes_max;         // default 256
+    uint64_t state_prefault_bytes;   // of that, there before the first record; default 0
+    uint32_t keys_max;               // of stages that say nothing else; default 10 million
+    uint32_t lanes_max;              // default 256
     struct rml_allow view, control;  // who may look; and who may also steer
     struct rml_plan_limits limits;
     enum rml_plan_sandbox sandbox;

@@ -128,6 +128,19 @@ static void read_journal(struct rml_reader *reader, const struct rml_values *run
     reader->plan->journal_bytes_max = (uint64_t)bytes;
 }
 
+static void read_state_bytes(struct rml_reader *reader, const struct rml_values *runtime)
+{
+    int64_t limit = 0, prefault = 0;
+    rml_reader_number(reader, runtime, RML_SET_RUNTIME_STATE_LIMIT, &limit);
+    rml_reader_number(reader, runtime, RML_SET_RUNTIME_STATE_PREFAULT, &prefault);
+    if (prefault > limit && limit > 0)
+        rml_report_add(reader->report, runtime->at[RML_SET_RUNTIME_STATE_PREFAULT]->place,
+                       "both are for one partition",
+                       "state_prefault must not be more than state_limit");
+    reader->plan->state_bytes_max = (uint64_t)limit;
+    reader->plan->state_prefault_bytes = (uint64_t)prefault;
+}
+
 void rml_read_runtime(struct rml_reader *reader, const struct rml_values *file)
 {
     static const struct rml_yaml_node nothing = {.kind = RML_YAML_MAPPING};
@@ -139,11 +152,10 @@ void rml_read_runtime(struct rml_reader *reader, const struct rml_values *file)
         return;
     read_partitions(reader, &values);
     read_cpus(reader, &values);
-    int64_t state_bytes = 0, keys = 0, lanes = 0;
-    rml_reader_number(reader, &values, RML_SET_RUNTIME_STATE_LIMIT, &state_bytes);
+    read_state_bytes(reader, &values);
+    int64_t keys = 0, lanes = 0;
     rml_reader_number(reader, &values, RML_SET_RUNTIME_MAX_KEYS, &keys);
     rml_reader_number(reader, &values, RML_SET_RUNTIME_LANES_MAX, &lanes);
-    reader->plan->state_bytes_max = (uint64_t)state_bytes;
     reader->plan->keys_max = (uint32_t)keys;
     reader->plan->lanes_max = (uint32_t)lanes;
     read_state(reader, &values);

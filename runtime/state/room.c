@@ -18,7 +18,7 @@
 #define HUGE_PAGES  ((uint32_t)(HUGE_BYTES / RML_PAGE_BYTES))
 #define AHEAD_LEAST (4 * HUGE_PAGES)
 #define AHEAD_MOST  ((64u << 20) / RML_PAGE_BYTES)
-#define WISHES      64u
+#define WISHES      512u  // more than there are partitions
 
 #define STRIDE_MEMORY 16u  // large pages after which most of a stride is forgotten
 
@@ -47,6 +47,7 @@ struct rml_room {
     bool started;
     pthread_t thread;
     struct rml_room_pages *served;
+    int rc;  // of what was made ready; that of the thread once there is one
 };
 
 static uint32_t reached(const struct rml_room_pages *of)
@@ -67,7 +68,8 @@ static bool make_ready(struct rml_room_pages *of, unsigned char *from, size_t by
         return false;
     if (bytes == HUGE_BYTES)
         (void)madvise(from, bytes, MADV_HUGEPAGE);
-    (void)madvise(from, bytes, MADV_POPULATE_WRITE);
+    if (madvise(from, bytes, MADV_POPULATE_WRITE) < 0 && of->room->rc == 0)
+        of->room->rc = -errno;
     uint32_t stride = reached(of) - before;
     of->stride -= (of->stride + STRIDE_MEMORY - 1) / STRIDE_MEMORY;
     if (of->stride < stride)
@@ -106,10 +108,12 @@ static bool fulfil(struct rml_room *room)
     return true;
 }
 
-void rml_room_fulfil(struct rml_room *room)
+int rml_room_fulfil(struct rml_room *room)
 {
     RML_CHECK(!room->started);
+    room->rc = 0;
     (void)fulfil(room);
+    return room->rc;
 }
 
 static void *work(void *context)
@@ -215,15 +219,13 @@ static bool wish_for(struct rml_room *room, const struct wish *wish)
     return true;
 }
 
-static void wish_for_pages(struct rml_pages *pages)
+// Pages up to `until` that nobody wished for yet.
+static void wish_until(struct rml_pages *pages, uint64_t until)
 {
-    uint32_t ahead = ahead_of(pages);
-    uint64_t until = (uint64_t)pages->fresh + ahead;
     until = (until + HUGE_PAGES - 1) / HUGE_PAGES * HUGE_PAGES;
     if (until > pages->limit)
         until = pages->limit;
     uint32_t from = pages->touched > pages->fresh ? pages->touched : pages->fresh;
-    pages->wish_at = pages->fresh + (ahead + 1) / 2;
     if (from >= until)
         return;
     const struct wish wish = {.of = pages->room,
@@ -233,12 +235,25 @@ static void wish_for_pages(struct rml_pages *pages)
         pages->touched = (uint32_t)until;
 }
 
+static void wish_ahead(struct rml_pages *pages)
+{
+    uint32_t ahead = ahead_of(pages);
+    pages->wish_at = pages->fresh + (ahead + 1) / 2;
+    wish_until(pages, (uint64_t)pages->fresh + ahead);
+}
+
+void rml_room_prefault(struct rml_pages *pages, uint64_t bytes)
+{
+    if (pages->room != NULL && bytes > 0)
+        wish_until(pages, bytes / RML_PAGE_BYTES + 1);
+}
+
 void rml_room_note(struct rml_pages *pages)
 {
     // relaxed: as it is read
     atomic_store_explicit(&pages->room->reached, pages->fresh, memory_order_relaxed);
     if (pages->fresh >= pages->wish_at)
-        wish_for_pages(pages);
+        wish_ahead(pages);
 }
 
 void rml_room_touch(struct rml_pages *pages, void *from, size_t bytes)

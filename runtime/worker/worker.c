@@ -151,6 +151,10 @@ static int open_own(struct rml_worker *w, struct rml_own *own, struct rml_err *e
         number_rings(w, own);
     }
     rml_partition_serve(own->partition, w->room);
+    rc = options->prefaults ? rml_room_fulfil(w->room) : 0;
+    if (rc < 0)
+        return RML_FAIL(err, rc, "its memory (runtime.state_prefault) is not to be had: %s",
+                        strerrordesc_np(-rc));
     own->noted_steps = own->durable_steps = rml_partition_steps(own->partition);
     own->journaled = options->journaled != NULL ? options->journaled[own->index] : 0;
     bool is_kept = options->schedules != NULL;

@@ -112,6 +112,7 @@ struct rml_worker_options {
      * of the journal's entries each partition had taken where it is restored; NULL: none. */
     struct rml_journal_queue *journal;
     const uint64_t *journaled;
+    bool prefaults;  // state_prefault is there when the worker is open; else soon after its start
     unsigned char *undo;  // [partition] of the whole plan (runtime/worker/undo.h); NULL: none
 };
 

@@ -66,6 +66,12 @@ static const struct bad {
     {OK "runtime: {partitions: 99999999999999999999}\n", 7, 23, 20, "between 1 and 256", ""},
     {OK "runtime: {state_limit: 64}\n", 7, 24, 2, "state_limit must be a size", "64MiB or 64GiB"},
     {OK "runtime: {state_limit: 1B}\n", 7, 24, 2, "state_limit must lie between 1MiB and", ""},
+    {OK "runtime: {state_prefault: 2}\n", 7, 27, 1, "state_prefault must be a size",
+     "2MiB or 2GiB"},
+    {OK "runtime: {state_limit: 1GiB, state_prefault: 2GiB}\n", 7, 46, 4,
+     "state_prefault must not be more than state_limit", "both are for one partition"},
+    {OK "runtime: {state_prefault: 5GiB}\n", 7, 27, 4,
+     "state_prefault must not be more than state_limit", "both are for one partition"},
     {OK "runtime: {cpus: [0, x]}\n", 7, 21, 1, "a CPU is a number between 0 and 1023, not x", ""},
     {OK "runtime: {cpus: []}\n", 7, 11, 4, "cpus is an empty list", ""},
     // users and groups

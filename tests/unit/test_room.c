@@ -89,6 +89,7 @@ static struct {
         *pages;  // of which some are taken while large pages are made ready; NULL: not here
     uint32_t meanwhile;
     uint32_t huge, populated;  // calls
+    int populate_errno;        // 0: it is done
     uint32_t first;            // the lowest large page that was asked for, counted from the base
 } kernel;
 
@@ -109,6 +110,10 @@ int __wrap_madvise(void *from, size_t bytes, int advice)
         return 0;
     }
     kernel.populated++;
+    if (kernel.populate_errno != 0) {
+        errno = kernel.populate_errno;
+        return -1;
+    }
     assert_int_equal(take(kernel.pages, kernel.meanwhile), kernel.meanwhile);
     return 0;
 }
@@ -141,6 +146,69 @@ static void memory_is_there_before_it_is_taken_and_no_more_than_is_of_use(void *
 }
 
 // The thread at work while pages are taken: what it was too late for is there all the same.
+static void what_is_prefaulted_is_there_before_anything_is_taken(void **state)
+{
+    (void)state;
+    skip_on_old_kernels();
+
+    static const struct {
+        uint64_t bytes;
+        uint32_t least,
+            most;  // pages that are there, two large pages at most beyond what was asked for
+    } cases[] = {
+        {0, 0, 0},
+        {1, 1, 4 * MIB_PAGES},
+        {40 * MIB, 40 * MIB_PAGES, 44 * MIB_PAGES},
+        {300 * MIB, 300 * MIB_PAGES, 300 * MIB_PAGES + 4},
+        {5000 * MIB, 300 * MIB_PAGES, 300 * MIB_PAGES + 4},
+    };
+
+    for (uint32_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct rml_pages pages = open_pages(300 * MIB);
+        struct rml_room *room;
+        assert_int_equal(rml_room_open(&room, NULL), 0);
+        rml_room_prefault(&pages, cases[i].bytes);
+        assert_int_equal(pages.touched, 0);  // nobody is there yet who would
+        rml_room_serve(room, &pages);
+        rml_room_prefault(&pages, cases[i].bytes);
+        assert_int_equal(rml_room_fulfil(room), 0);
+        assert_in_range(touched(&pages), cases[i].least, cases[i].most);
+        if (cases[i].bytes == 40 * MIB) {
+            // what is there already is not wished for again
+            uint32_t before = touched(&pages);
+            assert_int_equal(take(&pages, 20 * MIB_PAGES), 20 * MIB_PAGES);
+            assert_int_equal(rml_room_fulfil(room), 0);
+            assert_int_equal(touched(&pages), before);
+        }
+        rml_room_close(room);
+        rml_pages_close(&pages);
+    }
+}
+
+static void memory_that_is_not_to_be_had_is_told_to_whoever_waits_for_it(void **state)
+{
+    (void)state;
+    static const int errors[] = {ENOMEM, EINVAL, 0};
+
+    for (uint32_t i = 0; i < sizeof errors / sizeof errors[0]; i++) {
+        struct rml_pages pages = open_pages(300 * MIB);
+        struct rml_room *room;
+        assert_int_equal(rml_room_open(&room, NULL), 0);
+        rml_room_serve(room, &pages);
+        rml_room_prefault(&pages, 10 * MIB);
+        kernel.pages = &pages;
+        kernel.meanwhile = 0;
+        kernel.populate_errno = errors[i];
+        assert_int_equal(rml_room_fulfil(room), -errors[i]);
+        kernel.populate_errno = 0;
+        kernel.pages = NULL;
+        assert_int_equal(rml_room_fulfil(room), 0);  // nothing more was wished for
+        assert_int_equal(take(&pages, 20 * MIB_PAGES), 20 * MIB_PAGES);
+        rml_room_close(room);
+        rml_pages_close(&pages);
+    }
+}
+
 static void a_thread_makes_memory_ready_while_it_is_taken(void **state)
 {
     (void)state;
@@ -172,7 +240,7 @@ static void large_pages_are_asked_for_only_where_there_is_time_to_make_them(void
         kernel.pages = &pages;
         kernel.meanwhile = kernel.huge = 0;
         kernel.first = UINT32_MAX;
-        rml_room_fulfil(room);  // nothing below what was taken is
+        assert_int_equal(rml_room_fulfil(room), 0);  // nothing below what was taken is
         assert_true(kernel.huge > 0 && kernel.first >= 150 / 2);
         kernel.meanwhile = cases[i].meanwhile;
         kernel.huge = kernel.populated = 0;
@@ -180,7 +248,7 @@ static void large_pages_are_asked_for_only_where_there_is_time_to_make_them(void
             assert_true(steps < 100);
             assert_int_equal(take(&pages, MIB_PAGES), MIB_PAGES);
             kernel.first = UINT32_MAX;
-            rml_room_fulfil(room);
+            assert_int_equal(rml_room_fulfil(room), 0);
         }
         // now it is known how fast they are
         uint32_t before = 0;
@@ -189,7 +257,7 @@ static void large_pages_are_asked_for_only_where_there_is_time_to_make_them(void
             assert_int_equal(take(&pages, MIB_PAGES), MIB_PAGES);
             before = pages.fresh / (2 * MIB_PAGES);
             kernel.first = UINT32_MAX;
-            rml_room_fulfil(room);
+            assert_int_equal(rml_room_fulfil(room), 0);
         }
         assert_true(kernel.populated > 0);
         assert_true(kernel.first > before + cases[i].least);
@@ -213,7 +281,7 @@ static void other_memory_is_touched_where_somebody_makes_room(void **state)
         if (has_room)
             rml_room_serve(room, &pages);
         rml_room_touch(&pages, other + 4096, 8192);
-        rml_room_fulfil(room);
+        assert_int_equal(rml_room_fulfil(room), 0);
         unsigned char there[4];
         assert_int_equal(mincore(other, 4 * 4096, there), 0);
         for (uint32_t i = 0; i < 4; i++)
@@ -295,7 +363,9 @@ static void wishes_that_nobody_hears_do_no_harm(void **state)
         rml_pages_close(&pages[i]);
 }
 
-TEST_MAIN(CLAIM(memory_is_there_before_it_is_taken_and_no_more_than_is_of_use),
+TEST_MAIN(CLAIM(what_is_prefaulted_is_there_before_anything_is_taken),
+          CLAIM(memory_that_is_not_to_be_had_is_told_to_whoever_waits_for_it),
+          CLAIM(memory_is_there_before_it_is_taken_and_no_more_than_is_of_use),
           CLAIM(a_thread_makes_memory_ready_while_it_is_taken),
           CLAIM(large_pages_are_asked_for_only_where_there_is_time_to_make_them),
           CLAIM(other_memory_is_touched_where_somebody_makes_room),
