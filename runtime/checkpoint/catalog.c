@@ -80,9 +80,13 @@ static int fail(const struct rml_catalog *catalog, int rc, const char *what, str
 }
 
 // LMDB says EIO of a disk that is full; so say how full it is.
-static int fail_write(const struct rml_catalog *catalog, int rc, struct rml_err *err)
+static int fail_write(const struct rml_catalog *catalog, int rc, const char *table,
+                      struct rml_err *err)
 {
     struct statvfs disk;
+    if (code_of(rc) == -EBADMSG)
+        return RML_FAIL(err, -EBADMSG, "%.250s is damaged%s%s: not committed: %s", catalog->path,
+                        table[0] != '\0' ? ", in table " : "", table, mdb_strerror(rc));
     if (statvfs(catalog->path, &disk) < 0)
         return fail(catalog, rc, "not committed", err);
     return RML_FAIL(err, code_of(rc), "%.250s: not committed: %s (the disk has %llu bytes free)",
@@ -195,7 +199,9 @@ static MDB_val make_row_key(struct row_key *to, const void *table, uint32_t tabl
     return (MDB_val){to->used, to->bytes};
 }
 
-static int put_rows(MDB_txn *txn, MDB_dbi dbi, const struct rml_table_rows *rows)
+// `failed` is told of which table the row was that could not be put.
+static int put_rows(MDB_txn *txn, MDB_dbi dbi, const struct rml_table_rows *rows,
+                    char failed[RML_TABLE_NAME_BYTES])
 {
     struct row_key key;
     struct row_change change;
@@ -213,6 +219,9 @@ static int put_rows(MDB_txn *txn, MDB_dbi dbi, const struct rml_table_rows *rows
                         : put(txn, dbi, &name, &(struct iovec){value, value_bytes}, 1);
         if (is_removed && rc == MDB_NOTFOUND)
             rc = 0;
+        if (rc != 0)
+            snprintf(failed, RML_TABLE_NAME_BYTES, "%.*s", (int)change.table_bytes,
+                     (const char *)table);
     }
     return rc;
 }
@@ -382,7 +391,7 @@ static int open_databases(struct rml_catalog *catalog, MDB_txn *txn, unsigned fl
     if (rc == 0)
         rc = mdb_dbi_open(txn, "checkpoints", flags, &catalog->checkpoints);
     if (rc == 0)
-        rc = mdb_dbi_open(txn, "rows", flags, &catalog->rows);
+        rc = mdb_dbi_open(txn, RML_CATALOG_ROWS, flags, &catalog->rows);
     return rc;
 }
 
@@ -456,7 +465,7 @@ static int fill_new(struct rml_catalog *catalog, const unsigned char vault[RML_V
         mdb_txn_abort(txn);
     if (rc == 0)
         rc = mdb_env_sync(catalog->env, 1);
-    return rc == 0 ? 0 : fail_write(catalog, rc, err);
+    return rc == 0 ? 0 : fail_write(catalog, rc, "", err);
 }
 
 static void remove_file(const char *folder, const char *file)
@@ -481,6 +490,137 @@ int rml_catalog_make(const char *folder, const unsigned char vault[RML_VAULT_ID_
         rc = RML_FAIL(err, -errno, "cannot rename %.250s: %s", catalog->path,
                       strerrordesc_np(errno));
     rml_catalog_close(catalog);
+    remove_file(folder, NEW_FILE "-lock");
+    return rc == 0 ? rml_disk_flush_folder(folder, err) : rc;
+}
+
+/* Mending: what can be read, into another file. */
+
+struct collecting {
+    struct rml_catalog *to;
+    MDB_txn *txn;
+    const struct rml_catalog_mending *mending;
+    struct rml_catalog_head head;
+    bool has_head;
+    struct rml_err *err;
+};
+
+// As a row, where it looks like one.
+static bool row_of(const void *key, size_t key_bytes, struct rml_table_row *ret_row)
+{
+    const unsigned char *bytes = key;
+    if (key_bytes < 2 || bytes[0] + (size_t)1 >= key_bytes)
+        return false;
+    *ret_row = (struct rml_table_row){.table = (const char *)bytes + 1,
+                                      .table_bytes = bytes[0],
+                                      .key = bytes + 1 + bytes[0],
+                                      .key_bytes = (uint32_t)key_bytes - 1 - bytes[0]};
+    return true;
+}
+
+static bool wants_row(void *context, const void *key, size_t key_bytes)
+{
+    const struct collecting *c = context;
+    struct rml_table_row row;
+    return !row_of(key, key_bytes, &row) || !c->mending->gives_up(c->mending->context, &row);
+}
+
+static int collect_head(struct collecting *c, MDB_val *key, MDB_val *value)
+{
+    struct rml_catalog_head_row row;
+    if (!is_whole(key, value) || value->mv_size != sizeof row)
+        return RML_FAIL(c->err, -EBADMSG, "its head is damaged, too");
+    memcpy(&row, value->mv_data, sizeof row);
+    if (row.magic != RML_CATALOG_HEAD_MAGIC || row.format != RML_VAULT_FORMAT)
+        return RML_FAIL(c->err, -EPROTONOSUPPORT, "its head has format %u, not %u", row.format,
+                        RML_VAULT_FORMAT);
+    c->head = row.head;
+    c->has_head = true;
+    return 0;
+}
+
+static int collect(void *context, enum rml_catalog_tree tree, const void *key, size_t key_bytes,
+                   const void *value, size_t value_bytes)
+{
+    struct collecting *c = context;
+    struct rml_table_row row;
+    MDB_val name = {.mv_size = key_bytes}, data = {.mv_size = value_bytes};
+    memcpy(&name.mv_data, &key, sizeof key);  // LMDB writes to neither
+    memcpy(&data.mv_data, &value, sizeof value);
+    if (tree == RML_CATALOG_TREE_MAIN)
+        return collect_head(c, &name, &data);
+    bool is_row = tree == RML_CATALOG_TREE_ROWS;
+    MDB_dbi dbi = is_row ? c->to->rows : c->to->checkpoints;
+    int rc = mdb_put(c->txn, dbi, &name, &data, 0);
+    if (rc != 0)
+        return fail(c->to, rc, "cannot write it", c->err);
+    if (is_row && row_of(key, key_bytes, &row)) {
+        bool is_good = is_whole(&name, &data);
+        row.value = data.mv_data;
+        row.value_bytes = (uint32_t)data.mv_size;
+        c->mending->kept(c->mending->context, &row, is_good);
+    }
+    return 0;
+}
+
+static int fill_mended(struct collecting *c, const char *from, struct rml_err *err)
+{
+    const struct rml_catalog_entries entries = {wants_row, collect, c};
+    struct stat about;
+    uint64_t left_out = 0;
+    if (stat(from, &about) == 0 && c->to->map_bytes < 2 * (uint64_t)about.st_size)
+        c->to->map_bytes = 2 * (uint64_t)about.st_size;
+    int rc = open_env(c->to, 0, err);
+    if (rc < 0)
+        return rc;
+    rc = mdb_txn_begin(c->to->env, NULL, 0, &c->txn);
+    if (rc != 0)
+        return fail(c->to, rc, "cannot make it", err);
+    rc = open_databases(c->to, c->txn, MDB_CREATE);
+    rc = rc == 0 ? rml_catalog_collect(from, &entries, &left_out, err)
+                 : fail(c->to, rc, "cannot make it", err);
+    if (rc == 0 && !c->has_head)
+        rc = RML_FAIL(err, -EBADMSG, "%.250s is damaged: it has no head", from);
+    if (rc == 0)
+        rc = c->mending->approve(c->mending->context, left_out, err);
+    if (rc < 0) {
+        mdb_txn_abort(c->txn);
+        return rc;
+    }
+    rc = put_head(c->txn, c->to->main, &c->head);
+    if (rc == 0)
+        rc = mdb_txn_commit(c->txn);
+    else
+        mdb_txn_abort(c->txn);
+    if (rc == 0)
+        rc = mdb_env_sync(c->to->env, 1);
+    return rc == 0 ? 0 : fail_write(c->to, rc, "", err);
+}
+
+/*
+ * Who reads the damaged file keeps it, and the locks that go with it; for the new one LMDB makes others. Were
+ * the old ones to stay, it would take the number of the next transaction from them.
+ */
+int rml_catalog_mend(const char *folder, const struct rml_catalog_options *options,
+                     const struct rml_catalog_mending *mending, struct rml_err *err)
+{
+    char from[400];
+    snprintf(from, sizeof from, "%s/" RML_CATALOG_FILE, folder);
+    remove_file(folder, NEW_FILE);
+    struct rml_catalog *catalog = new_catalog(folder, NEW_FILE, options, err);
+    if (catalog == NULL)
+        return -ENOMEM;
+    struct collecting c = {.to = catalog, .mending = mending, .err = err};
+    int rc = fill_mended(&c, from, err);
+    close_env(catalog);
+    if (rc == 0 && rename(catalog->path, from) < 0)
+        rc = RML_FAIL(err, -errno, "cannot rename %.250s: %s", catalog->path,
+                      strerrordesc_np(errno));
+    rml_catalog_close(catalog);
+    if (rc < 0)
+        remove_file(folder, NEW_FILE);
+    else
+        remove_file(folder, RML_CATALOG_FILE "-lock");
     remove_file(folder, NEW_FILE "-lock");
     return rc == 0 ? rml_disk_flush_folder(folder, err) : rc;
 }
@@ -559,7 +699,8 @@ struct rml_catalog_use rml_catalog_use(const struct rml_catalog *catalog)
 /* Committing. */
 
 static int apply(const struct rml_catalog *catalog, MDB_txn *txn,
-                 const struct rml_catalog_change *change, const struct rml_catalog_head *head)
+                 const struct rml_catalog_change *change, const struct rml_catalog_head *head,
+                 char failed[RML_TABLE_NAME_BYTES])
 {
     int rc = 0;
     for (uint32_t i = 0; i < change->dropped_count && rc == 0; i++)
@@ -567,7 +708,7 @@ static int apply(const struct rml_catalog *catalog, MDB_txn *txn,
     if (rc == 0 && change->added != NULL)
         rc = put_manifest(txn, catalog->checkpoints, change->added);
     if (rc == 0 && change->rows != NULL)
-        rc = put_rows(txn, catalog->rows, change->rows);
+        rc = put_rows(txn, catalog->rows, change->rows, failed);
     return rc == 0 ? put_head(txn, catalog->main, head) : rc;
 }
 
@@ -622,11 +763,12 @@ static int try_commit(struct rml_catalog *catalog, const struct rml_catalog_chan
     for (;;) {
         MDB_txn *txn;
         int dead;
+        char failed[RML_TABLE_NAME_BYTES] = "";
         mdb_reader_check(catalog->env, &dead);
         int rc = mdb_txn_begin(catalog->env, NULL, 0, &txn);
         if (rc != 0)
             return fail(catalog, rc, "cannot begin a transaction", err);
-        rc = apply(catalog, txn, change, head);
+        rc = apply(catalog, txn, change, head, failed);
         bool was_applied = rc == 0;
         if (was_applied)
             rc = mdb_txn_commit(txn);
@@ -636,7 +778,7 @@ static int try_commit(struct rml_catalog *catalog, const struct rml_catalog_chan
             return 0;
         if (rc != MDB_MAP_FULL) {
             *ret_unsure = was_applied ? rc : 0;
-            return fail_write(catalog, rc, err);
+            return fail_write(catalog, rc, failed, err);
         }
         rc = make_map_larger(catalog, err);  // nothing was written yet
         if (rc < 0)

@@ -160,7 +160,27 @@ int rml_catalog_row_before(struct rml_catalog_view *view, const char *table, con
 int rml_catalog_next_row(struct rml_catalog_view *view, struct rml_table_row *ret_row,
                          struct rml_err *err);
 
+/* Who says what may be left out of a catalog that is damaged. */
+struct rml_catalog_mending {
+    /* Rows that are given up are not even looked at. */
+    bool (*gives_up)(void *context, const struct rml_table_row *row);  // without a value
+    /* One that is kept; `is_whole`: it is what was written. */
+    void (*kept)(void *context, const struct rml_table_row *row, bool is_whole);
+    /* 0: what was kept is all that there should be. Else nothing is changed. */
+    int (*approve)(void *context, uint64_t left_out, struct rml_err *err);
+    void *context;
+};
+
+/*
+ * Put another catalog in the place of one whose rows rml_catalog_open finds damaged: its checkpoints, which have
+ * to be sound, and of its rows those that can be read and are not given up. 0, or a negative errno with a
+ * sentence, and the catalog is as it was. The caller holds the vault's lock.
+ */
+int rml_catalog_mend(const char *folder, const struct rml_catalog_options *options,
+                     const struct rml_catalog_mending *mending, struct rml_err *err);
+
 /* The head as it lies in the file: what catalog_check.c has to know of it. */
+#define RML_CATALOG_ROWS       "rows"
 #define RML_CATALOG_HEAD_KEY   "head"
 #define RML_CATALOG_HEAD_MAGIC UINT32_C(0x524d4c43)
 

@@ -65,13 +65,18 @@ struct check {
     unsigned char *pages;  // one for each level
     uint64_t head_transaction;
     bool has_head;
+    const struct rml_catalog_entries *entries;  // NULL: nobody wants any
+    uint64_t left_out;
     struct rml_err *err;
 };
+
+enum tree_kind { TREE_FREE, TREE_MAIN, TREE_CHECKPOINTS, TREE_ROWS };
 
 /* A tree on the way down. */
 struct walk {
     struct check *check;
-    bool has_integer_keys, is_free_list, is_main;
+    enum tree_kind kind;
+    bool has_integer_keys;
     uint16_t depth;
     uint64_t entries;
 };
@@ -81,6 +86,14 @@ static int damaged(const struct check *check, uint64_t page, const char *what)
     return RML_FAIL(check->err, -EBADMSG, "%.300s is damaged: page %llu (byte %llu): %s",
                     check->path, (unsigned long long)page, (unsigned long long)(page * PAGE_BYTES),
                     what);
+}
+
+// What of rows cannot be read is left out where somebody collects what can.
+static bool is_left_out(const struct walk *walk, int rc)
+{
+    bool is = rc == -EBADMSG && walk->check->entries != NULL && walk->kind == TREE_ROWS;
+    walk->check->left_out += is;
+    return is;
 }
 
 static int read_page(const struct check *check, uint64_t number, unsigned char *into)
@@ -127,7 +140,7 @@ static int compare(const struct walk *walk, struct bytes a, struct bytes b)
     return order != 0 ? order : (a.count > b.count) - (a.count < b.count);
 }
 
-static int walk_tree(struct check *check, const struct tree *tree, bool is_free_list, bool is_main);
+static int walk_tree(struct check *check, const struct tree *tree, enum tree_kind kind);
 
 static int take_big(const struct walk *walk, struct bytes data, uint64_t page, uint64_t bytes,
                     unsigned char **ret_copy)
@@ -139,10 +152,11 @@ static int take_big(const struct walk *walk, struct bytes data, uint64_t page, u
     memcpy(&first, data.at, sizeof first);
     uint64_t count = (sizeof(struct page) + bytes + PAGE_BYTES - 1) / PAGE_BYTES;
     unsigned char *pages = NULL;
+    bool is_wanted = walk->kind == TREE_FREE || check->entries != NULL;
     int rc = use_pages(check, first, count);
-    if (rc == 0 && (pages = malloc(walk->is_free_list ? count * PAGE_BYTES : PAGE_BYTES)) == NULL)
+    if (rc == 0 && (pages = malloc(is_wanted ? count * PAGE_BYTES : PAGE_BYTES)) == NULL)
         rc = RML_FAIL(check->err, -ENOMEM, "no memory for pages of %.300s", check->path);
-    for (uint64_t i = 0; rc == 0 && i < (walk->is_free_list ? count : 1); i++)
+    for (uint64_t i = 0; rc == 0 && i < (is_wanted ? count : 1); i++)
         rc = read_page(check, first + i, pages + i * PAGE_BYTES);
     if (rc == 0) {
         struct page head;
@@ -155,7 +169,7 @@ static int take_big(const struct walk *walk, struct bytes data, uint64_t page, u
         else if (said > count)
             rc = use_pages(check, first + count, said - count);
     }
-    if (rc == 0 && walk->is_free_list)
+    if (rc == 0 && is_wanted)
         *ret_copy = pages;
     else
         free(pages);
@@ -182,7 +196,14 @@ static int take_free(const struct walk *walk, struct bytes key, struct bytes lis
     return 0;
 }
 
-static int take_tree(const struct walk *walk, struct bytes data, uint64_t page)
+static enum tree_kind kind_of(struct bytes key)
+{
+    bool is_rows = key.count == sizeof RML_CATALOG_ROWS - 1
+                   && memcmp(key.at, RML_CATALOG_ROWS, key.count) == 0;
+    return is_rows ? TREE_ROWS : TREE_CHECKPOINTS;
+}
+
+static int take_tree(const struct walk *walk, struct bytes key, struct bytes data, uint64_t page)
 {
     struct tree tree;
     if (data.count != sizeof tree)
@@ -190,7 +211,17 @@ static int take_tree(const struct walk *walk, struct bytes data, uint64_t page)
     memcpy(&tree, data.at, sizeof tree);
     if (tree.flags != 0 || tree.pad != 0)
         return damaged(walk->check, page, "names a tree of an unknown kind");
-    return walk_tree(walk->check, &tree, false, false);
+    return walk_tree(walk->check, &tree, kind_of(key));
+}
+
+static int hand_on(const struct walk *walk, struct bytes key, struct bytes value)
+{
+    static const enum rml_catalog_tree trees[] = {[TREE_MAIN] = RML_CATALOG_TREE_MAIN,
+                                                  [TREE_CHECKPOINTS] = RML_CATALOG_TREE_CHECKPOINTS,
+                                                  [TREE_ROWS] = RML_CATALOG_TREE_ROWS};
+    const struct rml_catalog_entries *entries = walk->check->entries;
+    return entries->take(entries->context, trees[walk->kind], key.at, key.count, value.at,
+                         value.count);
 }
 
 static bool is_head(struct bytes key)
@@ -204,11 +235,12 @@ static int take_value(struct walk *walk, struct bytes key, struct bytes data, ui
 {
     struct check *check = walk->check;
     walk->entries++;
-    if ((flags & ~(walk->is_main ? NODE_TREE : NODE_BIG)) != 0)
+    if ((flags & ~(walk->kind == TREE_MAIN ? NODE_TREE : NODE_BIG)) != 0)
         return damaged(check, page, "has a node of an unknown kind");
     if (flags == NODE_TREE)
-        return take_tree(walk, data, page);
-    if (walk->is_main && is_head(key) && data.count >= sizeof(struct rml_catalog_head_row)) {
+        return take_tree(walk, key, data, page);
+    if (walk->kind == TREE_MAIN && is_head(key)
+        && data.count >= sizeof(struct rml_catalog_head_row)) {
         memcpy(&check->head_transaction,
                data.at + offsetof(struct rml_catalog_head_row, transaction),
                sizeof check->head_transaction);
@@ -216,11 +248,12 @@ static int take_value(struct walk *walk, struct bytes key, struct bytes data, ui
     }
     unsigned char *copy = NULL;
     int rc = flags == NODE_BIG ? take_big(walk, data, page, value_bytes, &copy) : 0;
-    if (rc == 0 && walk->is_free_list) {
-        if (copy != NULL)
-            data = (struct bytes){copy + sizeof(struct page), value_bytes};
+    if (copy != NULL)
+        data = (struct bytes){copy + sizeof(struct page), value_bytes};
+    if (rc == 0 && walk->kind == TREE_FREE)
         rc = take_free(walk, key, data, page);
-    }
+    else if (rc == 0 && check->entries != NULL)
+        rc = hand_on(walk, key, data);
     free(copy);
     return rc;
 }
@@ -295,29 +328,48 @@ static int walk_branch(struct walk *walk, const unsigned char *bytes, uint32_t c
     return rc;
 }
 
+static bool is_in_order(const struct walk *walk, struct bytes last, struct bytes key,
+                        struct bounds bounds)
+{
+    return (last.count == 0 || compare(walk, last, key) < 0)
+           && (bounds.low.count == 0 || compare(walk, bounds.low, key) <= 0)
+           && (bounds.high.count == 0 || compare(walk, key, bounds.high) < 0);
+}
+
+static bool is_wanted(const struct walk *walk, struct bytes key)
+{
+    const struct rml_catalog_entries *entries = walk->check->entries;
+    return entries == NULL || walk->kind != TREE_ROWS
+           || entries->wants(entries->context, key.at, key.count);
+}
+
+static int walk_node(struct walk *walk, const unsigned char *bytes, uint32_t index, uint64_t number,
+                     struct bounds bounds, struct bytes *last)
+{
+    struct found found;
+    int rc = find_node(walk, bytes, index, number, &found);
+    if (rc == 0)
+        rc = key_fits(walk, found.key, number);
+    if (rc < 0 || !is_wanted(walk, found.key))
+        return rc;
+    uint64_t value_bytes = (uint64_t)found.node.low | (uint64_t)found.node.high << 16;
+    bool is_big = (found.node.flags & NODE_BIG) != 0;
+    struct bytes data = {found.data, is_big ? sizeof(uint64_t) : (size_t)value_bytes};
+    if (data.count > found.data_room)
+        return damaged(walk->check, number, "has a value that runs out of it");
+    if (!is_in_order(walk, *last, found.key, bounds))
+        return damaged(walk->check, number, "has keys out of order");
+    *last = found.key;
+    return take_value(walk, found.key, data, found.node.flags, number, value_bytes);
+}
+
 static int walk_leaf(struct walk *walk, const unsigned char *bytes, uint32_t count, uint64_t number,
                      struct bounds bounds)
 {
     struct bytes last = {0};
     for (uint32_t i = 0; i < count; i++) {
-        struct found found;
-        int rc = find_node(walk, bytes, i, number, &found);
-        if (rc == 0)
-            rc = key_fits(walk, found.key, number);
-        if (rc < 0)
-            return rc;
-        uint64_t value_bytes = (uint64_t)found.node.low | (uint64_t)found.node.high << 16;
-        bool is_big = (found.node.flags & NODE_BIG) != 0;
-        struct bytes data = {found.data, is_big ? sizeof(uint64_t) : (size_t)value_bytes};
-        if (data.count > found.data_room)
-            return damaged(walk->check, number, "has a value that runs out of it");
-        if ((last.count > 0 && compare(walk, last, found.key) >= 0)
-            || (bounds.low.count > 0 && compare(walk, bounds.low, found.key) > 0)
-            || (bounds.high.count > 0 && compare(walk, found.key, bounds.high) >= 0))
-            return damaged(walk->check, number, "has keys out of order");
-        last = found.key;
-        rc = take_value(walk, found.key, data, found.node.flags, number, value_bytes);
-        if (rc < 0)
+        int rc = walk_node(walk, bytes, i, number, bounds, &last);
+        if (rc < 0 && !is_left_out(walk, rc))
             return rc;
     }
     return 0;
@@ -346,22 +398,20 @@ static int walk_page(struct walk *walk, uint64_t number, uint32_t level, struct 
                                : walk_branch(walk, bytes, count, number, level, bounds);
     }
     free(bytes);
-    return rc;
+    return is_left_out(walk, rc) ? 0 : rc;
 }
 
-static int walk_tree(struct check *check, const struct tree *tree, bool is_free_list, bool is_main)
+static int walk_tree(struct check *check, const struct tree *tree, enum tree_kind kind)
 {
-    struct walk walk = {.check = check,
-                        .has_integer_keys = is_free_list,
-                        .is_free_list = is_free_list,
-                        .is_main = is_main,
-                        .depth = tree->depth};
+    struct walk walk = {
+        .check = check, .kind = kind, .has_integer_keys = kind == TREE_FREE, .depth = tree->depth};
     bool is_empty = tree->root == NO_PAGE;
     if (tree->depth > DEPTH_MAX || is_empty != (tree->depth == 0))
         return damaged(check, check->meta.transaction % 2,
                        "names a tree of a depth that cannot be");
     int rc = is_empty ? 0 : walk_page(&walk, tree->root, 0, (struct bounds){0});
-    if (rc == 0 && walk.entries != tree->entries)
+    bool is_counted = check->entries == NULL || kind != TREE_ROWS;
+    if (rc == 0 && is_counted && walk.entries != tree->entries)
         rc =
             damaged(check, is_empty ? 0 : tree->root, "begins a tree of another number of entries");
     return rc;
@@ -408,9 +458,10 @@ static int look_through(struct check *check, const struct meta *meta)
     if (check->used == NULL)
         return RML_FAIL(check->err, -ENOMEM, "no memory for a map of %llu pages",
                         (unsigned long long)meta->last_page);
-    int rc = walk_tree(check, &meta->free, true, false);
+    // what is free matters to whoever goes on writing the file
+    int rc = check->entries == NULL ? walk_tree(check, &meta->free, TREE_FREE) : 0;
     if (rc == 0)
-        rc = walk_tree(check, &meta->main, false, true);
+        rc = walk_tree(check, &meta->main, TREE_MAIN);
     free(check->used);
     check->used = NULL;
     if (rc == 0 && (!check->has_head || check->head_transaction != meta->transaction))
@@ -433,18 +484,36 @@ static int look_at_metas(struct check *check)
     return look_through(check, newer);
 }
 
+static int look(struct check *check)
+{
+    check->fd = open(check->path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (check->fd < 0)
+        return RML_FAIL(check->err, -errno, "cannot open %.300s: %s", check->path,
+                        strerrordesc_np(errno));
+    struct stat about;
+    int rc = fstat(check->fd, &about) < 0
+                 ? RML_FAIL(check->err, -errno, "cannot look at %.300s", check->path)
+                 : 0;
+    if (rc == 0) {
+        check->file_pages = (uint64_t)about.st_size / PAGE_BYTES;
+        rc = look_at_metas(check);
+    }
+    close(check->fd);
+    return rc;
+}
+
 int rml_catalog_check(const char *path, struct rml_err *err)
 {
     struct check check = {.path = path, .err = err};
-    check.fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    if (check.fd < 0)
-        return RML_FAIL(err, -errno, "cannot open %.300s: %s", path, strerrordesc_np(errno));
-    struct stat about;
-    int rc = fstat(check.fd, &about) < 0 ? RML_FAIL(err, -errno, "cannot look at %.300s", path) : 0;
-    if (rc == 0) {
-        check.file_pages = (uint64_t)about.st_size / PAGE_BYTES;
-        rc = look_at_metas(&check);
-    }
-    close(check.fd);
+    return look(&check);
+}
+
+int rml_catalog_collect(const char *path, const struct rml_catalog_entries *entries,
+                        uint64_t *ret_left_out, struct rml_err *err)
+{
+    struct check check = {.path = path, .entries = entries, .err = err};
+    int rc = look(&check);
+    if (rc == 0)
+        *ret_left_out = check.left_out;
     return rc;
 }

@@ -12,9 +12,37 @@
 #ifndef RML_CHECKPOINT_CATALOG_CHECK_H
 #define RML_CHECKPOINT_CATALOG_CHECK_H
 
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
 struct rml_err;
 
 /* 0, or a negative errno with a sentence: -ENOENT, -EBADMSG, -EPROTONOSUPPORT, or that of reading. */
 int rml_catalog_check(const char *path, struct rml_err *err);
+
+enum rml_catalog_tree {
+    RML_CATALOG_TREE_MAIN,
+    RML_CATALOG_TREE_CHECKPOINTS,
+    RML_CATALOG_TREE_ROWS
+};
+
+/* Who collects what can be read of a catalog that is damaged. Keys and values are as they lie in the
+ * database, and are gone after the call. */
+struct rml_catalog_entries {
+    /* Of "rows": not wanted is not even looked at. */
+    bool (*wants)(void *context, const void *key, size_t key_bytes);
+    /* 0, or a negative errno that ends it, with a sentence of its own. */
+    int (*take)(void *context, enum rml_catalog_tree tree, const void *key, size_t key_bytes,
+                const void *value, size_t value_bytes);
+    void *context;
+};
+
+/*
+ * Every entry, in order. In "rows" what cannot be read is left out, an entry or a page at a time, and
+ * counted; all else has to be sound. As rml_catalog_check.
+ */
+int rml_catalog_collect(const char *path, const struct rml_catalog_entries *entries,
+                        uint64_t *ret_left_out, struct rml_err *err);
 
 #endif

@@ -203,6 +203,21 @@ static struct rml_catalog_options catalog_options(const struct rml_vault *vault)
                                         vault->options.catalog_bytes_max};
 }
 
+// What is damaged was said; then why nothing was done about it.
+static int mend_catalog(struct rml_vault *vault, const struct rml_catalog_options *options,
+                        struct rml_err *err)
+{
+    struct rml_err what = {0}, why = {0};
+    if (err != NULL)
+        what = *err;
+    int rc = rml_catalog_mend(vault->folder, options, vault->options.mending, &why);
+    if (rc == 0)
+        return rml_catalog_open(&vault->catalog, vault->folder, options, err);
+    bool is_same = strcmp(what.text, why.text) == 0;
+    return RML_FAIL(err, -EBADMSG, "%.300s%s%s", what.text, is_same ? "" : "; ",
+                    is_same ? "" : why.text);
+}
+
 // A directory with a whole header and a catalog of the same vault, made if there was none.
 static int open_files(struct rml_vault *vault, struct rml_err *err)
 {
@@ -231,6 +246,8 @@ static int open_files(struct rml_vault *vault, struct rml_err *err)
                         vault->folder);
     }
     rc = rml_catalog_open(&vault->catalog, vault->folder, &options, err);
+    if (rc == -EBADMSG && vault->options.mending != NULL)
+        rc = mend_catalog(vault, &options, err);
     if (rc == 0
         && memcmp(rml_catalog_head(vault->catalog)->vault, header.vault, sizeof header.vault) != 0)
         rc = RML_FAIL(err, -EBADMSG, "%.250s: its files are of two different directories",

@@ -57,6 +57,8 @@ struct rml_vault_options {
     uint64_t rows_bytes_max;     // result rows of one checkpoint; 0: 1 GiB
     void (*progress)(void *context, uint64_t written_bytes, uint64_t wanted_bytes);  // of growing
     void *progress_context;
+    /* How a catalog with damaged rows is mended; NULL: it is refused. */
+    const struct rml_catalog_mending *mending;
     unsigned broken_rules;  // 0, but in tests
 };
 

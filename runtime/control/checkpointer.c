@@ -17,6 +17,7 @@
 #include "runtime/ring/bell.h"
 #include "runtime/ring/queue.h"
 #include "runtime/state/snapshot.h"
+#include "runtime/table/mend.h"
 #include "runtime/table/tables.h"
 
 #define BUFFERS      64u  // of each worker
@@ -137,7 +138,15 @@ static int commit_in_vault(struct rml_checkpointer *c, struct rml_err *err)
         rc = rml_tables_put(c->tables, c->vault, rml_writer_pile(c->writer), err);
     if (rc == 0 && c->is_end)
         rc = rml_vault_note(c->vault, RML_PAST_END_NOTE, "", 0, err);
-    return rc == 0 ? rml_vault_commit(c->vault, err) : rc;
+    if (rc < 0)
+        return rc;
+    rc = rml_vault_commit(c->vault, err);
+    if (rc == -EBADMSG)
+        rc = RML_WRAP(err, rc,
+                      "no checkpoint comes to be; end the run, and `ringmill run %.80s` tells what "
+                      "can be given up",
+                      c->options.plan->path);
+    return rc;
 }
 
 // Open the vault anew, and see whether the last checkpoint that was begun is in it.
@@ -492,6 +501,23 @@ static uint64_t emptied(const struct rml_checkpointer *c)
     return stages;
 }
 
+// A catalog that is damaged is mended where only tables would lose by it that begin anew.
+static int open_first(struct rml_checkpointer *c, struct rml_err *err)
+{
+    const struct rml_fitting_options *fitting = &c->options.fitting;
+    struct rml_table_mend mend = {.plan = c->options.plan,
+                                  .names = fitting->names,
+                                  .name_count = c->options.again ? 0 : fitting->name_count,
+                                  .say = fitting->say,
+                                  .say_context = fitting->say_context};
+    const struct rml_catalog_mending mending = rml_table_mend(&mend);
+    struct rml_vault_options options = vault_options(c);
+    options.mending = &mending;
+    int rc = rml_vault_open(&c->vault, c->options.folder, &options, err);
+    rml_table_mend_fini(&mend);
+    return rc;
+}
+
 static int set_up(struct rml_checkpointer *c, struct rml_err *err)
 {
     const struct rml_plan *plan = c->options.plan;
@@ -504,8 +530,7 @@ static int set_up(struct rml_checkpointer *c, struct rml_err *err)
         rc = rml_handover_open(&c->handovers[w], BUFFERS, &c->bell, err);
     if (rc < 0)
         return rc;
-    const struct rml_vault_options options = vault_options(c);
-    rc = rml_vault_open(&c->vault, c->options.folder, &options, err);
+    rc = open_first(c, err);
     if (rc == -EBADMSG && err != NULL) {
         const struct rml_err what = *err;
         return RML_FAIL(err, rc, "%s; move the folder away to begin anew without it", what.text);

@@ -9,7 +9,6 @@
 #include "runtime/base/err.h"
 #include "runtime/checkpoint/checkpoints.h"
 #include "runtime/record/order.h"
-#include "runtime/record/text.h"
 #include "runtime/time/time.h"
 
 #define LOOKS_MOST (20 * RML_RESULTS_ROWS)  // rows that are looked at before the state is let go
@@ -151,24 +150,11 @@ static bool is_in_time(const struct reading *r, const struct rml_shape_head *hea
 static void complain(const struct reading *r, const unsigned char *id, uint32_t bytes,
                      const char *what)
 {
-    char sentence[600], value[RML_TEXT_FIELD_MAX];
-    unsigned char record[RML_RECORD_MAX] = {0};
-    const struct rml_text_options options = {.rfc3339 = true};
-    const struct rml_shape *shape = r->shape;
+    char row[RML_SHAPE_ROW_TEXT], sentence[RML_SHAPE_ROW_TEXT + 100];
     if (r->is_counting)
         return;
-    size_t used = (size_t)snprintf(sentence, sizeof sentence, "table %s: the row of", shape->name);
-    bool is_named = rml_shape_read_id(shape, id, bytes, record);
-    for (uint32_t k = 0; is_named && k <= shape->key_count && used < sizeof sentence; k++) {
-        const struct rml_field *field =
-            &shape->schema.fields[k < shape->key_count ? shape->keys[k] : shape->start];
-        uint32_t length = rml_text_field_csv(field, record, &options, value);
-        used += (size_t)snprintf(sentence + used, sizeof sentence - used, " %s %.*s%s", field->name,
-                                 (int)length, value, k < shape->key_count ? "," : "");
-    }
-    if (used < sizeof sentence)
-        snprintf(sentence + used, sizeof sentence - used, "%s %s", is_named ? "" : " no known key",
-                 what);
+    rml_shape_name_row(r->shape, id, bytes, row);
+    snprintf(sentence, sizeof sentence, "table %s: %s %s", r->shape->name, row, what);
     r->query->damage(r->query->context, sentence);
 }
 

@@ -8,6 +8,7 @@
 #include "runtime/base/check.h"
 #include "runtime/base/err.h"
 #include "runtime/record/order.h"
+#include "runtime/record/text.h"
 #include "runtime/time/time.h"
 
 /* Which of several: behind start, where rows need it. */
@@ -126,8 +127,9 @@ uint32_t rml_shape_id(const struct rml_shape *shape, const void *record,
     return used;
 }
 
-bool rml_shape_read_id(const struct rml_shape *shape, const unsigned char *id, uint32_t bytes,
-                       void *record)
+// False: it is damaged, too.
+static bool read_id(const struct rml_shape *shape, const unsigned char *id, uint32_t bytes,
+                    void *record)
 {
     uint32_t used = 0;
     for (uint32_t k = 0; k < shape->key_count; k++) {
@@ -138,6 +140,25 @@ bool rml_shape_read_id(const struct rml_shape *shape, const unsigned char *id, u
         used += took;
     }
     return rml_order_take(&shape->schema.fields[shape->start], id + used, bytes - used, record) > 0;
+}
+
+void rml_shape_name_row(const struct rml_shape *shape, const unsigned char *id, uint32_t bytes,
+                        char text[RML_SHAPE_ROW_TEXT])
+{
+    char value[RML_TEXT_FIELD_MAX];
+    unsigned char record[RML_RECORD_MAX] = {0};
+    const struct rml_text_options options = {.rfc3339 = true};
+    size_t used = (size_t)snprintf(text, RML_SHAPE_ROW_TEXT, "the row of");
+    bool is_named = read_id(shape, id, bytes, record);
+    for (uint32_t k = 0; is_named && k <= shape->key_count && used < RML_SHAPE_ROW_TEXT; k++) {
+        const struct rml_field *field =
+            &shape->schema.fields[k < shape->key_count ? shape->keys[k] : shape->start];
+        uint32_t length = rml_text_field_csv(field, record, &options, value);
+        used += (size_t)snprintf(text + used, RML_SHAPE_ROW_TEXT - used, " %s %.*s%s", field->name,
+                                 (int)length, value, k < shape->key_count ? "," : "");
+    }
+    if (!is_named)
+        snprintf(text + used, RML_SHAPE_ROW_TEXT - used, " no known key");
 }
 
 /* Notes */

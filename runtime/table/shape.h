@@ -90,9 +90,10 @@ uint32_t rml_shape_prefix(const struct rml_shape *shape, const void *record, uin
 /* Is that field of the record, a bool, true? Of RML_FIELD_ABSENT none is. */
 bool rml_shape_is(const struct rml_shape *shape, const void *record, uint32_t field);
 
-/* The fields of an identity into `record`, to name a row that is damaged. False: they are, too. */
-bool rml_shape_read_id(const struct rml_shape *shape, const unsigned char *id, uint32_t bytes,
-                       void *record);
+/* "the row of model ab, status 0, window_start 1970-01-01T00:00:01Z": to name one that is damaged. */
+#define RML_SHAPE_ROW_TEXT 500u
+void rml_shape_name_row(const struct rml_shape *shape, const unsigned char *id, uint32_t bytes,
+                        char text[RML_SHAPE_ROW_TEXT]);
 
 /* A note of both; returns its bytes. */
 uint32_t rml_shape_write(const struct rml_shape *shape, const struct rml_shape_state *state,

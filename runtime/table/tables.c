@@ -1,6 +1,7 @@
 #include "runtime/table/tables.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -55,6 +56,16 @@ static void empty(struct table *table, const struct rml_shape_state *was)
     table->state = (struct rml_shape_state){.life = was->life + 1, .clock = RML_TIME_NONE};
 }
 
+// Put before what is damaged, and what helps; details, which may be cut, stand behind.
+static int say_way_out(const struct rml_shape *shape, const char *file, const char *what,
+                       struct rml_err *err)
+{
+    return RML_WRAP(err, -EBADMSG,
+                    "%.200s; `ringmill run --fresh %.*s %.80s` gives that table up, and goes on "
+                    "with all else",
+                    what, (int)strcspn(shape->name, "."), shape->name, file);
+}
+
 static int read_note(struct table *table, const char *file, struct rml_catalog_view *view,
                      bool is_emptied, struct rml_err *err)
 {
@@ -73,6 +84,10 @@ static int read_note(struct table *table, const char *file, struct rml_catalog_v
     if (is_emptied) {
         empty(table, &table->state);
         return 0;
+    }
+    if (rc == -EBADMSG) {
+        snprintf(sentence, sizeof sentence, "what is noted of table %s is damaged", name);
+        return say_way_out(&table->shape, file, sentence, err);
     }
     if (rc == 0 && rml_shape_differs(&there, &table->shape, sentence))
         rc = RML_FAIL(err, -EINVAL,
@@ -340,18 +355,38 @@ static int put_value(const struct putting *p, const struct change *change)
                       (uint32_t)sizeof head + change->row->record_bytes);
 }
 
+// LMDB does not get to where a row would lie. A row that is damaged itself has its key.
+static bool is_out_of_reach(int rc, const struct rml_table_row *row)
+{
+    return rc == -EBADMSG && row->key == NULL;
+}
+
+static int fail_to_reach(const struct putting *p, const char *what)
+{
+    char sentence[200];
+    snprintf(sentence, sizeof sentence, "%.120s cannot be reached, so no checkpoint comes to be",
+             what);
+    int rc = say_way_out(&p->table->shape, p->tables->plan->path, sentence, p->err);
+    return RML_WRAP(p->err, rc, "table %s", p->table->shape.name);
+}
+
 // The row that is there: 1, and its time; 0: there is none; or an error. Of a damaged one nobody knows the
 // time, so its place in the list stays behind, and is dropped when it is met.
 static int look_up(const struct putting *p, const unsigned char *id, uint32_t id_bytes,
                    int64_t *ret_time, bool *ret_is_known)
 {
-    struct rml_table_row row;
+    struct rml_table_row row = {0};
     struct rml_shape_head head;
     if (p->table->is_emptied)
         return 0;
     int rc = rml_catalog_row(p->view, p->table->shape.name, id, id_bytes, false, &row, p->err);
     if (rc == -ENOENT)
         return 0;
+    if (is_out_of_reach(rc, &row)) {
+        char name[RML_SHAPE_ROW_TEXT];
+        rml_shape_name_row(&p->table->shape, id, id_bytes, name);
+        return fail_to_reach(p, name);
+    }
     if (rc < 0 && rc != -EBADMSG)
         return rc;
     *ret_is_known = rc == 0 && row.value_bytes >= sizeof head;
@@ -465,9 +500,11 @@ static int next_listed(const struct putting *p, struct listed *listed)
     do {
         int rc = rml_catalog_row(p->view, p->table->shape.by_time, listed->next, listed->next_bytes,
                                  true, &row, p->err);
-        listed->is_there = row.key != NULL && (rc == 0 || rc == -EBADMSG);
+        if (is_out_of_reach(rc, &row))
+            return fail_to_reach(p, "the list of its rows by time");
+        listed->is_there = rc == 0 || rc == -EBADMSG;
         if (!listed->is_there)
-            return rc == -ENOENT || rc == -EBADMSG ? 0 : rc;
+            return rc == -ENOENT ? 0 : rc;
         memcpy(listed->next, row.key, row.key_bytes);
         listed->next[row.key_bytes] = 0;
         listed->next_bytes = row.key_bytes + 1;
@@ -582,7 +619,7 @@ static int put_all(struct rml_tables *tables, struct rml_vault *vault, size_t co
             p.count++;
         at += p.count;
         rc = put_table(&p, tables->by_time);
-        if (rc < 0)
+        if (rc < 0 && rc != -EBADMSG)
             rc = RML_WRAP(err, rc, "table %s", tables->tables[t].shape.name);
     }
     rml_catalog_view_close(view);
