@@ -6,7 +6,7 @@
 
 #include <stdint.h>
 
-/* "0.25s", "12.3s", "3m 5s", "2h 7m", "5d 3h"; negative ones with a sign. */
+/* "0s", "850ns", "1.2us", "340us", "2.5ms", "250ms", "1.25s", "12.3s", "3m 5s", "2h 7m", "5d 3h"; negative ones with a sign. */
 void rml_about_duration(int64_t ns, char text[32]);
 
 /* "0", "0.3", "1234" */
