@@ -6,31 +6,48 @@
 #include "runtime/base/check.h"
 #include "runtime/base/suggest.h"
 #include "tools/exit.h"
+#include "tools/usage.h"
+#include "tools/wrap.h"
 
 #define OPTIONS_MAX 32
+#define INDENT      6   // of what is said of an option
+#define HANGING     11  // of further lines of the usage
 
 static bool print_help(const struct rml_args *args, int *ret_exit)
 {
-    printf("usage: %s\n\n%s\n", args->usage, args->sentence);
+    printf("usage: ");
+    rml_wrap(stdout, strlen("usage: "), HANGING, args->usage);
+    printf("\n");
+    rml_wrap(stdout, 0, 0, args->sentence);
     if (args->option_count > 0)
         printf("\n");
     for (uint32_t i = 0; i < args->option_count; i++) {
         const struct rml_option *option = &args->options[i];
         bool may_lack = option->value != NULL && option->ret_flag != NULL;
-        printf("  %s%s%s%s\n      %s\n", option->name,
+        printf("  %s%s%s%s\n%*s", option->name,
                may_lack                ? " ["
                : option->value != NULL ? " "
                                        : "",
-               option->value != NULL ? option->value : "", may_lack ? "]" : "", option->sentence);
+               option->value != NULL ? option->value : "", may_lack ? "]" : "", INDENT, "");
+        rml_wrap(stdout, INDENT, INDENT, option->sentence);
     }
     *ret_exit = RML_EXIT_OK;
     return false;
 }
 
-static bool complain(const struct rml_args *args, const char *what, const char *word, int *ret_exit)
+static bool complain(const char *what, const char *word, int *ret_exit)
 {
-    fprintf(stderr, "%s %s\nusage: %s\n", word, what, args->usage);
-    *ret_exit = RML_EXIT_USAGE;
+    *ret_exit = rml_usage_fail("%s %s", word, what);
+    return false;
+}
+
+// The name of word `number` (from 0) of those that must be there, as `usage` has it behind program and command.
+static bool complain_of_lack(const struct rml_args *args, uint32_t number, int *ret_exit)
+{
+    const char *at = args->usage;
+    for (uint32_t left = 2 + number; *at != '\0' && left > 0; left -= at[0] != '[')
+        at += strcspn(at, " ") + (at[strcspn(at, " ")] != '\0');
+    *ret_exit = rml_usage_fail("%.*s is missing", (int)strcspn(at, " ."), at);
     return false;
 }
 
@@ -56,7 +73,7 @@ static bool unknown_option(const struct rml_args *args, const char *word, size_t
     char what[120];
     snprintf(what, sizeof what, "is no option here%s%s%s", near != NULL ? "; did you mean " : "",
              near != NULL ? near : "", near != NULL ? "?" : "");
-    return complain(args, what, word, ret_exit);
+    return complain(what, word, ret_exit);
 }
 
 // Take the option at argv[*at], moving on over its value.
@@ -70,7 +87,7 @@ static bool take_option(const struct rml_args *args, int argc, char **argv, int 
         return unknown_option(args, word, length, ret_exit);
     if (option->value == NULL) {
         if (equals != NULL)
-            return complain(args, "takes no value", option->name, ret_exit);
+            return complain("takes no value", option->name, ret_exit);
         *option->ret_flag = true;
         return true;
     }
@@ -83,9 +100,9 @@ static bool take_option(const struct rml_args *args, int argc, char **argv, int 
         return true;
     }
     if (value == NULL)
-        return complain(args, "needs a value", option->name, ret_exit);
+        return complain("needs a value", option->name, ret_exit);
     if (*option->ret_count == option->most)
-        return complain(args, "is given too often", option->name, ret_exit);
+        return complain("is given too often", option->name, ret_exit);
     option->ret_values[(*option->ret_count)++] = value;
     return true;
 }
@@ -114,7 +131,7 @@ bool rml_args_read(const struct rml_args *args, int argc, char **argv, const cha
             continue;
         }
         if (count == args->words_most)
-            return complain(args, "is one word too many", word, ret_exit);
+            return complain("is one word too many", word, ret_exit);
         ret_words[count++] = word;
     }
     if (count < args->words_least && last != NULL) {
@@ -122,7 +139,7 @@ bool rml_args_read(const struct rml_args *args, int argc, char **argv, const cha
         ret_words[count++] = last->ret_values[--*last->ret_count];
     }
     if (count < args->words_least)
-        return complain(args, "needs more words", argv[0], ret_exit);
+        return complain_of_lack(args, count, ret_exit);
     *ret_word_count = count;
     return true;
 }

@@ -96,9 +96,8 @@ int rml_cmd_check(int argc, char **argv)
     };
     const struct rml_args args = {
         .usage = "ringmill check FILE... [--json] [--no-plugins]",
-        .sentence =
-            "Read pipeline files and say everything that is wrong with them, each with its\n"
-            "place and what to do. FILE may be -, standard input. Exits 78 if one is bad.",
+        .sentence = "Read pipeline files and say everything that is wrong with them, each with its "
+                    "place and what to do. FILE may be -, standard input. Exits 78 if one is bad.",
         .options = options,
         .option_count = 2,
         .words_least = 1,

@@ -20,6 +20,7 @@
 #include "tools/exit.h"
 #include "tools/llm/tally.h"
 #include "tools/llm_yaml.h"
+#include "tools/usage.h"
 
 #define SECOND        INT64_C(1000000000)
 #define LOOK_AGAIN_NS INT64_C(5000000)
@@ -376,8 +377,7 @@ static bool take_number(const char *option, const char *word, uint64_t most, uin
     unsigned long value = strtoul(word, &end, 10);
     if (word[0] < '0' || word[0] > '9' || *end != '\0' || errno != 0 || value == 0
         || value > most) {
-        fprintf(stderr, "ringmill demo: %s takes a number from 1 to %" PRIu64 ", got %s\n", option,
-                most, word);
+        rml_usage_fail("%s takes a number from 1 to %" PRIu64 ", got %s", option, most, word);
         return false;
     }
     *ret_value = value;
@@ -411,9 +411,9 @@ int rml_cmd_demo(int argc, char **argv)
     const struct rml_args args = {
         .usage = "ringmill demo [--seconds N] [--producers N] [--rate N]",
         .sentence =
-            "Show a pipeline at work: an engine, producers that write made-up calls to language\n"
-            "models, and a subscriber that shows the rows, each a process of its own. At the end it\n"
-            "prints rate, latency and balance; the exit code is 1 when the balance does not hold.\n"
+            "Show a pipeline at work: an engine, producers that write made-up calls to language "
+            "models, and a subscriber that shows the rows, each a process of its own. At the end it "
+            "prints rate, latency and balance; the exit code is 1 when the balance does not hold. "
             "Ctrl-C ends it early, and as cleanly.",
         .options = options,
         .option_count = sizeof options / sizeof options[0],

@@ -8,6 +8,7 @@
 #include "tools/exit.h"
 #include "tools/explain.h"
 #include "tools/load.h"
+#include "tools/usage.h"
 
 static void limit_text(const struct rml_setting_info *info, int64_t value, char text[32])
 {
@@ -49,7 +50,7 @@ int rml_cmd_explain(int argc, char **argv)
     };
     const struct rml_args args = {
         .usage = "ringmill explain FILE [--json] | ringmill explain --keys",
-        .sentence = "Show what a pipeline file means: the layout of records, stages with their\n"
+        .sentence = "Show what a pipeline file means: the layout of records, stages with their "
                     "expressions as they are understood, windows, memory, defaults.",
         .options = options,
         .option_count = 2,
@@ -60,10 +61,9 @@ int rml_cmd_explain(int argc, char **argv)
     int code;
     if (!rml_args_read(&args, argc, argv, &file, &file_count, &code))
         return code;
-    if (keys == (file_count == 1)) {
-        fprintf(stderr, "explain needs a file, or --keys\nusage: %s\n", args.usage);
-        return RML_EXIT_USAGE;
-    }
+    if (keys == (file_count == 1))
+        return keys ? rml_usage_fail("--keys stands without a FILE")
+                    : rml_usage_fail("FILE is missing, or --keys");
     if (keys) {
         print_keys();
         return RML_EXIT_OK;

@@ -11,6 +11,7 @@
 #include "tools/exit.h"
 #include "tools/header.h"
 #include "tools/load.h"
+#include "tools/usage.h"
 
 static int write_file(const char *path, const char *text, size_t bytes)
 {
@@ -40,8 +41,7 @@ static int write_header(const struct rml_plan *plan, const char *only, const cha
         fprintf(stderr, "ringmill: no memory for a header\n");
         code = RML_EXIT_FAILED;
     } else if (!is_found) {
-        fprintf(stderr, "ringmill: pipeline %s has no schema or stage %s\n", plan->name, only);
-        code = RML_EXIT_USAGE;
+        code = rml_usage_fail("--schema: pipeline %s has no schema or stage %s", plan->name, only);
     } else if (path != NULL) {
         code = write_file(path, text, bytes);
     } else {
@@ -78,7 +78,7 @@ int rml_cmd_gen(int argc, char **argv)
     };
     const struct rml_args args = {
         .usage = "ringmill gen header FILE [--schema NAME] [-o OUT]",
-        .sentence = "Write the C header of a pipeline: the records that producers write, and the\n"
+        .sentence = "Write the C header of a pipeline: the records that producers write, and the "
                     "rows that its stages put out.",
         .options = options,
         .option_count = 2,
@@ -90,15 +90,10 @@ int rml_cmd_gen(int argc, char **argv)
     int code;
     if (!rml_args_read(&args, argc, argv, words, &word_count, &code))
         return code;
-    if (strcmp(words[0], "header") != 0) {
-        fprintf(stderr, "%s is nothing to generate; did you mean header?\nusage: %s\n", words[0],
-                args.usage);
-        return RML_EXIT_USAGE;
-    }
-    if (path != NULL && is_same_file(path, words[1])) {
-        fprintf(stderr, "-o %s: that is the pipeline file\nusage: %s\n", path, args.usage);
-        return RML_EXIT_USAGE;
-    }
+    if (strcmp(words[0], "header") != 0)
+        return rml_usage_fail("%s is nothing to generate; did you mean header?", words[0]);
+    if (path != NULL && is_same_file(path, words[1]))
+        return rml_usage_fail("-o %s: that is the pipeline file", path);
     struct rml_plan *plan = rml_load_plan(words[1], &code);
     if (plan == NULL)
         return code;

@@ -19,6 +19,7 @@
 #include "tools/json.h"
 #include "tools/load.h"
 #include "tools/replay_options.h"
+#include "tools/usage.h"
 
 static volatile sig_atomic_t interrupted;
 
@@ -178,8 +179,8 @@ int rml_cmd_replay(int argc, char **argv)
         MANY("--input", "SOURCE=FILE", input,
              "Feed the file to the source; - is standard input. Once for each source."),
         MANY("--output", "STAGE=FILE", output,
-             "Write the stage's rows to the file; - is standard output, STAGE.late its late\n"
-             "      records. Without any, stages that no other reads go to standard output."),
+             "Write the stage's rows to the file; - is standard output, STAGE.late its late "
+             "records. Without any, stages that no other reads go to standard output."),
         ONE("--format", "csv|jsonl", format,
             "Of standard input and output, and of files whose ending says neither; else jsonl."),
         MANY("--map", "FIELD=COLUMN", map, "The file has the field under another name."),
@@ -204,8 +205,8 @@ int rml_cmd_replay(int argc, char **argv)
     const struct rml_args args = {
         .usage = "ringmill replay FILE --input SOURCE=FILE [--output STAGE=FILE]... [OPTION]...",
         .sentence =
-            "Take files of events through a pipeline, to their end, by the same lanes, workers\n"
-            "and stages as `run`. CSV has a header line of field names; JSONL an object a line.\n"
+            "Take files of events through a pipeline, to their end, by the same lanes, workers "
+            "and stages as `run`. CSV has a header line of field names; JSONL an object a line. "
             "The same input gives the same bytes, whatever the workers, batches and speed.",
         .options = options,
         .option_count = sizeof options / sizeof options[0],
@@ -222,8 +223,7 @@ int rml_cmd_replay(int argc, char **argv)
         goto out;
     struct rml_err err = {0};
     if (rml_replay_options_make(plan, &words, &replay->options, &err) < 0) {
-        fprintf(stderr, "%s\nusage: %s\n", err.text, args.usage);
-        code = RML_EXIT_USAGE;
+        code = rml_usage_fail("%s", err.text);
     } else {
         heed_signals();
         code = replay_file(replay);

@@ -26,6 +26,7 @@
 #include "tools/commands.h"
 #include "tools/exit.h"
 #include "tools/load.h"
+#include "tools/usage.h"
 
 static struct {
     bool quiet, alone, fresh;
@@ -242,8 +243,8 @@ static bool take_restarts(const char *word)
         return true;
     if (rml_integer_parse(word, strlen(word), &count) < 0 || count < 0
         || count > RML_KEEPER_RESTARTS_MAX) {
-        fprintf(stderr, "ringmill run: --restarts takes a number from 0 to %u, got %s\n",
-                RML_KEEPER_RESTARTS_MAX, word);
+        rml_usage_fail("--restarts takes a number from 0 to %u, got %s", RML_KEEPER_RESTARTS_MAX,
+                       word);
         return false;
     }
     options.keeper.restarts_most = (uint32_t)count;
@@ -256,7 +257,7 @@ static bool take_within(const char *word)
         || (rml_duration_parse(word, strlen(word), &options.keeper.within_ns) == 0
             && options.keeper.within_ns > 0))
         return true;
-    fprintf(stderr, "ringmill run: --within takes a duration such as 500ms or 60s, got %s\n", word);
+    rml_usage_fail("--within takes a duration such as 500ms or 60s, got %s", word);
     return false;
 }
 
@@ -274,13 +275,11 @@ static bool take_fresh(const char *const *lists, uint32_t count)
          name = strtok_r(NULL, ",", &rest))
         options.renewed[options.renewed_count++] = name;
     if (!fits || name != NULL)
-        fprintf(stderr, "ringmill run: --fresh takes at most %u stages\n", RML_FITTING_NAMES_MAX);
+        rml_usage_fail("--fresh takes at most %u stages", RML_FITTING_NAMES_MAX);
     if (options.fresh && options.renewed_count > 0)
-        fprintf(
-            stderr,
-            "ringmill run: --fresh alone begins anew with all stages, --fresh %s with that one: "
-            "give one of them\n",
-            options.renewed[0]);
+        rml_usage_fail("--fresh alone begins anew with all stages, --fresh %s with that one: "
+                       "give one of them",
+                       options.renewed[0]);
     return fits && name == NULL && !(options.fresh && options.renewed_count > 0);
 }
 
@@ -291,14 +290,13 @@ static bool take_from(const char *word)
     if (word == NULL)
         return true;
     if (rml_integer_parse(word, strlen(word), &epoch) < 0 || epoch < 1) {
-        fprintf(stderr,
-                "ringmill run: --from takes a checkpoint's number, as `ringctl checkpoint list` "
-                "shows them, got %s\n",
-                word);
+        rml_usage_fail("--from takes a checkpoint's number, as `ringctl checkpoint list` "
+                       "shows them, got %s",
+                       word);
         return false;
     }
     if (options.fresh)
-        fprintf(stderr, "ringmill run: --fresh begins anew, --from goes back: give one of them\n");
+        rml_usage_fail("--fresh begins anew, --from goes back: give one of them");
     options.from = (uint64_t)epoch;
     return !options.fresh;
 }
@@ -306,8 +304,7 @@ static bool take_from(const char *word)
 static bool has_state(const struct rml_plan *plan)
 {
     if (options.from != 0 && plan->state == NULL)
-        fprintf(stderr, "ringmill run: --from: %s keeps no checkpoints: it has no runtime.state\n",
-                plan->path);
+        rml_usage_fail("--from: %s keeps no checkpoints: it has no runtime.state", plan->path);
     return options.from == 0 || plan->state != NULL;
 }
 

@@ -173,8 +173,8 @@ int rml_cmd_test(int argc, char **argv)
     const struct rml_args args = {
         .usage = "ringmill test FILE",
         .sentence =
-            "Run the tests that stand in a pipeline file: feed their records to its stages on a\n"
-            "simulated clock and compare the rows that come out with those that they expect, on\n"
+            "Run the tests that stand in a pipeline file: feed their records to its stages on a "
+            "simulated clock and compare the rows that come out with those that they expect, on "
             "the fields that these name and in any order. Exits 1 when one fails.",
         .words_least = 1,
         .words_most = 1,

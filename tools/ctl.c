@@ -11,6 +11,7 @@
 #include "runtime/time/time.h"
 #include "tools/exit.h"
 #include "tools/pipelines.h"
+#include "tools/usage.h"
 
 #define OPTIONS_MAX 16
 #define LIST_BYTES  300
@@ -21,8 +22,8 @@ bool rml_ctl_duration(const char *option, const char *text, int64_t least_ns, in
         return true;
     char least[32];
     rml_duration_print(least_ns, least);
-    fprintf(stderr, "%s: a duration such as 500ms or 2s is wanted, at least %s, not %s\n", option,
-            least, text);
+    rml_usage_fail("%s: a duration such as 500ms or 2s is wanted, at least %s, not %s", option,
+                   least, text);
     return false;
 }
 
@@ -35,7 +36,7 @@ bool rml_ctl_count(const char *option, const char *text, int64_t *ret_count)
         *ret_count = count;
         return true;
     }
-    fprintf(stderr, "%s: a number is wanted, at least 1, not %s\n", option, text);
+    rml_usage_fail("%s: a number is wanted, at least 1, not %s", option, text);
     return false;
 }
 
@@ -100,10 +101,10 @@ int64_t rml_ctl_answer_ns(const struct rml_ctl *ctl)
 
 int rml_ctl_fail(int rc, const char *sentence)
 {
+    if (rc == -EINVAL)
+        return rml_usage_fail("%s", sentence);
     fprintf(stderr, "ringctl: %s\n", sentence);
     switch (rc) {
-    case -EINVAL:
-        return RML_EXIT_USAGE;
     case -ENOENT:
     case -EAGAIN:
     case -EPIPE:
@@ -152,8 +153,14 @@ static int only_one(const struct rml_pipelines *pipelines, char name[RML_WIRE_NA
     list_running(pipelines, list);
     if (running > 1)
         return RML_FAIL(err, -EINVAL, "%u pipelines are running: say which of %s", running, list);
-    if (running == 0 && dead > 0)
-        return RML_FAIL(err, -ENOENT, "no pipeline is running; %s is dead", dead_one->name);
+    if (running == 0 && dead == 1)
+        return RML_FAIL(err, -EOWNERDEAD,
+                        "no pipeline is running; %s is dead: `ringmill run` of its file starts it "
+                        "again, `ringctl clean` removes what it left",
+                        dead_one->name);
+    if (running == 0 && dead > 1)
+        return RML_FAIL(err, -EOWNERDEAD,
+                        "no pipeline is running; %u are dead: `ringctl ls` shows which", dead);
     char path[300];
     if (running == 1)
         return 0;

@@ -64,8 +64,8 @@ int rml_ctl_cmd_balance(int argc, char **argv)
     const struct rml_args args = {
         .usage = "ringctl balance [PIPELINE] [--json] [--timeout DURATION]",
         .sentence =
-            "Show for each source and stage how many records came and by which doors they left.\n"
-            "While records move, sums may differ by what is on its way, and the line says so;\n"
+            "Show for each source and stage how many records came and by which doors they left. "
+            "While records move, sums may differ by what is on its way, and the line says so; "
             "in a pipeline that has ended they may not: that exits 1.",
     };
     struct rml_ctl ctl = {0};

@@ -21,6 +21,7 @@
 #include "tools/guard.h"
 #include "tools/json.h"
 #include "tools/table.h"
+#include "tools/usage.h"
 
 #define LIST_ROOM  64
 #define FOREVER_NS (INT64_MAX / 2)
@@ -537,8 +538,7 @@ static const struct verb *find_verb(const char *name)
         if (strcmp(verbs[i].name, name) == 0)
             return &verbs[i];
     }
-    fprintf(stderr, "ringctl checkpoint: there is no %s; there are list, show, verify and now\n",
-            name);
+    rml_usage_fail("there is no %s; there are list, show, verify and now", name);
     return NULL;
 }
 
@@ -592,10 +592,10 @@ int rml_ctl_cmd_checkpoint(int argc, char **argv)
     const struct rml_args args = {
         .usage = "ringctl checkpoint list|show|verify|now [PIPELINE|FOLDER [EPOCH]] [--json]",
         .sentence =
-            "list: the checkpoints that are kept, oldest first. show: the newest, or that of\n"
-            "EPOCH, partition by partition. verify: read every byte of all that are kept and\n"
-            "of result tables, or of one checkpoint; exits 1 if there is damage. A FOLDER has a slash in it, and need not be\n"
-            "of a pipeline that runs. The engine is not held up. now: have the pipeline take\n"
+            "list: the checkpoints that are kept, oldest first. show: the newest, or that of "
+            "EPOCH, partition by partition. verify: read every byte of all that are kept and "
+            "of result tables, or of one checkpoint; exits 1 if there is damage. A FOLDER has a slash in it, and need not be "
+            "of a pipeline that runs. The engine is not held up. now: have the pipeline take "
             "one at once, and wait until it is durable.",
         .words_least = 1,
         .words_most = 3,

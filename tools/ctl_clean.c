@@ -91,8 +91,8 @@ int rml_ctl_cmd_clean(int argc, char **argv)
     const struct rml_args args = {
         .usage = "ringctl clean [PIPELINE] [--json] [--timeout DURATION]",
         .sentence =
-            "Remove what pipelines whose processes are dead left in the run directory: socket, lock\n"
-            "and folder. Checkpoints and files of sinks stay, and what runs is not touched. The next\n"
+            "Remove what pipelines whose processes are dead left in the run directory: socket, lock "
+            "and folder. Checkpoints and files of sinks stay, and what runs is not touched. The next "
             "`ringmill run` of such a pipeline does the same by itself.",
         .words_most = 1,
     };

@@ -106,10 +106,10 @@ int rml_ctl_cmd_doctor(int argc, char **argv)
     const struct rml_args args = {
         .usage = "ringctl doctor [PIPELINE|FILE|FOLDER] [--json] [--timeout DURATION]",
         .sentence =
-            "Look at this host: kernel, io_uring, limits, memory, processors, clock, the run\n"
-            "directory and what dead pipelines left there. With a pipeline that runs, a pipeline\n"
-            "file (.yaml) or the folder of a state (with a slash in it) look at that too, and at how\n"
-            "its checkpoints are written. Each line is ok, warn or bad, with what to do; one that\n"
+            "Look at this host: kernel, io_uring, limits, memory, processors, clock, the run "
+            "directory and what dead pipelines left there. With a pipeline that runs, a pipeline "
+            "file (.yaml) or the folder of a state (with a slash in it) look at that too, and at how "
+            "its checkpoints are written. Each line is ok, warn or bad, with what to do; one that "
             "is bad exits 1.",
         .words_most = 1,
     };

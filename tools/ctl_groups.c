@@ -149,10 +149,10 @@ int rml_ctl_cmd_groups(int argc, char **argv)
     const struct rml_args args = {
         .usage = "ringctl groups [PIPELINE] [--json] [--timeout DURATION]",
         .sentence =
-            "Show the groups of subscribers that share the rows of a ring, and the members of each:\n"
-            "rows that nobody has taken yet (waiting), taken and not acknowledged (in hand), taken\n"
-            "in all, and of these again, from a member that had died; rows that the ring overwrote\n"
-            "before anybody took them (missed), and before they were acknowledged (expired). A\n"
+            "Show the groups of subscribers that share the rows of a ring, and the members of each: "
+            "rows that nobody has taken yet (waiting), taken and not acknowledged (in hand), taken "
+            "in all, and of these again, from a member that had died; rows that the ring overwrote "
+            "before anybody took them (missed), and before they were acknowledged (expired). A "
             "member that is lost has hung up and lives: what it has stays its own.",
     };
     struct rml_ctl ctl = {0};

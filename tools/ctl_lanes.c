@@ -159,10 +159,10 @@ int rml_ctl_cmd_lanes(int argc, char **argv)
     const struct rml_args args = {
         .usage = "ringctl lanes [PIPELINE] [--json] [--timeout DURATION]",
         .sentence =
-            "Show each attached producer: what it published, how much of that is taken, what\n"
-            "waits in its lane (backlog), what it dropped because the lane was full, how its\n"
-            "ring carries cells, and for a lane that ends, or was closed, why. A closed one is\n"
-            "shown until its number is used again. A lane that producers share is one line, and\n"
+            "Show each attached producer: what it published, how much of that is taken, what "
+            "waits in its lane (backlog), what it dropped because the lane was full, how its "
+            "ring carries cells, and for a lane that ends, or was closed, why. A closed one is "
+            "shown until its number is used again. A lane that producers share is one line, and "
             "says how many they are; of it counts as published what is in its log.",
     };
     struct rml_ctl ctl = {0};

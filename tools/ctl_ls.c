@@ -189,7 +189,7 @@ int rml_ctl_cmd_ls(int argc, char **argv)
 {
     const struct rml_args args = {
         .usage = "ringctl ls [--json] [--timeout DURATION]",
-        .sentence = "List the pipelines of the run directory: those that run, with what they took\n"
+        .sentence = "List the pipelines of the run directory: those that run, with what they took "
                     "so far and a rate, and those that died there.",
     };
     struct rml_ctl ctl = {

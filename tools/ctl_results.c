@@ -21,6 +21,7 @@
 #include "tools/json.h"
 #include "tools/pipelines.h"
 #include "tools/table.h"
+#include "tools/usage.h"
 
 #define TEXT_MAX   32768u  // a row of any schema fits
 #define TABLES_MAX 256u    // that are named where one is looked for in vain
@@ -430,8 +431,8 @@ static bool read_format(struct results *r)
     r->format = r->ctl->as_json ? FORMAT_JSONL : FORMAT_TABLE;
     for (uint32_t i = 0; words.format_count > 0 && i <= FORMATS; i++) {
         if (i == FORMATS || (r->ctl->as_json && i != FORMAT_JSONL)) {
-            fprintf(stderr, "--format: table, csv or jsonl is wanted, with --json none, not %s\n",
-                    words.format);
+            rml_usage_fail("--format: table, csv or jsonl is wanted, with --json none, not %s",
+                           words.format);
             return false;
         }
         if (strcmp(words.format, format_names[i]) == 0) {
@@ -443,11 +444,11 @@ static bool read_format(struct results *r)
     if (words.times_count > 0)
         r->text_options.rfc3339 = strcmp(words.times, "rfc3339") == 0;
     if (words.times_count > 0 && !r->text_options.rfc3339 && strcmp(words.times, "ns") != 0) {
-        fprintf(stderr, "--times: ns or rfc3339 is wanted, not %s\n", words.times);
+        rml_usage_fail("--times: ns or rfc3339 is wanted, not %s", words.times);
         return false;
     }
     if (words.first_count > 0 && words.last_count > 0) {
-        fprintf(stderr, "--limit and --last: the first rows or the last ones, not both\n");
+        rml_usage_fail("--limit and --last: the first rows or the last ones, not both");
         return false;
     }
     return true;
@@ -472,15 +473,15 @@ int rml_ctl_cmd_results(int argc, char **argv)
                "Times as nanoseconds since 1970 or in words (a table: rfc3339, else ns).", times),
     };
     const struct rml_args args = {
-        .usage = "ringctl results [PIPELINE|FOLDER] [STAGE [KEY]...] [--from TIME] [--to TIME]\n"
-                 "               [--limit N | --last N] [--format table|csv|jsonl] [--json]",
+        .usage = "ringctl results [PIPELINE|FOLDER] [STAGE [KEY]...] [--from TIME] [--to TIME] "
+                 "[--limit N | --last N] [--format table|csv|jsonl] [--json]",
         .sentence =
-            "Show the rows of a stage's table (STAGE.late: its late records), as of the last\n"
-            "checkpoint; without a stage, which tables there are. KEY: values of the columns of\n"
-            "its key, in their order; those left out at the end may have any. The first word\n"
-            "is a FOLDER if it has a slash in it, of a pipeline that need not run, and a PIPELINE\n"
-            "if one of that name is here. With a key rows come by key and window, without by\n"
-            "time. A row that is damaged is named, and the exit code is 1. --json shows where\n"
+            "Show the rows of a stage's table (STAGE.late: its late records), as of the last "
+            "checkpoint; without a stage, which tables there are. KEY: values of the columns of "
+            "its key, in their order; those left out at the end may have any. The first word "
+            "is a FOLDER if it has a slash in it, of a pipeline that need not run, and a PIPELINE "
+            "if one of that name is here. With a key rows come by key and window, without by "
+            "time. A row that is damaged is named, and the exit code is 1. --json shows where "
             "each row comes from. The engine is not held up.",
         .options = options,
         .option_count = sizeof options / sizeof options[0],

@@ -99,9 +99,9 @@ int rml_ctl_cmd_stat(int argc, char **argv)
     const struct rml_args args = {
         .usage = "ringctl stat [PIPELINE] [--every DURATION] [--count N] [--json]",
         .sentence =
-            "Show what goes through a pipeline, one line for each interval: records taken from\n"
-            "each source, rows that each stage let out, rows that each sink wrote, how busy\n"
-            "workers were and how often they went to sleep. Only shared memory is read: the\n"
+            "Show what goes through a pipeline, one line for each interval: records taken from "
+            "each source, rows that each stage let out, rows that each sink wrote, how busy "
+            "workers were and how often they went to sleep. Only shared memory is read: the "
             "pipeline is not disturbed. Exits 4 if the pipeline dies.",
         .options = options,
         .option_count = sizeof options / sizeof options[0],

@@ -18,8 +18,8 @@ int rml_ctl_cmd_status(int argc, char **argv)
     const struct rml_args args = {
         .usage = "ringctl status [PIPELINE] [--json] [--timeout DURATION]",
         .sentence =
-            "Show a running pipeline: its process, workers and the CPUs that they are pinned\n"
-            "to, how far sources are (watermark) and what waits in lanes (backlog), what went\n"
+            "Show a running pipeline: its process, workers and the CPUs that they are pinned "
+            "to, how far sources are (watermark) and what waits in lanes (backlog), what went "
             "into stages and came out, what sinks wrote and lost.",
     };
     struct rml_ctl ctl = {0};

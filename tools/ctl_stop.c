@@ -8,8 +8,8 @@ int rml_ctl_cmd_stop(int argc, char **argv)
     const struct rml_args args = {
         .usage = "ringctl stop [PIPELINE] [--json] [--timeout DURATION]",
         .sentence =
-            "Have a pipeline end now: records that lie in lanes stay there, windows that are\n"
-            "open do not fire, the results so far are written. Waits for the end and prints\n"
+            "Have a pipeline end now: records that lie in lanes stay there, windows that are "
+            "open do not fire, the results so far are written. Waits for the end and prints "
             "the balance, which says what was left in lanes.",
     };
     return rml_ending_run(&stop, &args, argc, argv);

@@ -194,9 +194,9 @@ int rml_ctl_cmd_tap(int argc, char **argv)
     const struct rml_args args = {
         .usage = "ringctl tap [PIPELINE] STAGE [--oldest] [--count N] [--csv] [--json]",
         .sentence =
-            "Show the rows of a stage (STAGE.late: its late records) as they are made, a line of\n"
-            "JSON each; --json adds where each row comes from. The pipeline needs a sink of\n"
-            "type ring that takes them, and is never held up: rows that were overwritten\n"
+            "Show the rows of a stage (STAGE.late: its late records) as they are made, a line of "
+            "JSON each; --json adds where each row comes from. The pipeline needs a sink of "
+            "type ring that takes them, and is never held up: rows that were overwritten "
             "before they were read are counted on standard error.",
         .options = options,
         .option_count = sizeof options / sizeof options[0],

@@ -7,6 +7,8 @@
 #include "runtime/base/suggest.h"
 #include "tools/exit.h"
 #include "tools/standard.h"
+#include "tools/usage.h"
+#include "tools/wrap.h"
 
 #define COMMANDS_MAX 64
 
@@ -16,14 +18,15 @@ static void print_help(const struct rml_program *program, FILE *out)
             program->name);
     for (uint32_t i = 0; i < program->command_count; i++) {
         const struct rml_command *command = &program->commands[i];
-        fprintf(out, "  %s%s%s\n      %s\n", command->name,
-                command->arguments[0] != '\0' ? " " : "", command->arguments, command->sentence);
+        fprintf(out, "  %s%s%s\n      ", command->name, command->arguments[0] != '\0' ? " " : "",
+                command->arguments);
+        rml_wrap(out, 6, 6, command->sentence);
     }
     fprintf(
         out,
         "\n  --help, --version\n      This text; the version. `%s COMMAND --help` says more.\n\n"
-        "exit codes: 0 ok, 1 failed, 2 usage, 3 not running, 4 dead, 5 timeout, 6 version,\n"
-        "            7 permission, 78 bad pipeline file\n",
+        "exit codes: 0 ok, 1 failed, 2 usage, 3 not running, 4 dead, 5 timeout,\n"
+        "            6 version, 7 permission, 78 bad pipeline file\n",
         program->name);
 }
 
@@ -34,17 +37,14 @@ static int unknown_command(const struct rml_program *program, const char *word)
     for (uint32_t i = 0; i < program->command_count; i++)
         names[i] = program->commands[i].name;
     const char *near = rml_suggest(word, strlen(word), names, program->command_count);
-    fprintf(stderr, "%s: there is no command %s", program->name, word);
-    if (near != NULL)
-        fprintf(stderr, "; did you mean %s?\n", near);
-    else
-        fprintf(stderr, "; `%s --help` lists them\n", program->name);
-    return RML_EXIT_USAGE;
+    return near != NULL ? rml_usage_fail("there is no command %s; did you mean %s?", word, near)
+                        : rml_usage_fail("there is no command %s", word);
 }
 
 static int dispatch(const struct rml_program *program, int argc, char **argv)
 {
     const char *word = argc > 1 ? argv[1] : NULL;
+    rml_usage_of(program->name, NULL);
     if (word == NULL) {
         print_help(program, stderr);
         return RML_EXIT_USAGE;
@@ -57,9 +57,13 @@ static int dispatch(const struct rml_program *program, int argc, char **argv)
         print_help(program, stdout);
         return RML_EXIT_OK;
     }
-    for (uint32_t i = 0; i < program->command_count; i++)
-        if (strcmp(program->commands[i].name, word) == 0)
-            return program->commands[i].run(argc - 1, argv + 1);
+    for (uint32_t i = 0; i < program->command_count; i++) {
+        const struct rml_command *command = &program->commands[i];
+        if (strcmp(command->name, word) == 0) {
+            rml_usage_of(program->name, command->name);
+            return command->run(argc - 1, argv + 1);
+        }
+    }
     return unknown_command(program, word);
 }
 

@@ -355,7 +355,7 @@ class Tapping(Ctl):
                       running.ctl("tap", "even", want=1).stderr)
         self.assertIn("a row cannot be both",
                       running.ctl("tap", "counts", "--csv", "--json", want=2).stderr)
-        self.assertIn("needs more words", self.ringctl("tap", want=2).stderr)
+        self.assertIn("STAGE is missing", self.ringctl("tap", want=2).stderr)
         self.assertIn("pipeline q is not running", self.ringctl("tap", "q", "counts", want=3).stderr)
 
     def test_tap_tells_death_from_an_end_and_a_signal_ends_it(self):
@@ -382,6 +382,53 @@ class Exits(Ctl):
         self.start()
         self.assertIn("--every", self.ringctl("stat", "p", "--every", "1ns", want=2).stderr)
         self.assertIn("--count", self.ringctl("stat", "p", "--count", "0", want=2).stderr)
+
+    def test_each_program_says_alike_where_a_command_line_makes_no_sense_and_what_to_try(self):
+        self.write("p.yaml", PIPELINE % ("p", stream.SCHEMA, "counts.csv", 64))
+        tools = harness.RINGMILL.parent
+        for program, words, what in (
+                (harness.RINGCTL, ["statsu"], "there is no command statsu; did you mean status?"),
+                (harness.RINGCTL, ["tap"], "STAGE is missing"),
+                (harness.RINGCTL, ["ls", "p"], "p is one word too many"),
+                (harness.RINGCTL, ["ls", "--jsn"], "--jsn is no option here; did you mean --json?"),
+                (harness.RINGCTL, ["stat", "--every"], "--every needs a value"),
+                (harness.RINGCTL, ["status", "--timeout", "5"], "--timeout: a duration "),
+                (harness.RINGCTL, ["checkpoint", "lsit"], "there is no lsit; there are list, "),
+                (harness.RINGCTL, ["results", "--last", "1", "--limit", "1"], "--limit and --last: "),
+                (harness.RINGCTL, ["status", "../p"], '"../p" is not the name of a pipeline'),
+                (harness.RINGMILL, ["chekc"], "there is no command chekc; did you mean check?"),
+                (harness.RINGMILL, ["check"], "FILE is missing"),
+                (harness.RINGMILL, ["gen", "header"], "FILE is missing"),
+                (harness.RINGMILL, ["gen", "heder", "p.yaml"], "heder is nothing to generate"),
+                (harness.RINGMILL, ["gen", "header", "p.yaml", "--schema", "x"], "--schema: pipeline p has no "),
+                (harness.RINGMILL, ["explain"], "FILE is missing, or --keys"),
+                (harness.RINGMILL, ["replay", "p.yaml"], "nothing to replay: give a file with --input "),
+                (harness.RINGMILL, ["run", "p.yaml", "--within", "5"], "--within takes a duration "),
+                (harness.RINGMILL, ["run", "p.yaml", "--from", "2"], "--from: p.yaml keeps no checkpoints"),
+                (harness.RINGMILL, ["demo", "--rate", "x"], "--rate takes a number from 1 to "),
+                (tools / "ringmill-llm-calls", [], "PIPELINE/SOURCE is missing"),
+                (tools / "ringmill-llm-calls", ["llm/calls", "0"], "RATE is a number above 0, not 0"),
+                (tools / "ringmill-llm-rows", ["a", "b", "c"], "c is one word too many")):
+            done = self.call(program, *words, want=2)
+            command = program.name
+            if words and words[0] not in ("statsu", "chekc") and command in ("ringmill", "ringctl"):
+                command += " " + words[0]
+            lines = done.stderr.splitlines()
+            self.assertEqual(len(lines), 2, done.stderr)
+            self.assertTrue(lines[0].startswith(f"{command}: {what}"), lines[0])
+            self.assertEqual(lines[1], f"try '{command} --help'")
+            tried = self.call(program, *command.split()[1:], "--help")
+            self.assertTrue(tried.stdout.startswith((f"usage: {command} ", f"{command} - ")), tried.stdout)
+
+    def test_help_fits_into_80_columns(self):
+        for program in (harness.RINGCTL, harness.RINGMILL):
+            said = self.call(program, "--help").stdout
+            commands = re.findall(r"(?m)^  ([a-z]\w*)", said)
+            self.assertGreater(len(commands), 5)
+            for text in [said] + [self.call(program, c, "--help").stdout for c in commands]:
+                self.assertGreater(len(text.splitlines()), 4)
+                for line in text.splitlines():
+                    self.assertLessEqual(len(line), 80, line)
 
     def test_every_command_has_help(self):
         said = self.ringctl("--help").stdout
@@ -415,7 +462,10 @@ class Exits(Ctl):
         done = self.ringctl("ls")
         self.assertRegex(done.stdout, rf"(?m)^p +dead +{pid} ")
         self.assertIn("is dead", done.stderr)
-        self.assertIn("no pipeline is running; p is dead", self.ringctl("status", want=3).stderr)
+        for command in ("status", "drain"):  # as with its name
+            said = self.ringctl(command, want=4).stderr
+            self.assertIn("no pipeline is running; p is dead", said)
+            self.assertIn("`ringctl clean` removes what it left", said)
         running = self.start()
         self.assertEqual(running.look("status")["pid"], running.process.pid)
         running.end()

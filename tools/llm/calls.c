@@ -9,6 +9,7 @@
  */
 #include <errno.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -122,8 +123,25 @@ static void sum_up(const struct calls *calls, int64_t began, bool was_drained)
     account->was_drained = was_drained;
 }
 
+// What makes no sense, and what to try; what to exit with.
+__attribute__((format(printf, 1, 2))) static int fail_usage(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    fputs("ringmill-llm-calls: ", stderr);
+    vfprintf(stderr, format, args);
+    fputs("\ntry 'ringmill-llm-calls --help'\n", stderr);
+    va_end(args);
+    return 2;
+}
+
+// False: the line makes no sense, and that is said.
 static bool read_words(struct calls *calls, int argc, char **argv)
 {
+    if (argc < 2)
+        fail_usage("PIPELINE/SOURCE is missing");
+    else if (argc > 6)
+        fail_usage("%s is one word too many", argv[6]);
     if (argc < 2 || argc > 6)
         return false;
     uint64_t seed = argc > 3 ? strtoull(argv[3], NULL, 10) : 1;
@@ -132,23 +150,34 @@ static bool read_words(struct calls *calls, int argc, char **argv)
     llm_stream_init(&calls->stream, seed, number);
     if (argc > 5) {
         struct llm_tally *tally = llm_tally_attach(argv[5]);
-        if (tally == NULL || number >= LLM_PRODUCERS_MAX)
+        if (tally == NULL || number >= LLM_PRODUCERS_MAX) {
+            fail_usage("TALLY is a descriptor that `ringmill demo` passes on, and NUMBER less than "
+                       "%u, not %s and %s",
+                       LLM_PRODUCERS_MAX, argv[5], argv[4]);
             return false;
+        }
         calls->tally = tally;
         calls->account = &tally->producers[number];
         calls->closing_ns = tally->first_end_ns + tally->out_of_order_ns;
     }
+    if (!(calls->rate > 0))
+        fail_usage("RATE is a number above 0, not %s", argv[2]);
     return calls->rate > 0;
 }
 
 int main(int argc, char **argv)
 {
     struct calls calls = {0};
-    if (!read_words(&calls, argc, argv)) {
-        fprintf(stderr,
-                "usage: ringmill-llm-calls PIPELINE/SOURCE [RATE [SEED [NUMBER [TALLY]]]]\n");
-        return 2;
+    if (argc == 2 && strcmp(argv[1], "--help") == 0) {
+        printf(
+            "usage: ringmill-llm-calls PIPELINE/SOURCE [RATE [SEED [NUMBER [TALLY]]]]\n\n"
+            "Make up calls to language models and put them into a source with the schema of\n"
+            "`ringmill demo`: RATE a second (1000), from SEED (1), as producer NUMBER (0) of those\n"
+            "that count in the demo's TALLY.\n");
+        return 0;
     }
+    if (!read_words(&calls, argc, argv))
+        return 2;
     const struct sigaction end = {.sa_handler = on_signal};
     sigaction(SIGINT, &end, NULL);
     sigaction(SIGTERM, &end, NULL);

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -193,17 +194,34 @@ static int follow(struct watch *watch)
     return rc;
 }
 
+// What makes no sense, and what to try; what to exit with.
+__attribute__((format(printf, 1, 2))) static int fail_usage(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    fputs("ringmill-llm-rows: ", stderr);
+    vfprintf(stderr, format, args);
+    fputs("\ntry 'ringmill-llm-rows --help'\n", stderr);
+    va_end(args);
+    return 2;
+}
+
 int main(int argc, char **argv)
 {
     static struct watch watch;
-    if (argc != 2 && argc != 3) {
-        fprintf(stderr, "usage: ringmill-llm-rows PIPELINE/STAGE [TALLY]\n");
-        return 2;
+    if (argc == 2 && strcmp(argv[1], "--help") == 0) {
+        printf(
+            "usage: ringmill-llm-rows PIPELINE/STAGE [TALLY]\n\n"
+            "Show the seconds of a stage like `per_second` of `ringmill demo` as they close, until\n"
+            "the pipeline ends; with TALLY, count for the demo.\n");
+        return 0;
     }
-    if (argc > 2 && (watch.tally = llm_tally_attach(argv[2])) == NULL) {
-        fprintf(stderr, "ringmill-llm-rows: %s is no tally\n", argv[2]);
-        return 2;
-    }
+    if (argc < 2)
+        return fail_usage("PIPELINE/STAGE is missing");
+    if (argc > 3)
+        return fail_usage("%s is one word too many", argv[3]);
+    if (argc > 2 && (watch.tally = llm_tally_attach(argv[2])) == NULL)
+        return fail_usage("TALLY is a descriptor that `ringmill demo` passes on, not %s", argv[2]);
     for (uint32_t i = 0; i < WINDOWS_KEPT; i++)
         watch.seconds[i] = (struct second){.start_ns = INT64_MIN, .shown = true};
     char error[RML_SUBSCRIBER_ERROR_BYTES];
