@@ -532,7 +532,8 @@ void rml_engine_close(struct rml_engine *engine)
 {
     if (engine == NULL)
         return;
-    rml_engine_stop(engine);
+    if (engine->lanes != NULL && engine->board.head != NULL)  // without them nothing has begun
+        rml_engine_stop(engine);
     for (uint32_t i = 0; engine->lanes != NULL && i < engine->plan->lanes_max; i++)
         rml_lane_in_close(engine->lanes[i].in);
     rml_checkpointer_close(engine->checkpointer);

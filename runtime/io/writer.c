@@ -324,14 +324,16 @@ static int writer_set_up(struct rml_writer *w, struct rml_err *err)
 {
     const struct rml_plan *plan = w->options.plan;
     w->output_count = rml_outputs_list(plan, w->outputs);
-    w->progress = calloc((size_t)plan->source_count * plan->partitions, sizeof *w->progress);
     size_t channel_bytes = w->options.workers * sizeof *w->channels;
     w->channels = aligned_alloc(_Alignof(struct channel), channel_bytes);
-    if (w->progress == NULL || w->channels == NULL)
+    if (w->channels == NULL)
         return RML_FAIL(err, -ENOMEM, "no memory for the writer of results");
     memset(w->channels, 0, channel_bytes);
     for (uint32_t i = 0; i < w->options.workers; i++)
         w->channels[i].bell = RML_BELL_CLOSED;
+    w->progress = calloc((size_t)plan->source_count * plan->partitions, sizeof *w->progress);
+    if (w->progress == NULL)
+        return RML_FAIL(err, -ENOMEM, "no memory for the writer of results");
     for (size_t i = 0; i < (size_t)plan->source_count * plan->partitions; i++)
         w->progress[i] = RML_TIME_NONE;
     for (uint32_t s = 0; s < plan->source_count; s++)
