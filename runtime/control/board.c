@@ -546,14 +546,27 @@ void rml_board_state_folder(struct rml_board *board, const char *folder)
 // Another version may have another head: what comes before `sources` is all that is looked at first.
 static int check_head(const struct rml_board_head *head, uint64_t bytes, struct rml_err *err)
 {
-    if (head->version != RML_BOARD_VERSION || head->stage_counters != RML_STAGE_COUNTERS
-        || head->source_counters != RML_SOURCE_COUNTERS
-        || head->worker_counters != RML_WORKER_COUNTERS || head->sink_counters != RML_SINK_COUNTERS
-        || head->gate_counters != RML_GATE_COUNTERS
-        || head->journal_counters != RML_JOURNAL_COUNTERS) {
-        return RML_FAIL(err, -EPROTONOSUPPORT,
-                        "the pipeline runs with another version of ringmill (board %u, ours %d)",
-                        head->version, RML_BOARD_VERSION);
+    const struct {
+        const char *what;
+        uint32_t theirs, ours;
+    } numbers[] = {
+        {"version of the board", head->version, RML_BOARD_VERSION},
+        {"number of a stage's counters", head->stage_counters, RML_STAGE_COUNTERS},
+        {"number of a source's counters", head->source_counters, RML_SOURCE_COUNTERS},
+        {"number of a worker's counters", head->worker_counters, RML_WORKER_COUNTERS},
+        {"number of a sink's counters", head->sink_counters, RML_SINK_COUNTERS},
+        {"number of the gate's counters", head->gate_counters, RML_GATE_COUNTERS},
+        {"number of the journal's counters", head->journal_counters, RML_JOURNAL_COUNTERS},
+    };
+
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        if (numbers[i].theirs != numbers[i].ours)
+            return RML_FAIL(
+                err, -EPROTONOSUPPORT,
+                "the pipeline runs with another build of ringmill (%s: %u, here %u): use "
+                "the ringctl that was built with its ringmill, or start it again with "
+                "the one that is installed here",
+                numbers[i].what, numbers[i].theirs, numbers[i].ours);
     }
     if (head->sources > RML_SOURCES_MAX || head->stages > RML_STAGES_MAX
         || head->sinks > RML_SINKS_MAX || head->workers > RML_WORKERS_MAX

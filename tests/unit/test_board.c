@@ -274,7 +274,15 @@ static void another_version_is_told_from_what_is_no_board(void **state)
     (void)state;
     assert_int_equal(FORGED(0), 0);
     assert_int_equal(FORGED(forged.head->version++), -EPROTONOSUPPORT);
+    assert_non_null(strstr(err.text, "(version of the board: "));
     assert_int_equal(FORGED(forged.head->stage_counters--), -EPROTONOSUPPORT);
+    char differs[64];
+    snprintf(differs, sizeof differs, "(number of a stage's counters: %d, here %d)",
+             RML_STAGE_COUNTERS - 1, RML_STAGE_COUNTERS);
+    assert_non_null(strstr(err.text, differs));
+    assert_non_null(strstr(err.text, "use the ringctl that was built with its ringmill"));
+    assert_int_equal(FORGED(forged.head->journal_counters++), -EPROTONOSUPPORT);
+    assert_non_null(strstr(err.text, "(number of the journal's counters: "));
     assert_int_equal(
         FORGED(atomic_fetch_add_explicit(&forged.head->magic, 1, memory_order_relaxed)), -EPROTO);
     struct rml_board board;
