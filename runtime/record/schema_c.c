@@ -96,7 +96,7 @@ static void print_member(FILE *out, const struct rml_schema *schema, uint32_t in
     const char *unit = unit_of(field->type);
     fprintf(out, "    %s %s", type->ctype, name_of_member(schema, index).text);
     if (type->kind == RML_KIND_STR)
-        fprintf(out, "[%u]", type->bytes);
+        fprintf(out, "[%u] RINGMILL_NONSTRING", type->bytes);
     fputc(';', out);
     if (field->nullable) {
         fprintf(out, "  /* null where bit %u of " MASK " is set%s%s */", index,
@@ -139,16 +139,30 @@ static void print_upper(FILE *out, const char *text)
 
 void rml_schema_print_c_start(FILE *out)
 {
-    fprintf(out, "#include <stddef.h>\n"
-                 "#include <stdint.h>\n"
-                 "\n"
-                 "#ifndef RINGMILL_STATIC_ASSERT\n"
-                 "# ifdef __cplusplus\n"
-                 "#  define RINGMILL_STATIC_ASSERT(promise, why) static_assert(promise, why)\n"
-                 "# else\n"
-                 "#  define RINGMILL_STATIC_ASSERT(promise, why) _Static_assert(promise, why)\n"
-                 "# endif\n"
-                 "#endif\n");
+    fprintf(
+        out,
+        "#include <stddef.h>\n"
+        "#include <stdint.h>\n"
+        "\n"
+        "#ifndef RINGMILL_STATIC_ASSERT\n"
+        "# ifdef __cplusplus\n"
+        "#  define RINGMILL_STATIC_ASSERT(promise, why) static_assert(promise, why)\n"
+        "# else\n"
+        "#  define RINGMILL_STATIC_ASSERT(promise, why) _Static_assert(promise, why)\n"
+        "# endif\n"
+        "#endif\n"
+        "\n"
+        "/* Text fills its place to the last byte, or is padded with NULs: strncpy is right. */\n"
+        "#ifndef RINGMILL_NONSTRING\n"
+        "# ifdef __has_attribute\n"
+        "#  if __has_attribute(nonstring)\n"
+        "#   define RINGMILL_NONSTRING __attribute__((nonstring))\n"
+        "#  endif\n"
+        "# endif\n"
+        "# ifndef RINGMILL_NONSTRING\n"
+        "#  define RINGMILL_NONSTRING\n"
+        "# endif\n"
+        "#endif\n");
 }
 
 void rml_schema_print_c(FILE *out, const struct rml_schema *schema, const char *suffix)
