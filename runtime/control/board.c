@@ -729,10 +729,11 @@ void rml_board_say(struct rml_board *board, enum rml_board_state state)
     atomic_store_explicit(&board->live->state, (uint32_t)state, memory_order_relaxed);
 }
 
-void rml_board_to_end(struct rml_board *board)
+void rml_board_to_end(struct rml_board *board, enum rml_board_wanted_end wanted)
 {
+    uint32_t all = rml_board_wanted_end(board) | (uint32_t)wanted;
     // relaxed: our own word, for the engine after this one
-    atomic_store_explicit(&board->live->is_to_end, 1, memory_order_relaxed);
+    atomic_store_explicit(&board->live->wanted_end, all, memory_order_relaxed);
 }
 
 uint32_t rml_board_restarts(const struct rml_board *board)
@@ -747,10 +748,10 @@ uint32_t rml_board_engine_pid(const struct rml_board *board)
     return atomic_load_explicit(&board->live->engine_pid, memory_order_relaxed);
 }
 
-bool rml_board_is_to_end(const struct rml_board *board)
+uint32_t rml_board_wanted_end(const struct rml_board *board)
 {
     // relaxed: as above
-    return atomic_load_explicit(&board->live->is_to_end, memory_order_relaxed) != 0;
+    return atomic_load_explicit(&board->live->wanted_end, memory_order_relaxed);
 }
 
 void rml_board_memory(struct rml_board *board, const struct rml_memory *memory)

@@ -31,6 +31,9 @@ struct rml_memory;
 #define RML_BOARD_WHY     328
 #define RML_BOARD_STATE   4096
 
+/* Ends that somebody asked for: bits. */
+enum rml_board_wanted_end { RML_BOARD_DRAIN = 1, RML_BOARD_STOP = 2 };
+
 enum rml_board_state {
     RML_BOARD_STARTING,
     RML_BOARD_RUNNING,
@@ -55,8 +58,8 @@ struct rml_board_head {
     char state_folder[RML_BOARD_STATE];  // whole path; empty: there are no checkpoints
     _Atomic uint32_t state;              // enum rml_board_state
     _Atomic uint32_t engine_pid;
-    _Atomic uint32_t is_to_end;  // somebody asked for a drain, which outlives an engine
-    _Atomic uint32_t restarts;   // engines after the first
+    _Atomic uint32_t wanted_end;  // bits of enum rml_board_wanted_end; it outlives an engine
+    _Atomic uint32_t restarts;    // engines after the first
     char allocator[16];
     _Atomic uint64_t memory_allocated,
         memory_resident;  // struct rml_memory, as of the last refresh
@@ -285,11 +288,11 @@ void rml_board_close(struct rml_board *board);
 /* Where the state is, before anyone sees the board. */
 void rml_board_state_folder(struct rml_board *board, const char *folder);
 
-/* The control thread of the engine: say where a worker is pinned; change the state; that a drain was
+/* The control thread of the engine: say where a worker is pinned; change the state; an end that was
  * asked for; what the allocator says; replace lane `index`'s row. */
 void rml_board_pinned(struct rml_board *board, uint32_t worker, int cpu);
 void rml_board_say(struct rml_board *board, enum rml_board_state state);
-void rml_board_to_end(struct rml_board *board);
+void rml_board_to_end(struct rml_board *board, enum rml_board_wanted_end wanted);
 void rml_board_memory(struct rml_board *board, const struct rml_memory *memory);
 void rml_board_lane_write(struct rml_board *board, uint32_t index,
                           const struct rml_board_lane *lane);
@@ -322,7 +325,7 @@ void rml_board_member_read(const struct rml_board *board, uint32_t index,
 
 /* Anyone: the CPU that a worker is pinned to, or -1; the state; a copy of a lane's row, or of the
  * last death, as it was at one moment; how many engines there were before this one; its process; whether
- * a drain was asked for. */
+ * ends were asked for. */
 int rml_board_cpu(const struct rml_board *board, uint32_t worker);
 enum rml_board_state rml_board_state(const struct rml_board *board);
 void rml_board_lane_read(const struct rml_board *board, uint32_t index,
@@ -337,7 +340,7 @@ bool rml_board_lane_closed(const struct rml_board *board, uint32_t index,
 void rml_board_death_read(const struct rml_board *board, struct rml_board_death *ret_death);
 uint32_t rml_board_restarts(const struct rml_board *board);
 uint32_t rml_board_engine_pid(const struct rml_board *board);
-bool rml_board_is_to_end(const struct rml_board *board);
+uint32_t rml_board_wanted_end(const struct rml_board *board);
 
 /* The layout of a stage's rows, or late ones, which are its source's records. 0; or -EPROTO and a
  * sentence when the board says something that cannot be. */

@@ -208,7 +208,7 @@ void rml_engine_drain_begin(struct rml_engine *engine)
     if (engine->draining)
         return;
     engine->draining = true;
-    rml_board_to_end(&engine->board);
+    rml_board_to_end(&engine->board, RML_BOARD_DRAIN);
     rml_board_say(&engine->board, RML_BOARD_DRAINING);
     for (uint32_t i = 0; i < engine->plan->lanes_max; i++)
         rml_engine_cut_off(engine, i, ESHUTDOWN, "the pipeline drains");

@@ -58,6 +58,13 @@ void rml_server_begin_drain(struct rml_server *s, const char *why)
     rml_engine_drain_begin(s->engine);
 }
 
+void rml_server_stop(struct rml_server *s, const char *why)
+{
+    rml_server_say(s, "stopping: %s", why);
+    rml_board_to_end(rml_engine_board(s->engine), RML_BOARD_STOP);
+    s->over = true;
+}
+
 /* Messages */
 
 // What a connection is for is said by its first message; BYE, or the end, ends it.
@@ -229,8 +236,11 @@ static void go_on(struct rml_server *s)
     rml_server_finish_left_lanes(s);
     rml_server_say(s, "running again, after process %u died: %s", keeping->last.pid,
                    keeping->last.why);
-    if (rml_board_is_to_end(rml_engine_board(s->engine)))
+    uint32_t wanted = rml_board_wanted_end(rml_engine_board(s->engine));
+    if ((wanted & RML_BOARD_DRAIN) != 0)
         rml_server_begin_drain(s, "as it was to before");
+    if ((wanted & RML_BOARD_STOP) != 0)
+        rml_server_stop(s, "as it was to before");
 }
 
 /* Life */

@@ -95,8 +95,7 @@ static void answer(struct rml_server *s, struct server_conn *conn, const char *r
         rml_server_begin_drain(s, "asked to");
         reply(conn, 0, "", NULL, 0);
     } else if (strcmp(request, "stop") == 0) {
-        rml_server_say(s, "stopping: asked to");
-        s->over = true;
+        rml_server_stop(s, "asked to");
         reply(conn, 0, "", NULL, 0);
     } else {
         reply(conn, EINVAL, "unknown request: board, refresh, checkpoint, drain and stop are known",

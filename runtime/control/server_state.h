@@ -72,4 +72,7 @@ __attribute__((format(printf, 2, 3))) void rml_server_say(const struct rml_serve
 /* Nobody attaches any more, and it ends once all is taken. What has begun is not begun again. */
 void rml_server_begin_drain(struct rml_server *server, const char *why);
 
+/* It ends now, and so does the engine after this one, should this one die before it has ended. */
+void rml_server_stop(struct rml_server *server, const char *why);
+
 #endif

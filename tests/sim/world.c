@@ -434,7 +434,7 @@ static void come_up(struct rml_engine *engine, struct rml_keeping *keeping)
         else if (!is_fed(lane))
             rml_engine_finish(engine, lane);
     }
-    if (rml_board_is_to_end(rml_engine_board(engine)))
+    if ((rml_board_wanted_end(rml_engine_board(engine)) & RML_BOARD_DRAIN) != 0)
         rml_engine_drain_begin(engine);
     rml_keeping_ready(keeping);
 }
