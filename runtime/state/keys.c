@@ -259,9 +259,10 @@ static bool double_directory(struct rml_keys *keys)
 {
     if (keys->depth == DEPTH_MAX)
         return false;
-    for (uint32_t i = 1u << keys->depth; i-- > 0;) {
-        uint64_t twice = keys->directory[i] * UINT64_C(0x100000001);
-        memcpy(&keys->directory[2 * (size_t)i], &twice, sizeof twice);
+    for (size_t i = (size_t)1 << keys->depth; i-- > 0;) {
+        uint32_t page = keys->directory[i];
+        keys->directory[2 * i] = page;
+        keys->directory[2 * i + 1] = page;
     }
     keys->depth++;
     // What the next time will write to first.

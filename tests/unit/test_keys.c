@@ -5,6 +5,7 @@
 #include "runtime/base/err.h"
 #include "runtime/base/hash.h"
 #include "runtime/state/keys.h"
+#include "runtime/state/snapshot.h"
 #include "tests/support/random.h"
 #include "tests/support/test.h"
 
@@ -201,6 +202,32 @@ static void growing_takes_a_few_pages_at_a_time(void **state)
     close_table(&t);
 }
 
+// A split writes to the page that was full, the new one, the one that says whose it is; a row to its own, and
+// where the table of rows grows to what names its pages.
+static void a_new_key_writes_to_a_few_pages_however_many_there_are(void **state)
+{
+    (void)state;
+    struct table t;
+    open_table(&t, 256 * MIB, 8, 1000000);
+    assert_int_equal(rml_snapshot_track(&t.pages, NULL), 0);
+    uint32_t most = 0, splits = 0;
+    for (uint64_t key = 0; key < 300000; key++) {
+        memset(t.pages.changed, 0, t.pages.fresh * sizeof *t.pages.changed);
+        assert_int_equal(reach(&t, &key), key);
+        uint32_t written = 0, whole = 0;
+        for (uint32_t page = 0; page < t.pages.fresh; page++) {
+            written += t.pages.changed[page] != 0;
+            whole += t.pages.changed[page] == UINT64_MAX;
+        }
+        assert_true(whole == 0 || whole == 2);  // the two of one split
+        splits += whole / 2;
+        most = written > most ? written : most;
+    }
+    assert_true(splits > 300000 / 900 && splits < 300000 / 300);
+    assert_in_range(most, 4, 6);
+    close_table(&t);
+}
+
 static void dropped_keys_give_their_room_to_new_ones(void **state)
 {
     (void)state;
@@ -287,6 +314,7 @@ TEST_MAIN(CLAIM(a_key_keeps_its_slot_until_it_is_dropped),
           CLAIM(keys_of_one_hash_without_end_are_refused_at_last),
           CLAIM(keys_that_begin_alike_are_different_keys),
           CLAIM(growing_takes_a_few_pages_at_a_time),
+          CLAIM(a_new_key_writes_to_a_few_pages_however_many_there_are),
           CLAIM(dropped_keys_give_their_room_to_new_ones),
           CLAIM(a_key_beyond_max_keys_is_refused_until_one_is_dropped),
           CLAIM(without_a_page_left_keys_that_are_there_stay),
