@@ -320,14 +320,13 @@ static int get_head(const struct rml_catalog *catalog, MDB_txn *txn,
     if (rc != 0 && rc != MDB_NOTFOUND)
         return fail(catalog, rc, "reading the head", err);
     struct rml_catalog_head_row row;
+    int format =
+        rc == 0 ? rml_catalog_check_format(catalog->path, value.mv_data, value.mv_size, err) : 0;
+    if (format < 0)
+        return format;
     if (rc == MDB_NOTFOUND || value.mv_size < sizeof row)
         return RML_FAIL(err, -EBADMSG, "%.250s is damaged: it has no head", catalog->path);
     memcpy(&row, value.mv_data, sizeof row);
-    if (row.magic == RML_CATALOG_HEAD_MAGIC && row.format != RML_VAULT_FORMAT)
-        return RML_FAIL(err, -EPROTONOSUPPORT,
-                        "%.250s has format %u and this program reads format %u: use the program "
-                        "that wrote it, or start from an empty state directory",
-                        catalog->path, row.format, RML_VAULT_FORMAT);
     if (row.magic != RML_CATALOG_HEAD_MAGIC || !is_whole(&key, &value)
         || value.mv_size != sizeof row || row.transaction != mdb_txn_id(txn))
         return RML_FAIL(err, -EBADMSG, "%.250s is damaged: its head is not what was written",
@@ -531,9 +530,6 @@ static int collect_head(struct collecting *c, MDB_val *key, MDB_val *value)
     if (!is_whole(key, value) || value->mv_size != sizeof row)
         return RML_FAIL(c->err, -EBADMSG, "its head is damaged, too");
     memcpy(&row, value->mv_data, sizeof row);
-    if (row.magic != RML_CATALOG_HEAD_MAGIC || row.format != RML_VAULT_FORMAT)
-        return RML_FAIL(c->err, -EPROTONOSUPPORT, "its head has format %u, not %u", row.format,
-                        RML_VAULT_FORMAT);
     c->head = row.head;
     c->has_head = true;
     return 0;

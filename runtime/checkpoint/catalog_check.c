@@ -224,6 +224,23 @@ static int hand_on(const struct walk *walk, struct bytes key, struct bytes value
                          value.count);
 }
 
+int rml_catalog_check_format(const char *path, const void *head, size_t bytes, struct rml_err *err)
+{
+    struct {
+        uint32_t magic, format;
+    } begin;
+
+    if (bytes < sizeof begin)
+        return 0;
+    memcpy(&begin, head, sizeof begin);
+    if (begin.magic != RML_CATALOG_HEAD_MAGIC || begin.format == RML_VAULT_FORMAT)
+        return 0;
+    return RML_FAIL(err, -EPROTONOSUPPORT,
+                    "%.250s has format %u and this program reads format %u: use the program that "
+                    "wrote it, or start from an empty state directory",
+                    path, begin.format, RML_VAULT_FORMAT);
+}
+
 static bool is_head(struct bytes key)
 {
     return key.count == sizeof RML_CATALOG_HEAD_KEY - 1
@@ -239,6 +256,11 @@ static int take_value(struct walk *walk, struct bytes key, struct bytes data, ui
         return damaged(check, page, "has a node of an unknown kind");
     if (flags == NODE_TREE)
         return take_tree(walk, key, data, page);
+    int rc = walk->kind == TREE_MAIN && is_head(key)
+                 ? rml_catalog_check_format(check->path, data.at, data.count, check->err)
+                 : 0;
+    if (rc < 0)
+        return rc;
     if (walk->kind == TREE_MAIN && is_head(key)
         && data.count >= sizeof(struct rml_catalog_head_row)) {
         memcpy(&check->head_transaction,
@@ -247,7 +269,8 @@ static int take_value(struct walk *walk, struct bytes key, struct bytes data, ui
         check->has_head = true;
     }
     unsigned char *copy = NULL;
-    int rc = flags == NODE_BIG ? take_big(walk, data, page, value_bytes, &copy) : 0;
+    if (flags == NODE_BIG)
+        rc = take_big(walk, data, page, value_bytes, &copy);
     if (copy != NULL)
         data = (struct bytes){copy + sizeof(struct page), value_bytes};
     if (rc == 0 && walk->kind == TREE_FREE)
@@ -429,7 +452,8 @@ static int read_meta(struct check *check, uint64_t number, struct meta *ret_meta
     memcpy(&meta, bytes + sizeof head, sizeof meta);
     if (meta.magic == META_MAGIC && meta.version != META_VERSION)
         return RML_FAIL(check->err, -EPROTONOSUPPORT,
-                        "%.300s is of version %u of LMDB's format, and this program knows %u",
+                        "%.300s is of version %u of LMDB's format, and this program reads %u: use "
+                        "the program that wrote it, or start from an empty state directory",
                         check->path, meta.version, META_VERSION);
     if (meta.magic != META_MAGIC || head.number != number || (head.flags & PAGE_META) == 0)
         return damaged(check, number, "is not the meta page that should lie there");

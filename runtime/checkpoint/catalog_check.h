@@ -21,6 +21,13 @@ struct rml_err;
 /* 0, or a negative errno with a sentence: -ENOENT, -EBADMSG, -EPROTONOSUPPORT, or that of reading. */
 int rml_catalog_check(const char *path, struct rml_err *err);
 
+/*
+ * Is the head, as it lies in a catalog, of the format that this program reads? Other formats may have another
+ * length, so this is looked at before all else of it. 0, or -EPROTONOSUPPORT with a sentence; what is no head at
+ * all passes.
+ */
+int rml_catalog_check_format(const char *path, const void *head, size_t bytes, struct rml_err *err);
+
 enum rml_catalog_tree {
     RML_CATALOG_TREE_MAIN,
     RML_CATALOG_TREE_CHECKPOINTS,

@@ -237,7 +237,8 @@ int rml_wire_check(const void *message, size_t bytes, struct rml_err *err)
         return RML_FAIL(err, -EPROTO, "not a message of ringmill's");
     if (head->version != RML_WIRE_VERSION) {
         return RML_FAIL(err, -EPROTONOSUPPORT,
-                        "the peer speaks version %u of the protocol, this program %d",
+                        "the peer speaks version %u of the protocol, this program %d: build one of "
+                        "them with the other's version",
                         head->version, RML_WIRE_VERSION);
     }
     if (head->bytes != bytes || bytes > RML_WIRE_BYTES_MAX || head->zero != 0)

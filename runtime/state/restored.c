@@ -72,6 +72,13 @@ int rml_restored_stream(struct rml_restored *r, struct rml_err *err)
 static int begin_stream(struct rml_restored *r, struct rml_err *err)
 {
     const struct rml_snapshot_head *head = &r->next;
+    uint64_t differs = head->magic ^ RML_SNAPSHOT_MAGIC;
+    if (differs != 0 && differs >> RML_SNAPSHOT_FORMAT_BIT << RML_SNAPSHOT_FORMAT_BIT == differs)
+        return RML_FAIL(err, -EPROTONOSUPPORT,
+                        "its state has format '%c' and this program reads format '%c': go on with "
+                        "the program that wrote it, or `ringmill run --fresh FILE` begins anew",
+                        (char)(head->magic >> RML_SNAPSHOT_FORMAT_BIT),
+                        (char)(RML_SNAPSHOT_MAGIC >> RML_SNAPSHOT_FORMAT_BIT));
     if (head->magic != RML_SNAPSHOT_MAGIC || head->needs >= RML_SNAPSHOT_ROUND_MAX
         || head->needs > head->number || head->root_bytes > ROOT_BYTES_MAX
         || head->page_count > r->pages.limit)

@@ -30,7 +30,9 @@
 
 #define RML_SNAPSHOT_ROUND_MAX 32u  // a power of two
 
-#define RML_SNAPSHOT_MAGIC UINT64_C(0x33736c6d72736c6d)  // says also which version it is
+/* How the bytes of a snapshot, and the pages in it, are laid out. Eight characters, the last of which says it. */
+#define RML_SNAPSHOT_MAGIC      UINT64_C(0x33736c6d72736c6d)
+#define RML_SNAPSHOT_FORMAT_BIT 56  // from here on: '3'
 
 struct rml_snapshot_head {
     uint64_t magic;

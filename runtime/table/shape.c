@@ -256,8 +256,10 @@ int rml_shape_read(const char *name, uint32_t name_bytes, const void *note, uint
         memcpy(&format, note, sizeof format);
     if (bytes >= sizeof format && format != RML_SHAPE_FORMAT)
         return RML_FAIL(err, -EPROTONOSUPPORT,
-                        "table %.*s has format %u and this program reads format %u",
-                        (int)name_bytes, name, format, RML_SHAPE_FORMAT);
+                        "table %.*s has format %u and this program reads format %u: use the "
+                        "program that wrote it, or `ringmill run --fresh %.*s FILE` empties it",
+                        (int)name_bytes, name, format, RML_SHAPE_FORMAT, (int)strcspn(name, "."),
+                        name);
     bool good = bytes >= sizeof head;
     if (good)
         memcpy(&head, note, sizeof head);

@@ -368,7 +368,27 @@ static void many_pages_come_back_with_a_thread_that_makes_them_ready_and_without
     free(s.bytes);
 }
 
-TEST_MAIN(CLAIM(many_pages_come_back_with_a_thread_that_makes_them_ready_and_without),
+static void
+a_stream_of_another_format_is_refused_by_its_number_before_anything_of_it_is_used(void **state)
+{
+    (void)state;
+    const struct rml_snapshot_head head = {
+        .magic = RML_SNAPSHOT_MAGIC + (UINT64_C(1) << RML_SNAPSHOT_FORMAT_BIT),
+        .number = UINT64_MAX,  // and what a later format may have there
+        .needs = UINT32_MAX};
+    struct rml_restored restored;
+    struct rml_err err = {0};
+    open_restored(&restored);
+    assert_int_equal(rml_restored_stream(&restored, &err), 0);
+    assert_int_equal(rml_restored_bytes(&restored, &head, sizeof head, &err), -EPROTONOSUPPORT);
+    assert_string_equal(err.text,
+                        "its state has format '4' and this program reads format '3': go on with "
+                        "the program that wrote it, or `ringmill run --fresh FILE` begins anew");
+    rml_restored_close(&restored);
+}
+
+TEST_MAIN(CLAIM(a_stream_of_another_format_is_refused_by_its_number_before_anything_of_it_is_used),
+          CLAIM(many_pages_come_back_with_a_thread_that_makes_them_ready_and_without),
           CLAIM(the_snapshots_that_one_needs_give_the_pages_as_they_were),
           CLAIM(what_an_abandoned_snapshot_had_is_in_the_next_one),
           CLAIM(a_snapshot_is_as_large_as_what_changed_and_its_share_of_the_rest),

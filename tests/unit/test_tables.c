@@ -665,6 +665,40 @@ static void a_damaged_row_that_comes_again_is_whole_again(void **state)
     assert_int_equal(told.damages, 0);
 }
 
+static int open_again(uint64_t emptied, struct rml_err *err)
+{
+    struct rml_tables *tables = NULL;
+    int rc = rml_tables_open(&tables, f.plan, f.vault, emptied, err);
+    rml_tables_close(tables);
+    return rc;
+}
+
+static void a_table_of_another_format_is_refused_with_what_helps(void **state)
+{
+    (void)state;
+    static const char *const sentence =
+        "table fixed has format 2 and this program reads format 1: use the program that wrote it, "
+        "or `ringmill run --fresh fixed FILE` empties it";
+    unsigned char note[RML_SHAPE_NOTE_MAX] = {0};
+    const uint32_t format = RML_SHAPE_FORMAT + 1;
+    uint64_t epoch;
+    struct rml_err err = {0};
+    open_tables(true);
+    put_two(FIXED);
+    memcpy(note, &format, sizeof format);
+    // shorter than any of ours, and longer
+    for (uint32_t bytes = sizeof format; bytes <= sizeof note;
+         bytes += sizeof note - sizeof format) {
+        must(rml_vault_begin(f.vault, 0, 0, &epoch, &err), &err);
+        must(rml_vault_row(f.vault, RML_SHAPE_TABLES, "fixed", 5, note, bytes, &err), &err);
+        must(rml_vault_commit(f.vault, &err), &err);
+        assert_int_equal(open_again(0, &err), -EPROTONOSUPPORT);
+        assert_string_equal(err.text, sentence);
+    }
+    must(open_again(UINT64_C(1) << rml_plan_stage_find(f.plan, "fixed"), &err), &err);
+    close_tables();
+}
+
 static void a_stage_whose_rows_do_not_fit_its_table_is_refused_with_what_differs(void **state)
 {
     (void)state;
@@ -803,6 +837,7 @@ int main(void)
         FIXTURE(tables_are_what_a_plain_list_of_rows_is_however_checkpoints_fail),
         FIXTURE(a_damaged_row_is_named_and_the_others_are_read),
         FIXTURE(a_damaged_row_that_comes_again_is_whole_again),
+        FIXTURE(a_table_of_another_format_is_refused_with_what_helps),
         FIXTURE(a_stage_whose_rows_do_not_fit_its_table_is_refused_with_what_differs),
         FIXTURE(a_pipeline_that_begins_anew_keeps_rows_and_replaces_windows),
         FIXTURE(a_table_that_is_emptied_has_new_rows_alone_and_others_keep_theirs),

@@ -51,7 +51,9 @@ static void each_field_that_cannot_be_is_refused(void **state)
     assert_int_equal(rml_wire_check(&message, sizeof message - 1, &err), -EPROTO);
     message.head.version = 1;
     assert_int_equal(rml_wire_check(&message, sizeof message, &err), -EPROTONOSUPPORT);
-    assert_string_equal(err.text, "the peer speaks version 1 of the protocol, this program 3");
+    assert_string_equal(
+        err.text, "the peer speaks version 1 of the protocol, this program 3: build one of them "
+                  "with the other's version");
     message = hello();
     message.head.type = 9;
     assert_int_equal(rml_wire_check(&message, sizeof message, &err), -EPROTO);
