@@ -18,6 +18,7 @@
 #include "runtime/control/server.h"
 #include "runtime/keeper/keeper.h"
 #include "runtime/keeper/keeping.h"
+#include "runtime/keeper/note.h"
 #include "runtime/plan/plan.h"
 #include "runtime/plan/units.h"
 #include "runtime/time/time.h"
@@ -155,6 +156,18 @@ static void keeper_pauses(void *context, const char *why)
     rml_claim_restarting(kept->claim, why != NULL);
 }
 
+// The keeper has given up, and said why.
+static void say_how_to_go_on(struct rml_plan *plan)
+{
+    char sentence[700];
+    if (plan->state == NULL)
+        return;
+    snprintf(sentence, sizeof sentence,
+             "once that is put right, `ringmill run %.400s` goes on from the last checkpoint%s",
+             plan->path, plan->journals ? ", and with what the journal has behind it" : "");
+    complain(plan, sentence);
+}
+
 // Returns in the keeper, and in each engine.
 static int run_kept(struct rml_plan *plan, struct rml_claim *claim, int *ret_code,
                     struct rml_err *err)
@@ -170,6 +183,8 @@ static int run_kept(struct rml_plan *plan, struct rml_claim *claim, int *ret_cod
         rc = rml_keeper_run(keeper, &keeping, ret_code, err);
     if (rc == 1) {
         rc = run_engine(plan, claim, keeping, ret_code, err);
+        if (rc < 0)
+            rml_note_say(err->text);
         rml_keeping_close(keeping);
     } else {
         rml_claim_close(claim);  // first: who waits for our hanging up finds nothing left
@@ -231,6 +246,8 @@ static int run(struct rml_plan *plan)
     }
     if (rc < 0) {
         fprintf(stderr, "ringmill: %s: %s\n", plan->name, err.text);
+        if (rc == -EOWNERDEAD)
+            say_how_to_go_on(plan);
         code = exit_of(rc);
     }
     return code;

@@ -223,8 +223,8 @@ static void note_death(struct rml_keeper *k, pid_t engine)
         snprintf(death->why, sizeof death->why, "SIG%s%s%s", name != NULL ? name : "?",
                  words[0] != '\0' ? ": " : "", words);
     } else {
-        snprintf(death->why, sizeof death->why, "it could not come up again (exit code %d)",
-                 WEXITSTATUS(k->status));
+        snprintf(death->why, sizeof death->why, "it could not come up again (exit code %d)%s%s",
+                 WEXITSTATUS(k->status), words[0] != '\0' ? ": " : "", words);
     }
     k->died_ns[k->deaths % (k->options.restarts_most + 1)] = now_ns();
     k->deaths++;

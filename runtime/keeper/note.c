@@ -123,6 +123,13 @@ void rml_note_listen(struct rml_note *note)
     }
 }
 
+void rml_note_say(const char *sentence)
+{
+    size_t used = 0;
+    if (heard_by != NULL && is_first())
+        add(&used, sentence);
+}
+
 void rml_note_take(struct rml_note *note, char text[RML_NOTE_TEXT])
 {
     memcpy(text, note->text, RML_NOTE_TEXT);

@@ -23,6 +23,8 @@ WORKS = "the journal works again"
 
 
 class Faulty(faults.Faulty):
+    lines = journal.Journal.lines
+
     def start_journaled(self, runtime=exactly_once.RUNTIME, cells=2048):
         self.start_on(runtime=runtime, source=f", cells: {cells}, journal: true")
 
@@ -146,6 +148,50 @@ class Faults(Faulty):
         self.assertTrue(ids.issuperset(r["id"] for r in self.made(second)))
         for feeder in first:  # of each key the first so many
             self.came_of(feeder, came, exactly_once.KEYS[feeder.seed])
+        self.check_windows(came)
+
+
+class GivenUp(Faulty):
+    def start_with_few_restarts(self):
+        self.machine = machine.Machine(self, errno.EPERM)
+        self.said = open(self.dir / "said", "a+")
+        self.addCleanup(self.said.close)
+        with self.machine.around():
+            super(restarts.Restarts, self).start(runtime=exactly_once.RUNTIME, source=", cells: 2048, journal: true",
+                                                 args=("--restarts", "2", "--within", "1h"), stderr=self.said)
+
+    def test_a_disk_that_fails_until_the_keeper_gives_up_is_named_last_and_once_mended_nothing_is_lost(self):
+        self.start_with_few_restarts()
+        first = self.feeders(1, 2, 3)
+        self.until_published(first, 500)
+        taken, shown = self.source()["taken"], self.lines()
+        self.machine.fail("journal", FLUSH, errno.EIO, times=machine.ALWAYS)
+        self.machine.until_met(1)
+        os.kill(self.pipeline.engine, harness.signal.SIGKILL)
+        self.assertEqual(self.pipeline.process.wait(timeout=harness.PATIENCE), 4)
+        last, way_out = self.said_since(0).splitlines()[-2:]
+        self.assertRegex(last, "the engine died 3 times within 3600 s, the last one .* could not come up again "
+                               r"\(exit code 1\): .*state/journal: Input/output error: it is not started again")
+        self.assertRegex(way_out, "once that is put right, `ringmill run .*p.yaml` goes on from the last checkpoint, "
+                                  "and with what the journal has behind it")
+        for feeder in first:
+            feeder.communicate("", timeout=harness.PATIENCE)
+        self.machine.mend()
+        self.start_with_few_restarts()
+        self.assertGreaterEqual(self.source()["taken"], taken)
+        second = self.feeders(4)
+        self.until_published(second, 500)
+        self.end_feeders(second)
+        self.pipeline.end()
+        came = self.records()
+        ids = {r["id"] for r in came}
+        self.assertEqual(len(ids), len(came))
+        self.assertTrue(ids.issuperset(r["id"] for r in self.made(second)))
+        for feeder in first:  # of each key the first so many
+            self.came_of(feeder, came, exactly_once.KEYS[feeder.seed])
+        there = self.lines()
+        for name, lines in shown.items():
+            self.assertEqual(lines - there[name], set())
         self.check_windows(came)
 
 

@@ -155,8 +155,10 @@ static void comes_up_at_the_third_try(struct rml_keeping *keeping, uint32_t run)
         rml_keeping_ready(keeping);
         die(SIGKILL);
     }
-    if (run == 1)
-        _exit(1);  // something stood in its way
+    if (run == 1) {
+        rml_note_say("something stood in its way");
+        _exit(1);
+    }
     snprintf(shared->why, sizeof shared->why, "%s", keeping->last.why);
     rml_keeping_ready(keeping);
     _exit(3);
@@ -169,7 +171,8 @@ static void one_that_cannot_come_up_after_a_death_is_tried_again(void **state)
     assert_int_equal(keep(comes_up_at_the_third_try, 10, &code), 0);
     assert_int_equal(code, 3);
     assert_int_equal(shared->runs, 3);
-    assert_string_equal(shared->why, "it could not come up again (exit code 1)");
+    assert_string_equal(shared->why,
+                        "it could not come up again (exit code 1): something stood in its way");
     assert_int_equal(resumed, 2);
 }
 
