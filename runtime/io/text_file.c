@@ -109,6 +109,30 @@ int rml_text_file_open(struct rml_text_file *file, const char *path, size_t row_
     return RML_FAIL(err, rc, "%.300s: cannot be emptied: %s", path, strerrordesc_np(-rc));
 }
 
+// How much of so many bytes is whole lines. Where that cannot be read: all of it.
+static uint64_t whole_lines(const char *path, uint64_t bytes)
+{
+    char text[4096];
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    uint64_t end = bytes;
+    while (fd >= 0 && end > 0) {
+        size_t count = end < sizeof text ? (size_t)end : sizeof text;
+        if (pread(fd, text, count, (off_t)(end - count)) != (ssize_t)count) {
+            end = bytes;
+            break;
+        }
+        const char *last = memrchr(text, '\n', count);
+        if (last != NULL) {
+            end -= count - (size_t)(last + 1 - text);
+            break;
+        }
+        end -= count;
+    }
+    if (fd >= 0)
+        close(fd);
+    return end;
+}
+
 int rml_text_file_resume(struct rml_text_file *file, const char *path, size_t row_bytes_max,
                          uint64_t bytes, struct rml_err *err)
 {
@@ -120,7 +144,8 @@ int rml_text_file_resume(struct rml_text_file *file, const char *path, size_t ro
     if (!file->is_regular || fstat(file->fd, &status) < 0)
         return 0;
     if ((uint64_t)status.st_size < bytes)
-        file->bytes = (uint64_t)status.st_size;  // somebody else made it shorter
+        file->bytes = whole_lines(path, (uint64_t)status.st_size);
+    file->missing = bytes - file->bytes;
     rc = cut(file, file->bytes);
     if (rc == 0)
         return 0;

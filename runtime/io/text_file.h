@@ -25,6 +25,7 @@ struct rml_text_file {
     uint64_t bytes;      // written to the file
     bool is_torn;        // and behind them lies a part of a write that failed
     int error;           // the negative errno that ended it; 0
+    uint64_t missing;    // bytes that it should have had when it was gone on with, and has not
 };
 
 #define RML_TEXT_FILE_CLOSED ((struct rml_text_file){.fd = -1})
@@ -38,7 +39,8 @@ int rml_text_file_open(struct rml_text_file *file, const char *path, size_t row_
                        struct rml_err *err);
 
 /* Go on with a file of which a writer that died had written `bytes`: what comes behind is of a write
- * that it died in. */
+ * that it died in. One that somebody made shorter meanwhile, or took away, is gone on with behind its last whole
+ * line, and `missing` says how much is not there. */
 int rml_text_file_resume(struct rml_text_file *file, const char *path, size_t row_bytes_max,
                          uint64_t bytes, struct rml_err *err);
 

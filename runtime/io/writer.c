@@ -1,6 +1,7 @@
 #include "runtime/io/writer.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -215,6 +216,28 @@ static int leave_pipeline_file(const struct rml_writer *w, const char *path, str
     return RML_FAIL(err, -EINVAL, "%.300s is the pipeline file: choose another path", path);
 }
 
+static void say(const struct rml_writer *w, const struct target *target, const char *what,
+                const char *then)
+{
+    char sentence[600];
+    snprintf(sentence, sizeof sentence, "sink %s: %.300s: %s; %s", target->plan->name,
+             target->plan->path != NULL ? target->plan->path : "", what, then);
+    if (w->options.complain != NULL)
+        w->options.complain(w->options.complain_context, sentence);
+}
+
+// What was in there is no loss of ours, and does not come again.
+static void say_missing(const struct rml_writer *w, const struct target *target)
+{
+    char what[160];
+    snprintf(what, sizeof what,
+             "somebody cut it or took it away: the last %" PRIu64 " of its %" PRIu64
+             " bytes are missing",
+             target->file.missing, target->file.bytes + target->file.missing);
+    if (target->file.missing > 0)
+        say(w, target, what, "new rows come behind what is there");
+}
+
 static int target_open_file(struct rml_writer *w, struct target *target, struct rml_err *err)
 {
     char path[4096];
@@ -232,6 +255,8 @@ static int target_open_file(struct rml_writer *w, struct target *target, struct 
         rc = rml_text_file_resume(&target->file, path, target->row_bytes_max, bytes, err);
     else
         rc = rml_text_file_open(&target->file, path, target->row_bytes_max, err);
+    if (rc == 0)
+        say_missing(w, target);
     if (rc < 0 || target->plan->kind != RML_SINK_CSV || target->file.bytes > 0)
         return rc;
     char *text = rml_text_file_room(&target->file, target->row_bytes_max);
@@ -467,16 +492,6 @@ struct putting {
     uint64_t least;  // rows of lower numbers are in the file already
     uint64_t next;   // behind the greatest number that was put
 };
-
-static void say(const struct rml_writer *w, const struct target *target, const char *what,
-                const char *then)
-{
-    char sentence[600];
-    snprintf(sentence, sizeof sentence, "sink %s: %.300s: %s; %s", target->plan->name,
-             target->plan->path != NULL ? target->plan->path : "", what, then);
-    if (w->options.complain != NULL)
-        w->options.complain(w->options.complain_context, sentence);
-}
 
 static void complain(struct rml_writer *w, struct target *target, const char *what)
 {
