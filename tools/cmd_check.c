@@ -29,6 +29,53 @@ static void print_ok(const struct rml_plan *plan)
     printf("\n");
 }
 
+/* What is no error, and probably not meant: rows that are made and go nowhere. */
+
+#define NO_SINKS_TEXT "there are no sinks: `ringmill run` makes rows that nobody gets"
+#define NO_SINKS_HINT "add sinks; `ringmill replay` and `ringmill test` need none"
+#define UNREAD_TEXT   "nobody reads stage %s: its rows are thrown away"
+#define UNREAD_HINT   "name it in the `from` of a sink or of another stage, or take it out"
+
+static bool is_unread(const struct rml_plan *plan, uint32_t stage)
+{
+    return plan->sink_count > 0 && !plan->stages[stage].has_reader;
+}
+
+static void print_warnings(const struct rml_plan *plan, const char *path)
+{
+    if (plan->sink_count == 0)
+        fprintf(stderr, "%s: warning: " NO_SINKS_TEXT "\n      = " NO_SINKS_HINT "\n", path);
+    for (uint32_t i = 0; i < plan->stage_count; i++) {
+        if (is_unread(plan, i))
+            fprintf(stderr, "%s:%u: warning: " UNREAD_TEXT "\n      = " UNREAD_HINT "\n", path,
+                    plan->stages[i].line, plan->stages[i].name);
+    }
+}
+
+static void json_warning(struct rml_json *json, uint32_t line, const char *text, const char *hint)
+{
+    rml_json_open(json, NULL, '{');
+    if (line > 0)
+        rml_json_unsigned(json, "line", line);
+    rml_json_text(json, "text", text);
+    rml_json_text(json, "hint", hint);
+    rml_json_close(json, '}');
+}
+
+static void json_warnings(struct rml_json *json, const struct rml_plan *plan)
+{
+    rml_json_open(json, "warnings", '[');
+    if (plan->sink_count == 0)
+        json_warning(json, 0, NO_SINKS_TEXT, NO_SINKS_HINT);
+    for (uint32_t i = 0; i < plan->stage_count; i++) {
+        char text[sizeof UNREAD_TEXT + RML_NAME_MAX];
+        snprintf(text, sizeof text, UNREAD_TEXT, plan->stages[i].name);
+        if (is_unread(plan, i))
+            json_warning(json, plan->stages[i].line, text, UNREAD_HINT);
+    }
+    rml_json_close(json, ']');
+}
+
 static void json_errors(struct rml_json *json, const struct rml_plan_errors *errors)
 {
     rml_json_open(json, "errors", '[');
@@ -58,6 +105,7 @@ static void json_file(struct rml_json *json, const char *path, const struct rml_
         rml_json_unsigned(json, "stages", plan->stage_count);
         rml_json_unsigned(json, "sinks", plan->sink_count);
         rml_json_unsigned(json, "tests", plan->test_count);
+        json_warnings(json, plan);
     } else if (errors->count > 0) {
         json_errors(json, errors);
     } else {
@@ -73,12 +121,14 @@ static int check_file(const char *path, const struct rml_functions *functions,
     struct rml_plan_errors errors;
     struct rml_err err = {0};
     int rc = rml_plan_load(path, functions, &plan, &errors, &err);
-    if (json != NULL)
+    if (json != NULL) {
         json_file(json, path, plan, &errors, &err);
-    else if (rc == 0)
+    } else if (rc == 0) {
         print_ok(plan);
-    else
+        print_warnings(plan, path);
+    } else {
         rml_plan_failure_print(&errors, path, &err, stderr);
+    }
     rml_plan_errors_fini(&errors);
     rml_plan_close(plan);
     return rc == 0 ? RML_EXIT_OK : rc == -EINVAL ? RML_EXIT_PIPELINE : RML_EXIT_FAILED;
@@ -97,7 +147,8 @@ int rml_cmd_check(int argc, char **argv)
     const struct rml_args args = {
         .usage = "ringmill check FILE... [--json] [--no-plugins]",
         .sentence = "Read pipeline files and say everything that is wrong with them, each with its "
-                    "place and what to do. FILE may be -, standard input. Exits 78 if one is bad.",
+                    "place and what to do; a good one with rows that nobody reads gets a warning. "
+                    "FILE may be -, standard input. Exits 78 if one is bad.",
         .options = options,
         .option_count = 2,
         .words_least = 1,

@@ -132,6 +132,7 @@ struct rml_plan_mapped {
 
 struct rml_plan_stage {
     char name[RML_NAME_MAX + 1];
+    uint32_t line;  // of its name in the file
     enum rml_stage_kind kind;
     uint32_t source;  // the source at the root
     uint32_t from;    // parent stage, RML_NO_STAGE: the source itself

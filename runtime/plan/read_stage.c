@@ -123,6 +123,7 @@ static void place_stage(struct rml_reader *reader, struct rml_reader_stage *draf
     draft->place = reader->plan->stage_count++;
     struct rml_plan_stage *stage = &reader->plan->stages[draft->place];
     snprintf(stage->name, sizeof stage->name, "%s", draft->name->text);
+    stage->line = draft->name->line;
     stage->from = RML_NO_STAGE;
     stage->from_late = draft->from_late;
     if (draft->from_source) {

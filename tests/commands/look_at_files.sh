@@ -59,6 +59,23 @@ says out "usage: ringmill check"
 # check: a good file in one line, a bad one with place and hint and 78
 wanted 0 "$ringmill" check good.yaml
 says out "ok: pipeline llm: 1 source, 2 stages, 1 sink"
+[ ! -s err ]
+
+# a stage that nobody reads is a warning with its line; a file without sinks is one, too
+sed 's/^sinks:/  lost: {from: calls, filter: tokens > 5}\n&/' good.yaml >unread.yaml
+wanted 0 "$ringmill" check unread.yaml
+says out "ok: pipeline llm: 1 source, 3 stages, 1 sink"
+says err "unread.yaml:12: warning: nobody reads stage lost: its rows are thrown away"
+says err "name it in the \`from\` of a sink"
+[ "$(wc -l <err)" = 2 ]
+wanted 0 "$ringmill" check --json unread.yaml
+says out '"warnings":[{"line":12,"text":"nobody reads stage lost: its rows are thrown away"'
+sed '/^sinks:/d' good.yaml >sinkless.yaml
+wanted 0 "$ringmill" check sinkless.yaml
+says err "sinkless.yaml: warning: there are no sinks"
+[ "$(wc -l <err)" = 2 ]
+wanted 0 "$ringmill" check --json good.yaml
+says out '"warnings":[]'
 wanted 78 "$ringmill" check good.yaml bad.yaml
 says out "ok: pipeline llm"
 says err "bad.yaml:6:21: error: unknown key fliter in stage ok"
