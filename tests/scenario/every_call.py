@@ -388,7 +388,9 @@ class Endings(EveryCall):
         self.assertEqual(self.check(feeder)[0], self.COUNT)
 
 
-class Keepers(EveryCall):
+class Lives(EveryCall):
+    """Lives of keepers, one after the other, and what must have come of all of them."""
+
     def life(self, life, moment, listed=False):
         """One that ends with the keeper's death, as it has an engine's death to deal with."""
         self.new_plan()
@@ -402,7 +404,7 @@ class Keepers(EveryCall):
         self.plan.from_now(moment, listed)
         os.kill(self.pipeline.engine, signal.SIGKILL)
         harness.until("the keeper to be killed, or another engine to be there",
-                      lambda: process.poll() is not None or self.plan.born() > born and self.answers())
+                      lambda: process.poll() is not None or self.plan.born() > born and self.answers(1))
         met = self.plan.struck()
         process.kill()
         process.wait()
@@ -410,11 +412,9 @@ class Keepers(EveryCall):
             feeder.communicate("", timeout=harness.PATIENCE)
         return feeders, shown, taken, met
 
-    def answers(self):
-        try:
-            return self.pipeline.look("status")["restarts"] == 1
-        except AssertionError:
-            return False
+    def answers(self, restarts):
+        done = subprocess.run([harness.RINGCTL, "status", "p", "--json"], env=self.env, capture_output=True, check=False)
+        return done.returncode == 0 and json.loads(done.stdout)["restarts"] == restarts
 
     def last_life(self, life, before):
         self.plan = None
@@ -427,6 +427,8 @@ class Keepers(EveryCall):
         self.pipeline.end()
         self.check_lives(before, last)
 
+
+class Keepers(Lives):
     def calls_of_a_handover(self):
         self.begin()
         self.life(0, Moment("", NEVER, ENTRY), listed=True)
@@ -446,6 +448,75 @@ class Keepers(EveryCall):
                 self.last_life(len(some), before)
                 print(f"{first + len(some)} of {len(moments)} moments, {met} met", flush=True)
         self.check_met(met, moments)
+
+
+class ComingUp(Lives):
+    def calls_of_a_start(self):
+        """Those of a keeper that comes up where there is a state, until its engine serves."""
+        self.new_plan()
+        self.plan.from_now(Moment("", NEVER, ENTRY), listed=True)
+        self.start_journaled()
+        self.pipeline.process.kill()
+        self.pipeline.process.wait()
+        return [m for m in self.plan.moments() if m.thread == "keeper"]
+
+    def test_a_keeper_may_be_killed_at_any_call_that_it_makes_coming_up(self):
+        self.begin()
+        before = [self.life(0, Moment("", NEVER, ENTRY))[:3]]
+        moments, met = chosen(self.rng, self.calls_of_a_start()), 0
+        for moment in moments:
+            with self.subTest(moment=moment):
+                self.new_plan()
+                self.plan.from_now(moment)
+                process = self.spawn(harness.RINGMILL, "run", "p.yaml", *restarts.OFTEN)
+                self.pipeline = harness.Running(self, "p", process)
+                harness.until("the keeper to be killed, or to be up",
+                              lambda: process.poll() is not None or self.answers(0))
+                met += self.plan.struck()
+                process.kill()
+                process.wait()
+                self.assertEqual(process.returncode, -signal.SIGKILL, process.communicate())
+        self.last_life(1, before)
+        print(f"{len(moments)} moments, {met} met", flush=True)
+        self.check_met(met, moments)
+
+
+class GivenUp(Lives):
+    """Engines that die as they come up, one after the other, until their keeper gives up: the next run goes on."""
+
+    FEW = ("--restarts", "2", "--within", "1h")
+
+    def until_given_up(self, process):
+        _, err = process.communicate(timeout=harness.PATIENCE)
+        self.assertNotEqual(process.returncode, 0)
+        self.assertRegex(err, r"the engine died 3 times .* of SIGKILL: it is not started again")
+        self.assertEqual(self.left_behind(), [])
+
+    def dying(self, count):
+        """Moments of engines that come up: each is come to before it serves anybody."""
+        return [Moment("ringmill-engine", self.rng.randrange(1, 120), self.rng.choice((ENTRY, EXIT)))
+                for _ in range(count)]
+
+    def test_a_run_goes_on_after_keepers_gave_up_over_engines_that_died_coming_up(self):
+        self.begin()
+        self.plan.at_birth(Moment("", NEVER, ENTRY), *self.dying(5))
+        super(restarts.Restarts, self).start(runtime=journal.OFTEN, source=", journal: true", args=self.FEW)
+        feeders = [self.feeder(s, ENDLESS, "keys", 4, "batch", 16, "pause", 2000, "wait", -1, "until-told")
+                   for s in (1, 2)]
+        self.attached(*feeders)
+        self.until_published(feeders, 100)
+        taken, shown, process = self.source()["taken"], self.lines(), self.pipeline.process
+        os.kill(self.pipeline.engine, signal.SIGKILL)
+        self.until_given_up(process)
+        self.assertGreater(self.plan.born(), 1)
+        for feeder in feeders:
+            feeder.communicate("", timeout=harness.PATIENCE)
+        for _ in range(3):
+            self.new_plan()
+            self.plan.at_birth(*self.dying(5))
+            self.until_given_up(self.spawn(harness.RINGMILL, "run", "p.yaml", *self.FEW))
+            self.assertTrue(self.plan.struck(1))
+        self.last_life(1, [(feeders, shown, taken)])
 
 
 if __name__ == "__main__":
