@@ -46,6 +46,27 @@ class Faulty(exactly_once.Saving):
                                       text=True, timeout=5 * harness.PATIENCE, check=False)
 
 
+    def stop_without_saving(self, feeders):
+        """Stop a pipeline that cannot save, which it does not wait for; what it said."""
+        before = self.said_bytes()
+        self.ringctl("stop", "p", want=1)
+        self.assertEqual(self.pipeline.process.wait(timeout=harness.PATIENCE), 1)
+        for feeder in feeders:
+            feeder.communicate("", timeout=harness.PATIENCE)
+        return self.said_since(before)
+
+    def run_to_the_end(self, *seeds):
+        """Feed the run that goes on, and end it: all of that came, and nothing twice; the records, and their ids."""
+        feeders = self.feeders(*seeds)
+        self.until_published(feeders)
+        self.end_feeders(feeders)
+        self.pipeline.end()
+        came = self.records()
+        ids = {r["id"] for r in came}
+        self.assertEqual(len(ids), len(came))
+        self.assertTrue(ids.issuperset(r["id"] for r in self.made(feeders)))
+        return came, ids
+
     def source(self):
         return self.pipeline.look("status")["sources"][0]
 
@@ -161,25 +182,13 @@ class Faults(Faulty):
         self.until_saved()
         self.machine.fail("records.csv", WRITE, errno.ENOSPC, times=machine.ALWAYS)
         self.machine.until_met(2)
-        before = self.said_bytes()
-        self.ringctl("stop", "p", want=1)
-        self.assertEqual(self.pipeline.process.wait(timeout=harness.PATIENCE), 1)
-        said = self.said_since(before)
+        said = self.stop_without_saving(first)
         self.assertIn("records.csv lacks rows: No space left on device", said)
         self.assertEqual(self.left_behind(), [])
-        for feeder in first:
-            feeder.communicate("", timeout=harness.PATIENCE)
         self.start_on(source=", cells: 512")
-        second = self.feeders(3, 4)
-        self.until_published(second)
-        self.end_feeders(second)
-        self.pipeline.end()
-        came = self.records()
-        ids = {r["id"] for r in came}
-        self.assertEqual(len(ids), len(came))
+        came, ids = self.run_to_the_end(3, 4)
         for feeder, count in zip(first, covered):
             self.assertTrue(ids.issuperset((feeder.seed << 32) + i for i in range(count)))
-        self.assertTrue(ids.issuperset(r["id"] for r in self.made(second)))
         self.check_windows(came)
 
 

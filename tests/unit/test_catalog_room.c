@@ -15,6 +15,7 @@
 #include "runtime/base/err.h"
 #include "runtime/checkpoint/catalog.h"
 #include "tests/support/folder.h"
+#include "tests/support/reader.h"
 #include "tests/support/test.h"
 
 #define KIB       ((uint64_t)1 << 10)
@@ -213,61 +214,32 @@ static void a_file_that_is_larger_than_a_new_limit_can_be_read_and_changed(void 
     has_rows(MANY_ROWS, 4);
 }
 
-/* A process that looks at the catalog, and says so. */
-static pid_t start_reader(void)
-{
-    int tell[2];
-    assert_int_equal(pipe(tell), 0);
-    pid_t child = fork();
-    assert_true(child >= 0);
-    if (child == 0) {
-        struct rml_catalog *seen;
-        struct rml_catalog_view *view;
-        if (rml_catalog_open_reading(&seen, folder.path, NULL) < 0
-            || rml_catalog_look(seen, &view, NULL) < 0 || write(tell[1], "x", 1) != 1)
-            _exit(1);
-        for (;;)
-            pause();
-    }
-    close(tell[1]);
-    char byte;
-    assert_int_equal(read(tell[0], &byte, 1), 1);
-    close(tell[0]);
-    return child;
-}
-
-static void end_reader(pid_t reader)
-{
-    kill(reader, SIGKILL);
-    waitpid(reader, NULL, 0);
-}
-
 static void who_holds_pages_back_is_known_with_the_commits_since(void **state)
 {
     (void)state;
     good_commit(SOME_ROWS, 1);
     assert_int_equal(rml_catalog_use(catalog).reader_pid, 0);
-    pid_t first = start_reader();
+    pid_t first = reader_start(folder.path);
     struct rml_catalog_use use = rml_catalog_use(catalog);
     assert_int_equal(use.reader_pid, first);
     assert_int_equal(use.reader_behind, 0);
     for (uint32_t turn = 2; turn < 9; turn++)
         good_commit(SOME_ROWS, turn);
-    pid_t second = start_reader();
+    pid_t second = reader_start(folder.path);
     good_commit(SOME_ROWS, 9);
     use = rml_catalog_use(catalog);
     assert_int_equal(use.reader_count, 2);
     assert_int_equal(use.reader_pid, first);
     assert_int_equal(use.reader_behind, 8);
     uint64_t state_of_first = use.reader_state;
-    end_reader(first);
+    reader_end(first);
     good_commit(SOME_ROWS, 10);  // it forgets who is dead
     use = rml_catalog_use(catalog);
     assert_int_equal(use.reader_count, 1);
     assert_int_equal(use.reader_pid, second);
     assert_int_equal(use.reader_behind, 2);
     assert_int_equal(use.reader_state, state_of_first + 7);
-    end_reader(second);
+    reader_end(second);
     good_commit(SOME_ROWS, 11);
     use = rml_catalog_use(catalog);
     assert_int_equal(use.reader_count + use.reader_pid + use.reader_behind, 0);
@@ -278,7 +250,7 @@ static void a_limit_that_a_reader_uses_up_names_it_and_its_end_makes_room(void *
     (void)state;
     open_with(4 * MAP_BYTES);
     good_commit(SOME_ROWS, 1);
-    pid_t reader = start_reader();
+    pid_t reader = reader_start(folder.path);
     uint32_t turn = 2;
     while (commit(SOME_ROWS, turn) == 0)
         turn++;
@@ -289,7 +261,7 @@ static void a_limit_that_a_reader_uses_up_names_it_and_its_end_makes_room(void *
     uint64_t full_bytes = file_bytes();
     assert_true(turn > 20 && full_bytes <= 4 * MAP_BYTES);
     has_rows(SOME_ROWS, turn - 1);
-    end_reader(reader);
+    reader_end(reader);
     for (uint32_t i = 0; i < 100; i++)
         good_commit(SOME_ROWS, ++turn);
     has_rows(SOME_ROWS, turn);

@@ -13,6 +13,7 @@
 
 #include "tests/support/folder.h"
 #include "tests/support/history.h"
+#include "tests/support/reader.h"
 #include "tests/support/tape.h"
 #include "tests/support/test.h"
 
@@ -439,30 +440,6 @@ static void too_many_rows_for_one_checkpoint_are_refused(void **state)
     assert_int_equal(rml_vault_commit(vault, &err), -E2BIG);
 }
 
-/* A process that looks at the catalog and says so, until it is killed. */
-static pid_t start_reader(void)
-{
-    int tell[2];
-    assert_int_equal(pipe(tell), 0);
-    pid_t child = fork();
-    assert_true(child >= 0);
-    if (child == 0) {
-        struct rml_checkpoints *seen;
-        struct rml_catalog_view *view;
-        if (rml_checkpoints_open(&seen, folder.path, NULL) < 0
-            || rml_catalog_look(rml_checkpoints_catalog(seen), &view, NULL) < 0
-            || write(tell[1], "x", 1) != 1)
-            _exit(1);
-        for (;;)
-            pause();
-    }
-    close(tell[1]);
-    char byte;
-    assert_int_equal(read(tell[0], &byte, 1), 1);
-    close(tell[0]);
-    return child;
-}
-
 static void commit_rows(int times)
 {
     for (int i = 0; i < times; i++) {
@@ -478,12 +455,11 @@ static void a_killed_reader_holds_no_pages(void **state)
     (void)state;
     commit_rows(5);
     uint64_t at_first = catalog_bytes();
-    pid_t reader = start_reader();
+    pid_t reader = reader_start(folder.path);
     commit_rows(10);
     uint64_t beside_reader = catalog_bytes();
     assert_true(beside_reader > 2 * at_first);  // a living one does hold them
-    kill(reader, SIGKILL);
-    waitpid(reader, NULL, 0);
+    reader_end(reader);
     commit_rows(30);
     assert_true(catalog_bytes() <= beside_reader);
 }
