@@ -85,3 +85,10 @@ uint64_t rml_durable_look(struct rml_durable *d, const uint64_t *positions)
     }
     return d->known;
 }
+
+void rml_durable_are_all(struct rml_durable *d, uint64_t records)
+{
+    d->known = records;
+    d->count = d->passed = 0;
+    d->stride = 1;
+}

@@ -40,4 +40,7 @@ uint64_t rml_durable_look(struct rml_durable *durable, const uint64_t *positions
  * and looks again. Else NULL. */
 uint64_t *rml_durable_note_last(struct rml_durable *durable, uint64_t records);
 
+/* All that had been committed by the last publish are, whatever was noted: so many. */
+void rml_durable_are_all(struct rml_durable *durable, uint64_t records);
+
 #endif

@@ -480,9 +480,11 @@ int rml_lane_out_durable(struct rml_lane_out *out, uint64_t *ret_records)
     if (out->geometry.durable == RML_LANE_DURABLE_NEVER)
         return -ENOTSUP;
     if (out->durable.positions == NULL) {
+        uint64_t known = out->durable.known;  // from a wait
         int rc = rml_durable_open(&out->durable, out->geometry.partitions);
         if (rc < 0)
             return rc;
+        out->durable.known = known;
     }
     for (uint32_t p = 0; p < out->geometry.partitions; p++) {
         int rc = look_at_durable(out, p, &positions[p]);
@@ -562,7 +564,10 @@ int rml_lane_out_wait_durable(struct rml_lane_out *out, int64_t wait_ns)
     for (uint32_t p = 0; rc > 0 && p < out->geometry.partitions; p++)
         rc = wait_durable_of(out, p, &knock, until_ns);
     out->knock.waits = knock.waits;
-    return rc < 0 ? rc : 0;
+    if (rc < 0)
+        return rc;
+    rml_durable_are_all(&out->durable, out->published_records);  // and stay so to who asks
+    return 0;
 }
 
 static const char died[RML_LANE_TEXT] = "the pipeline died";

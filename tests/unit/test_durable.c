@@ -241,6 +241,37 @@ static void records_from_before_the_first_question_are_told_of(void **state)
     close_lane();
 }
 
+// Who has waited asks for the first time, and then again with more on its way than is noted one by one.
+static void what_a_wait_has_told_is_not_taken_back(void **state)
+{
+    (void)state;
+    open_lane(1, 1024, RML_LANE_DURABLE_JOURNAL, -1);
+    put(1);
+    put(2);
+    rml_lane_out_publish(out);
+    take_all(0);
+    rml_lane_in_all_durable(in);
+    assert_int_equal(rml_lane_out_wait_durable(out, FOREVER), 0);
+    put(3);
+    rml_lane_out_publish(out);
+    assert_int_equal(told(), 2);
+    uint64_t records = 3;
+    for (; records < 3 + 3 * RML_DURABLE_NOTES; records++) {
+        put(records + 1);
+        rml_lane_out_publish(out);
+    }
+    take_all(0);
+    rml_lane_in_all_durable(in);
+    assert_int_equal(rml_lane_out_wait_durable(out, FOREVER), 0);
+    put(records + 1);
+    rml_lane_out_publish(out);
+    assert_int_equal(told(), records);
+    take_all(0);
+    rml_lane_in_all_durable(in);
+    assert_int_equal(told(), records + 1);
+    close_lane();
+}
+
 static void an_engine_without_a_state_makes_nothing_durable(void **state)
 {
     (void)state;
@@ -411,6 +442,7 @@ TEST_MAIN(CLAIM(what_is_told_is_true_and_soon_told_however_much_is_on_its_way),
           CLAIM(with_few_publishes_on_their_way_each_is_told_by_itself),
           CLAIM(a_producer_is_told_of_its_first_records_wherever_they_went),
           CLAIM(records_from_before_the_first_question_are_told_of),
+          CLAIM(what_a_wait_has_told_is_not_taken_back),
           CLAIM(an_engine_without_a_state_makes_nothing_durable),
           CLAIM(more_than_was_published_is_not_believed),
           CLAIM(who_waits_learns_that_its_time_is_up_or_the_engine_gone),
