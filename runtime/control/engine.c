@@ -242,6 +242,17 @@ static bool is_hopeless(const struct rml_engine *engine)
            && (rml_journaler_is_stuck(engine->journaler) || engine->is_unsaved);
 }
 
+// What producers of a shared lane have in its rings counts as published once it is in the lane's log.
+static bool has_more_to_take_over(const struct rml_engine *engine)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < engine->plan->lanes_max; i++) {
+        const struct engine_lane *lane = &engine->lanes[i];
+        any |= lane->in != NULL && !lane->is_done && rml_lane_in_owners(lane->in) != NULL;
+    }
+    return any;
+}
+
 // Nobody has these records but the lanes, which end with the run.
 static void see_what_is_left(struct rml_engine *engine)
 {
@@ -250,15 +261,17 @@ static void see_what_is_left(struct rml_engine *engine)
     rml_engine_totals(engine, &totals);
     for (uint32_t s = 0; s < engine->plan->source_count; s++)
         left += totals.published[s] - totals.source[s][RML_SOURCE_taken];
-    if (left == 0)
+    bool may_be_more = has_more_to_take_over(engine);
+    if (left == 0 && !may_be_more)
         return;
     engine->is_left = true;
-    rml_saves_end_left(&engine->saves, left);
+    rml_saves_end_left(&engine->saves, left, may_be_more);
 }
 
 // Whoever runs the pipeline again goes on from here: take what was published, and save it.
 static void save_all(struct rml_engine *engine)
 {
+    engine->is_unsaved = false;  // what failed before may work by now
     for (bool begun = false;;) {
         rml_bell_expect(&engine->bell);
         rml_engine_poll(engine);

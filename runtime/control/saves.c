@@ -128,7 +128,7 @@ void rml_saves_end_unsaved(struct rml_saves *s)
     s->complain(s->complain_context, sentence);
 }
 
-void rml_saves_end_left(struct rml_saves *s, uint64_t records)
+void rml_saves_end_left(struct rml_saves *s, uint64_t records, bool may_be_more)
 {
     char sentence[200];
     s->row.is_end_unsaved |= RML_BOARD_END_LEFT;
@@ -136,8 +136,9 @@ void rml_saves_end_left(struct rml_saves *s, uint64_t records)
     if (s->complain == NULL)
         return;
     snprintf(sentence, sizeof sentence,
-             "%" PRIu64 " records that were published are lost: a stop does not wait for a journal "
+             "%s%" PRIu64
+             " records that were published are lost: a stop does not wait for a journal "
              "that cannot be written",
-             records);
+             may_be_more ? "what a shared lane had not taken over, and " : "", records);
     s->complain(s->complain_context, sentence);
 }

@@ -42,7 +42,8 @@ void rml_saves_full(struct rml_saves *saves, uint32_t source);
 /* The end came, and what was taken since the last checkpoint is in none. */
 void rml_saves_end_unsaved(struct rml_saves *saves);
 
-/* The end came while the journal failed, and so many records that were published have not been taken. */
-void rml_saves_end_left(struct rml_saves *saves, uint64_t records);
+/* The end came while the journal failed, and so many records that were published have not been taken; and maybe more,
+ * which nobody counts. */
+void rml_saves_end_left(struct rml_saves *saves, uint64_t records, bool may_be_more);
 
 #endif
