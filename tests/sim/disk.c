@@ -11,6 +11,7 @@
 
 #include "runtime/base/check.h"
 #include "runtime/checkpoint/disk.h"
+#include "runtime/checkpoint/journal.h"
 #include "tests/sim/process.h"
 #include "tests/sim/sim.h"
 #include "tests/support/crash.h"
@@ -34,6 +35,15 @@ static const struct failing write_faults[] = {
 
 static const struct failing flush_faults[] = {{SIM_flush_fails, TAPE_NOT, EIO}};
 
+static const struct failing journal_write_faults[] = {
+    {SIM_journal_write_fails, TAPE_NOT, EIO},
+    {SIM_journal_write_is_unsure, TAPE_NOT_SURE, EIO},
+    {SIM_journal_write_is_short, TAPE_SHORT, 0},
+    {SIM_journal_write_finds_no_room, TAPE_NOT, ENOSPC},
+};
+
+static const struct failing journal_flush_faults[] = {{SIM_journal_flush_fails, TAPE_NOT, EIO}};
+
 static const struct failing catalog_write_faults[] = {
     {SIM_catalog_write_fails, TAPE_NOT, EIO},
     {SIM_catalog_write_is_unsure, TAPE_NOT_SURE, EIO},
@@ -45,12 +55,17 @@ static const struct failing catalog_flush_faults[] = {{SIM_catalog_flush_fails, 
 static struct {
     char folder[100], state[120];
     bool power;
+    uint32_t journal_segments;
     bool has_failed;
     bool was_inside;
     uint64_t flushed[FILES];  // bytes of each file of rows that a loss of power leaves
-    struct rml_disk *extents;
-    struct rml_disk_write pending[RML_DISK_DEPTH];
-    uint32_t pending_count;
+
+    // The extents, and the journal.
+    struct direct {
+        struct rml_disk *of;  // NULL: it is closed
+        struct rml_disk_write pending[RML_DISK_DEPTH];
+        uint32_t pending_count;
+    } extents, journal;
 } disk;
 
 static const char *const row_files[FILES] = {"rows.csv", "rows.jsonl"};
@@ -77,40 +92,65 @@ static void try_faults(const struct failing *faults, size_t count, enum tape_whe
     }
 }
 
-/* The extents. A write is sent when its result is asked for, in any order. */
+/* The extents and the journal. A write is sent when its result is asked for, in any order. */
+
+// Of the file alone, or "".
+static const char *name_of(int fd)
+{
+    static char path[300];
+    char link[40];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t length = readlink(link, path, sizeof path - 1);
+    path[length > 0 ? length : 0] = '\0';
+    const char *name = strrchr(path, '/');
+    return name != NULL ? name + 1 : "";
+}
+
+static struct direct *direct_of(const struct rml_disk *of)
+{
+    struct direct *direct = of == disk.journal.of ? &disk.journal : &disk.extents;
+    RML_CHECK(direct->of == of);
+    return direct;
+}
 
 static int start(struct rml_disk *of)
 {
-    disk.extents = of;
-    disk.pending_count = 0;
+    struct direct *direct =
+        strcmp(name_of(of->fd), RML_JOURNAL_FILE) == 0 ? &disk.journal : &disk.extents;
+    *direct = (struct direct){.of = of};
     return tape_pwrite.start(of);
 }
 
 static void stop(struct rml_disk *of)
 {
     tape_pwrite.stop(of);
-    disk.extents = NULL;
+    direct_of(of)->of = NULL;
 }
 
 static int submit(struct rml_disk *of, const struct rml_disk_write *write)
 {
-    (void)of;
-    sim_door(DOOR_EXTENTS_WRITE);
-    RML_CHECK(disk.pending_count < RML_DISK_DEPTH);
-    disk.pending[disk.pending_count++] = *write;
+    struct direct *direct = direct_of(of);
+    sim_door(direct == &disk.journal ? DOOR_JOURNAL_WRITE : DOOR_EXTENTS_WRITE);
+    RML_CHECK(direct->pending_count < RML_DISK_DEPTH);
+    direct->pending[direct->pending_count++] = *write;
     return 0;
 }
 
 static int reap(struct rml_disk *of, struct rml_disk_done *ret_done)
 {
+    struct direct *direct = direct_of(of);
+    bool is_journal = direct == &disk.journal;
     do
-        sim_door(DOOR_EXTENTS_REAP);
+        sim_door(is_journal ? DOOR_JOURNAL_REAP : DOOR_EXTENTS_REAP);
     while (sim_draw(3) == 0);
     bool was = process_turn(false);
-    uint32_t which = (uint32_t)sim_draw(disk.pending_count);
-    struct rml_disk_write write = disk.pending[which];
-    disk.pending[which] = disk.pending[--disk.pending_count];
-    TRY(write_faults, TAPE_EXTENTS, false);
+    uint32_t which = (uint32_t)sim_draw(direct->pending_count);
+    struct rml_disk_write write = direct->pending[which];
+    direct->pending[which] = direct->pending[--direct->pending_count];
+    if (is_journal)
+        TRY(journal_write_faults, TAPE_EXTENTS, false);
+    else
+        TRY(write_faults, TAPE_EXTENTS, false);
     int rc = tape_pwrite.submit(of, &write);
     if (rc == 0)
         rc = tape_pwrite.reap(of, ret_done);
@@ -121,11 +161,15 @@ static int reap(struct rml_disk *of, struct rml_disk_done *ret_done)
 
 static int flush(struct rml_disk *of)
 {
+    bool is_journal = direct_of(of) == &disk.journal;
     do
-        sim_door(DOOR_EXTENTS_FLUSH);
+        sim_door(is_journal ? DOOR_JOURNAL_FLUSH : DOOR_EXTENTS_FLUSH);
     while (sim_draw(3) == 0);
     bool was = process_turn(false);
-    TRY(flush_faults, TAPE_EXTENTS, true);
+    if (is_journal)
+        TRY(journal_flush_faults, TAPE_EXTENTS, true);
+    else
+        TRY(flush_faults, TAPE_EXTENTS, true);
     int rc = tape_pwrite.flush(of);
     tape_disarm();
     process_turn(was);
@@ -143,21 +187,37 @@ static const struct rml_disk_way way = {
 
 const struct rml_disk_way *const disk_ways[] = {&way, NULL};
 
+/* Stands before the real one: the journal is on this disk, too, and small. */
+int __real_rml_journal_open(struct rml_journal **ret_journal, const char *folder,
+                            const struct rml_journal_options *options, struct rml_err *err);
+int __wrap_rml_journal_open(struct rml_journal **ret_journal, const char *folder,
+                            const struct rml_journal_options *options, struct rml_err *err);
+
+int __wrap_rml_journal_open(struct rml_journal **ret_journal, const char *folder,
+                            const struct rml_journal_options *options, struct rml_err *err)
+{
+    struct rml_journal_options ours = *options;
+    ours.ways = disk_ways;
+    ours.segment_bytes = RML_DISK_WRITE_BYTES;
+    ours.first_bytes = 2 * (uint64_t)RML_DISK_WRITE_BYTES;
+    ours.max_bytes = disk.journal_segments * (uint64_t)RML_DISK_WRITE_BYTES;
+    ours.broken_rules = sim.wrong == SIM_flushes_no_journal   ? RML_JOURNAL_ACKNOWLEDGES_EARLY
+                        : sim.wrong == SIM_uses_journal_again ? RML_JOURNAL_USES_AGAIN_EARLY
+                                                              : 0;
+    return __real_rml_journal_open(ret_journal, folder, &ours, err);
+}
+
 /* The catalog, and files of rows */
 
 enum sort { OTHER, CATALOG, ROWS };
 
 static enum sort sort_of(int fd, int *ret_file)
 {
-    char link[40], path[300];
-    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    ssize_t length = readlink(link, path, sizeof path - 1);
-    path[length > 0 ? length : 0] = '\0';
-    const char *name = strrchr(path, '/');
-    if (name != NULL && strncmp(name, "/catalog.mdb", 12) == 0)
+    const char *name = name_of(fd);
+    if (strncmp(name, "catalog.mdb", 11) == 0)
         return CATALOG;
-    for (*ret_file = 0; name != NULL && *ret_file < FILES; ++*ret_file) {
-        if (strcmp(name + 1, row_files[*ret_file]) == 0)
+    for (*ret_file = 0; *ret_file < FILES; ++*ret_file) {
+        if (strcmp(name, row_files[*ret_file]) == 0)
             return ROWS;
     }
     return OTHER;
@@ -232,12 +292,13 @@ __attribute__((visibility("default"))) int statvfs(const char *path, struct stat
 
 /* Life and death */
 
-void disk_begin(const char *folder, bool power)
+void disk_begin(const char *folder, bool power, uint32_t journal_segments)
 {
     memset(&disk, 0, sizeof disk);
     snprintf(disk.folder, sizeof disk.folder, "%s", folder);
     snprintf(disk.state, sizeof disk.state, "%s/state", folder);
     disk.power = power;
+    disk.journal_segments = journal_segments;
     tape_watcher = watch;
     if (power)
         tape_start(disk.state);
@@ -259,21 +320,26 @@ bool disk_has_failed(void)
     return has;
 }
 
-void disk_engine_dies(void)
+static void land(struct direct *direct)
 {
-    tape_disarm();
-    disk.was_inside = false;
-    for (uint32_t i = 0; disk.extents != NULL && i < disk.pending_count; i++) {
+    for (uint32_t i = 0; direct->of != NULL && i < direct->pending_count; i++) {
         struct rml_disk_done done;
         if (!sim_strikes(SIM_late_write_lands))
             continue;
         if (sim_strikes(SIM_late_write_is_torn))
-            disk.pending[i].bytes = disk.pending[i].bytes / 2 / 512 * 512 + 512;
-        RML_CHECK(tape_pwrite.submit(disk.extents, &disk.pending[i]) == 0);
-        RML_CHECK(tape_pwrite.reap(disk.extents, &done) == 0);
+            direct->pending[i].bytes = direct->pending[i].bytes / 2 / 512 * 512 + 512;
+        RML_CHECK(tape_pwrite.submit(direct->of, &direct->pending[i]) == 0);
+        RML_CHECK(tape_pwrite.reap(direct->of, &done) == 0);
     }
-    disk.pending_count = 0;
-    disk.extents = NULL;
+    *direct = (struct direct){.of = NULL};
+}
+
+void disk_engine_dies(void)
+{
+    tape_disarm();
+    disk.was_inside = false;
+    land(&disk.extents);
+    land(&disk.journal);
 }
 
 static void empty_state(void)

@@ -22,7 +22,9 @@
 #include "runtime/ring/broadcast.h"
 #include "runtime/table/results.h"
 #include "runtime/time/time.h"
+#include "runtime/worker/again.h"
 #include "runtime/worker/schedule.h"
+#include "runtime/worker/worker.h"
 #include "tests/sim/judge.h"
 #include "tests/sim/keeper.h"
 #include "tests/sim/log.h"
@@ -67,6 +69,7 @@ static struct {
     } sleepers[RML_OUTPUTS_MAX][PARTITIONS_MOST];
 
     bool rings_are_up;
+    bool is_settled;  // schedules are where the engine goes on
     // as the last engine left them, by partition
     struct rml_stage_counts *stage_counts;
     struct rml_source_counts *source_counts;
@@ -106,6 +109,22 @@ static const char *output_name(uint32_t output)
     return name;
 }
 
+static const struct rml_schema *schema_of(uint32_t output)
+{
+    const struct rml_plan_stage *stage = &l.plan->stages[l.outputs[output].stage];
+    return l.outputs[output].late ? &l.plan->sources[stage->source].schema : &stage->output;
+}
+
+static void print_row(const char *whose, uint32_t output, const struct rml_result_row *row)
+{
+    static char text[40000];
+    const struct rml_text_options options = {0};
+    uint32_t length =
+        rml_text_row_json(schema_of(output), row->record, &options, text, sizeof text);
+    printf("%s: row %llu, fire %lld: %.*s", whose, (unsigned long long)row->seq,
+           (long long)row->fire, (int)length, text);
+}
+
 void ledger_plan(const struct rml_plan *plan)
 {
     l.plan = plan;
@@ -138,18 +157,41 @@ void ledger_new_life(void)
     l.rings_are_up = false;
     for (uint32_t p = 0; p < l.plan->partitions; p++) {
         l.parts[p].is_known = false;
+        // what was taken had been in the journal
+        if (l.plan->journals)
+            l.parts[p].floor = l.parts[p].count;
         for (uint32_t o = 0; o < l.output_count; o++)
-            l.seen[o][p].may_shrink = true;
+            l.seen[o][p].may_shrink = !l.plan->journals;
     }
+}
+
+void ledger_engine_begins(void)
+{
+    l.is_settled = false;
+}
+
+static void put_step(struct part *part, const struct rml_step *step)
+{
+    if (part->count == part->room) {
+        part->room = 2 * part->room + 1024;
+        part->steps = realloc(part->steps, part->room * sizeof *part->steps);
+        RML_CHECK(part->steps != NULL);
+    }
+    part->steps[part->count++] = *step;
+    sim_mix((uint64_t)step->kind << 48 | (uint64_t)step->lane << 32 | step->count);
+    sim_mix((uint64_t)step->time);
+    steps_of_all++;
+    records_of_all += step->kind == RML_STEP_BATCH ? step->count : 0;
 }
 
 static void know_schedule(uint32_t p, const struct rml_schedule_head *head)
 {
     struct part *part = &l.parts[p];
-    if (head->first > part->count || head->first < part->floor)
+    uint64_t least = l.plan->journals ? part->count : part->floor;
+    if (head->first > part->count || head->first < least)
         sim_fail("partition %u goes on at step %llu; it took %llu, and %llu were durable", p,
                  (unsigned long long)head->first, (unsigned long long)part->count,
-                 (unsigned long long)part->floor);
+                 (unsigned long long)least);
     if (part->count > 0)
         sim_say("partition %u: goes on at step %llu of %llu", p, (unsigned long long)head->first,
                 (unsigned long long)part->count);
@@ -162,32 +204,115 @@ static bool look_at_schedule(uint32_t p)
 {
     const struct rml_kept *kept = keeper_find(RML_KEPT_ID(RML_KEPT_SCHEDULE, p));
     const struct rml_schedule_head *head = kept != NULL ? kept->memory : NULL;
-    if (head == NULL || head->magic == 0)
-        return false;
     struct part *part = &l.parts[p];
+    bool is_settled = l.is_settled || part->is_known || !l.plan->journals;
+    if (head == NULL || head->magic == 0 || !is_settled)
+        return false;
     if (!part->is_known)
         know_schedule(p, head);
     const struct rml_step *ring = (const void *)(head + 1);
     // relaxed: one thread
     uint64_t position = atomic_load_explicit(&head->position, memory_order_relaxed);
     bool any = position > part->count;
+    if (position < part->count && !l.is_settled)
+        return false;  // where nothing was taken yet it begins anew behind what the journal has
     if (position < part->count || position - part->count > head->capacity)
         sim_fail("partition %u: its schedule has gone from step %llu to %llu", p,
                  (unsigned long long)part->count, (unsigned long long)position);
-    for (; part->count < position; part->count++) {
-        if (part->count == part->room) {
-            part->room = 2 * part->room + 1024;
-            part->steps = realloc(part->steps, part->room * sizeof *part->steps);
-            RML_CHECK(part->steps != NULL);
-        }
-        const struct rml_step *step = &ring[part->count & (head->capacity - 1)];
-        part->steps[part->count] = *step;
-        sim_mix((uint64_t)step->kind << 48 | (uint64_t)step->lane << 32 | step->count);
-        sim_mix((uint64_t)step->time);
-        steps_of_all++;
-        records_of_all += step->kind == RML_STEP_BATCH ? step->count : 0;
-    }
+    while (part->count < position)
+        put_step(part, &ring[part->count & (head->capacity - 1)]);
     return any;
+}
+
+static struct rml_broadcast_shape shape_of(uint32_t output)
+{
+    uint32_t rows = 0;
+    for (uint32_t s = 0; s < l.plan->sink_count; s++) {
+        const struct rml_plan_sink *sink = &l.plan->sinks[s];
+        for (uint32_t i = 0; sink->kind == RML_SINK_RING && i < sink->from_count; i++) {
+            if (sink->from[i].stage == l.outputs[output].stage
+                && sink->from[i].late == l.outputs[output].late)
+                rows = sink->rows;
+        }
+    }
+    return (struct rml_broadcast_shape){row_bytes(output), rows};
+}
+
+// Before the first row is put into them: what is gone then was missed.
+static void attach_readers(void)
+{
+    if (l.rings_are_up)
+        return;
+    l.rings_are_up = true;
+    for (uint32_t o = 0; o < l.output_count; o++) {
+        const struct rml_kept *kept = keeper_find(RML_KEPT_ID(RML_KEPT_RING, o));
+        struct rml_broadcast_shape shape = shape_of(o);
+        RML_CHECK(kept != NULL && shape.row_count > 0);
+        for (uint32_t p = 0; p < l.plan->partitions; p++) {
+            const unsigned char *ring =
+                (unsigned char *)kept->memory + p * rml_broadcast_bytes(shape);
+            rml_broadcast_attach_in(&l.readers[o][p], ring, shape, 1);
+            rml_broadcast_attach_in(&l.sleepers[o][p].in, ring, shape, 1);
+        }
+    }
+}
+
+/* What the journal brings: steps that were taken, in their places, and then those that were not. These stand before the
+ * real ones. */
+
+int __real_rml_again_feed(struct rml_own *own, const struct rml_plan *plan,
+                          const struct rml_journaled *journaled, struct rml_err *err);
+int __wrap_rml_again_feed(struct rml_own *own, const struct rml_plan *plan,
+                          const struct rml_journaled *journaled, struct rml_err *err);
+int __real_rml_worker_start(struct rml_worker *worker, struct rml_err *err);
+int __wrap_rml_worker_start(struct rml_worker *worker, struct rml_err *err);
+
+static void take_entry(uint32_t p, uint64_t number, const struct rml_step *step)
+{
+    struct part *part = &l.parts[p];
+    if (number > part->count)
+        sim_fail("partition %u: the journal goes on at step %llu; it took %llu", p,
+                 (unsigned long long)number, (unsigned long long)part->count);
+    if (number == part->count) {
+        sim_count(SIM_journal_brings_more);
+        put_step(part, step);
+    } else if (memcmp(&part->steps[number], step, sizeof *step) != 0) {
+        sim_fail("partition %u: the journal has another step %llu than it took", p,
+                 (unsigned long long)number);
+    }
+}
+
+int __wrap_rml_again_feed(struct rml_own *own, const struct rml_plan *plan,
+                          const struct rml_journaled *journaled, struct rml_err *err)
+{
+    bool was = sim_go_outside();
+    attach_readers();
+    sim_go_back(was);
+    uint64_t before = rml_partition_steps(own->partition);
+    int rc = __real_rml_again_feed(own, plan, journaled, err);
+    if (rc == 0 && rml_partition_steps(own->partition) > before) {
+        was = sim_go_outside();
+        take_entry(own->index, before, &journaled->step);
+        sim_go_back(was);
+    }
+    return rc;
+}
+
+static void settle(void)
+{
+    attach_readers();
+    l.is_settled = true;
+    for (uint32_t p = 0; p < l.plan->partitions; p++)
+        (void)look_at_schedule(p);
+}
+
+int __wrap_rml_worker_start(struct rml_worker *worker, struct rml_err *err)
+{
+    bool was = sim_go_outside();
+    if (!l.is_settled)
+        settle();
+    sim_go_back(was);
+    return __real_rml_worker_start(worker, err);
 }
 
 void ledger_checkpoint_begins(void)
@@ -229,38 +354,6 @@ uint64_t ledger_records(void)
 
 /* Rows, as a subscriber sees them */
 
-static struct rml_broadcast_shape shape_of(uint32_t output)
-{
-    uint32_t rows = 0;
-    for (uint32_t s = 0; s < l.plan->sink_count; s++) {
-        const struct rml_plan_sink *sink = &l.plan->sinks[s];
-        for (uint32_t i = 0; sink->kind == RML_SINK_RING && i < sink->from_count; i++) {
-            if (sink->from[i].stage == l.outputs[output].stage
-                && sink->from[i].late == l.outputs[output].late)
-                rows = sink->rows;
-        }
-    }
-    return (struct rml_broadcast_shape){row_bytes(output), rows};
-}
-
-void ledger_rings_are_up(void)
-{
-    if (l.rings_are_up)
-        return;
-    l.rings_are_up = true;
-    for (uint32_t o = 0; o < l.output_count; o++) {
-        const struct rml_kept *kept = keeper_find(RML_KEPT_ID(RML_KEPT_RING, o));
-        struct rml_broadcast_shape shape = shape_of(o);
-        RML_CHECK(kept != NULL && shape.row_count > 0);
-        for (uint32_t p = 0; p < l.plan->partitions; p++) {
-            const unsigned char *ring =
-                (unsigned char *)kept->memory + p * rml_broadcast_bytes(shape);
-            rml_broadcast_attach_in(&l.readers[o][p], ring, shape, 1);
-            rml_broadcast_attach_in(&l.sleepers[o][p].in, ring, shape, 1);
-        }
-    }
-}
-
 // Make room for a row of that number: those before it that nobody saw are left out.
 static void go_to_number(struct rows *rows, uint32_t output, uint32_t p, uint64_t number,
                          uint64_t missed)
@@ -281,6 +374,20 @@ static void go_to_number(struct rows *rows, uint32_t output, uint32_t p, uint64_
         put_bytes(&rows->bytes, nothing, row_bytes(output));
 }
 
+// A row that was seen comes again, the same.
+static void check_same(const struct rows *rows, uint32_t o, uint32_t p, uint64_t number,
+                       const void *bytes)
+{
+    static const unsigned char nothing[RML_BROADCAST_ROW_MAX];
+    const void *seen = row_at(rows, o, number);
+    if (memcmp(seen, bytes, row_bytes(o)) == 0 || memcmp(seen, nothing, row_bytes(o)) == 0)
+        return;
+    print_row("seen", o, seen);
+    print_row("again", o, bytes);
+    sim_fail("%s, partition %u: row %llu comes again and is another", output_name(o), p,
+             (unsigned long long)number);
+}
+
 static void look_at_ring(uint32_t o, uint32_t p)
 {
     static _Alignas(16) unsigned char bytes[RML_BROADCAST_ROW_MAX];
@@ -292,8 +399,13 @@ static void look_at_ring(uint32_t o, uint32_t p)
         if (row->seq != number)
             sim_fail("%s, partition %u: row %llu says that it is %llu", output_name(o), p,
                      (unsigned long long)number, (unsigned long long)row->seq);
-        go_to_number(rows, o, p, number, reader->missed - missed);
+        uint64_t missed_now = reader->missed - missed;
         missed = reader->missed;
+        if (l.plan->journals && number < rows->count) {
+            check_same(rows, o, p, number, bytes);
+            continue;
+        }
+        go_to_number(rows, o, p, number, missed_now);
         put_bytes(&rows->bytes, bytes, row_bytes(o));
         rows->count++;
         sim_mix(rml_key_hash_bytes(bytes, row_bytes(o)));
@@ -501,22 +613,6 @@ static void be_right(uint32_t p)
 }
 
 /* Comparing */
-
-static const struct rml_schema *schema_of(uint32_t output)
-{
-    const struct rml_plan_stage *stage = &l.plan->stages[l.outputs[output].stage];
-    return l.outputs[output].late ? &l.plan->sources[stage->source].schema : &stage->output;
-}
-
-static void print_row(const char *whose, uint32_t output, const struct rml_result_row *row)
-{
-    static char text[40000];
-    const struct rml_text_options options = {0};
-    uint32_t length =
-        rml_text_row_json(schema_of(output), row->record, &options, text, sizeof text);
-    printf("%s: row %llu, fire %lld: %.*s", whose, (unsigned long long)row->seq,
-           (long long)row->fire, (int)length, text);
-}
 
 static void compare_rows(uint32_t o, uint32_t p)
 {

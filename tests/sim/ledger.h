@@ -18,17 +18,19 @@
 struct rml_board;
 struct rml_plan;
 
+/* Steps of a source with a journal stay, whatever happens, once a schedule has them. */
 void ledger_begin(const struct rml_plan *plan);
 void ledger_end(void);
 
 /* The same pipeline, read anew. */
 void ledger_plan(const struct rml_plan *plan);
 
-/* The keeper is another: schedules and rings are new, and go on at a checkpoint or at the beginning. */
+/* The keeper is another: schedules and rings are new, and go on at a checkpoint or at the beginning; with a journal
+ * at what it has. */
 void ledger_new_life(void);
 
-/* An engine has come up: its rings can be read. */
-void ledger_rings_are_up(void);
+/* An engine begins to come up: what its schedules say is not settled before its workers start. */
+void ledger_engine_begins(void);
 
 /* Copy what there is. Returns whether a step was written since the last time. */
 bool ledger_look(void);

@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "tests/sim/sim.h"
+
 enum sim_limit {
 
 #define SIM_LIMIT(name, least, sentence) LIMIT_##name,
@@ -19,7 +21,7 @@ enum sim_limit {
 
 struct limits {
     uint64_t most[LIMITS];
-    uint64_t without;  // points that do not strike, bits
+    sim_points without;  // those that do not strike
 };
 
 struct limits limits_none(void);

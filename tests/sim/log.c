@@ -138,8 +138,10 @@ void log_settle_due(void)
                 settle_part(part, p);
             else if (stream->is_shared && part->gathered < part->due)
                 sim_fail(
-                    "partition %u: of a producer %llu records were due, and %llu were taken over",
-                    p, (unsigned long long)part->due, (unsigned long long)part->gathered);
+                    "partition %u: of a producer that came at turn %llu %llu records were due, and "
+                    "%llu were taken over",
+                    p, (unsigned long long)stream->joined, (unsigned long long)part->due,
+                    (unsigned long long)part->gathered);
         }
     }
 }

@@ -68,6 +68,7 @@ static void free_streams(void)
             free(streams[i]->parts[p].before);
             free(streams[i]->parts[p].marks);
         }
+        free(streams[i]->order);
         free(streams[i]);
     }
     stream_count = 0;
@@ -162,10 +163,21 @@ void stream_put(struct stream_part *part, const struct record *record)
     part->records[part->count++] = *record;
 }
 
+static void put_order(struct stream *stream, uint32_t partition)
+{
+    if (stream->order_count == stream->order_room) {
+        stream->order_room = 2 * stream->order_room + 1024;
+        stream->order = realloc(stream->order, stream->order_room);
+        RML_CHECK(stream->order != NULL);
+    }
+    stream->order[stream->order_count++] = (unsigned char)partition;
+}
+
 // What its producer notes when it writes one.
 static void write_down(struct stream *stream, uint32_t partition, const struct record *record)
 {
     struct stream_part *part = &stream->parts[partition];
+    put_order(stream, partition);
     stream_put(part, record);
     part->before = realloc(part->before, part->room * sizeof *part->before);
     RML_CHECK(part->before != NULL);
@@ -251,7 +263,7 @@ void producers_lose_keeper(bool keeps_due)
 {
     for (uint32_t i = 0; i < stream_count; i++) {
         for (uint32_t p = 0; p < PARTITIONS_MOST && !streams[i]->is_over && !keeps_due; p++)
-            streams[i]->parts[p].due = 0;
+            streams[i]->parts[p].due = streams[i]->parts[p].told;
         streams[i]->is_over = true;
     }
 }
@@ -417,6 +429,37 @@ static void publish(struct producer *p)
         rml_lane_out_publish(p->out);
 }
 
+// The first so many of its records are durable: whatever comes, they are in the results.
+static void is_told(struct stream *stream, uint64_t count)
+{
+    if (count > stream->order_count || count < stream->told)
+        sim_fail(
+            "a producer that wrote %llu records is told that %llu are durable, and before %llu",
+            (unsigned long long)stream->order_count, (unsigned long long)count,
+            (unsigned long long)stream->told);
+    if (count > stream->told)
+        sim_count(SIM_producer_is_told);
+    for (; stream->told < count; stream->told++) {
+        struct stream_part *part = &stream->parts[stream->order[stream->told]];
+        part->told++;
+        part->due = part->told > part->due ? part->told : part->due;
+    }
+}
+
+static void ask_what_is_durable(struct producer *p)
+{
+    uint64_t count;
+    if (sim_draw(20) == 0) {
+        if (rml_lane_out_wait_durable(p->out, 1 + (int64_t)sim_draw(4000000)) < 0)
+            return;
+        sim_count(SIM_producer_waits_for_that);
+        count = p->stream->order_count;
+    } else if (rml_lane_out_durable(p->out, &count) < 0) {
+        return;
+    }
+    is_told(p->stream, count);
+}
+
 static void write_some(struct producer *p)
 {
     uint64_t count = 1 + sim_draw(options.burst);
@@ -430,6 +473,8 @@ static void write_some(struct producer *p)
     }
     if (sim_draw(3) > 0)
         publish(p);
+    if (options.asks && sim_draw(3) == 0)
+        ask_what_is_durable(p);
 }
 
 static void leave(struct producer *p)

@@ -38,6 +38,7 @@ struct stream_part {
     uint64_t count, room;  // committed; those beyond `published` are nobody's
     uint64_t published;
     uint64_t gathered;  // of a producer in a shared lane: so many are in the log
+    uint64_t told;      // so many are durable, its producer was told
     uint64_t due;       // so many have to be in the results, whatever happens now
     struct stream_mark *marks;
     uint64_t mark_count, mark_room;
@@ -53,6 +54,9 @@ struct stream {
     uint64_t joined;  // at this turn
     int64_t clock;    // the greatest time in it, INT64_MIN: there is none
     uint64_t dropped;
+    unsigned char *order;  // the partition of each record, as they were written
+    uint64_t order_count, order_room;
+    uint64_t told;  // of these
     struct stream_part parts[PARTITIONS_MOST];
 };
 
@@ -64,6 +68,7 @@ struct producers_options {
     uint32_t burst;     // records at once
     uint32_t cells;
     bool is_shared, drops;
+    bool asks;            // what is durable; of lanes of their own
     int64_t wait_max_ns;  // for room
 };
 
@@ -110,7 +115,8 @@ int64_t producer_wakes_at(uint32_t producer);
 /* Look at what is published by now. */
 void producers_note(void);
 
-/* What was published by now is due; or with the keeper it is gone, what is not due already. */
+/* What was published by now is due; or with the keeper it is gone, what is not due already, but for what producers
+ * were told to be durable. */
 void producers_are_due(void);
 void producers_lose_keeper(bool keeps_due);
 

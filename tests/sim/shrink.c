@@ -121,8 +121,8 @@ static bool leave_out(struct shrinking *s)
         for (uint32_t at = 0; at < SIM_POINTS && s->best->limits.most[LIMIT_faults] > 0;
              at += size) {
             struct limits limits = s->best->limits;
-            limits.without |= ((UINT64_C(1) << size) - 1) << at;
-            limits.without &= (UINT64_C(1) << SIM_POINTS) - 1;
+            limits.without |= (SIM_BIT(size) - 1) << at;
+            limits.without &= SIM_BIT(SIM_POINTS) - 1;
             if (limits.without != s->best->limits.without)
                 any |= try_limits(s, &limits);
         }

@@ -84,9 +84,16 @@ void sim_door(enum sim_door door)
     fibers[fiber].door = DOOR_NONE;
 }
 
-void sim_hush(bool is)
+bool sim_go_outside(void)
 {
-    is_hushed = is;
+    is_hushed = true;
+    return process_turn(false);
+}
+
+void sim_go_back(bool was)
+{
+    is_hushed = false;
+    process_turn(was);
 }
 
 void sim_atom(void)

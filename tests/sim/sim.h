@@ -21,6 +21,11 @@ enum sim_point {
     SIM_POINTS
 };
 
+/* Points, a bit for each. */
+__extension__ typedef unsigned __int128 sim_points;
+
+#define SIM_BIT(point) ((sim_points)1 << (point))
+
 /* What is wrong on purpose. */
 enum sim_wrong {
     SIM_nothing_wrong,
@@ -44,6 +49,9 @@ enum sim_door {
     DOOR_EXTENTS_WRITE,
     DOOR_EXTENTS_REAP,
     DOOR_EXTENTS_FLUSH,
+    DOOR_JOURNAL_WRITE,
+    DOOR_JOURNAL_REAP,
+    DOOR_JOURNAL_FLUSH,
     DOOR_CATALOG_WRITE,
     DOOR_CATALOG_FLUSH,
     DOOR_FILE_WRITE,
@@ -65,7 +73,7 @@ extern struct sim {
     bool is_full;         // the disk: a part of the last write of rows found room
     uint32_t atoms_each;  // one access to shared words in about so many is a door; 0: none is
     uint32_t faults_of;   // points strike so many times as often as they say, in quarters
-    uint64_t without;     // points that do not, bits
+    sim_points without;   // those that do not
     uint64_t hash;
     char again[2600];  // the arguments of a command that does it again
 } sim;
@@ -77,8 +85,9 @@ uint64_t sim_draw(uint64_t below);
 /* In the engine's threads and in producers: others get a turn. */
 void sim_door(enum sim_door door);
 
-/* Accesses to shared words are no doors while `is`: it is not the engine, or a producer, that makes them. */
-void sim_hush(bool is);
+/* In a thread of the engine, or a producer: what comes between these is not its doing, and no access is a door. */
+bool sim_go_outside(void);
+void sim_go_back(bool was);
 
 /* The door at which the fiber that had the last turn stands. */
 enum sim_door sim_last_door(void);

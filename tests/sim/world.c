@@ -52,7 +52,9 @@ struct shape {
     uint32_t partitions, workers, producers, stages;  // bits of those stages that there are
     int64_t window_ns, late_ns, out_of_order_ns, every_ns;
     uint32_t cells, schedule_steps, ring_rows, table_rows;
-    bool ticks, has_tables, is_shared, drops;
+    bool ticks, has_tables, is_shared, drops, has_journal;
+    int64_t journal_delay_ns;
+    uint32_t journal_segments;
     struct producers_options records;
 };
 
@@ -66,12 +68,13 @@ static struct {
     struct thread {
         uint32_t fiber;
         char name[16];
-        bool is_in_step, is_committing;  // at its last door
+        bool is_in_step, is_committing, is_flushing;  // at its last door
     } threads[THREADS_MAX];
 
     uint32_t thread_count;
     bool has_power;  // that can fail
     bool has_engine, is_up, is_again, was_durable;
+    bool is_saved;  // all that the engine was given before its stop
     enum fate fate;
     struct rml_err why;  // it could not come up
     struct command commands[COMMANDS_MAX];
@@ -101,6 +104,12 @@ static bool is_wrong_in_shared_lanes(void)
            || sim.wrong == SIM_trusts_the_fastest;
 }
 
+static bool is_wrong_with_journals(void)
+{
+    return sim.wrong == SIM_flushes_no_journal || sim.wrong == SIM_uses_journal_again
+           || sim.wrong == SIM_forgets_the_journal || sim.wrong == SIM_takes_entries_twice;
+}
+
 static void draw_shape(void)
 {
     struct shape *s = &w.shape;
@@ -123,6 +132,9 @@ static void draw_shape(void)
     // where a row can be taken back, which ones had room depends on when
     bool can_retract = (s->stages & 4) != 0 && s->late_ns > 0;
     s->table_rows = sim_draw(2) == 0 || can_retract ? 0 : 10 + (uint32_t)sim_draw(500);
+    s->has_journal = sim_draw(5) < 2 || is_wrong_with_journals();
+    s->journal_delay_ns = sim_draw(2) == 0 ? 0 : (int64_t)sim_draw(300000);
+    s->journal_segments = 3 + (uint32_t)sim_draw(10);
     s->records = (struct producers_options){
         .partitions = s->partitions,
         .keys = sim_draw(4) == 0 ? 400 : 1 + sim_draw(20),
@@ -131,6 +143,7 @@ static void draw_shape(void)
         .cells = s->cells,
         .is_shared = s->is_shared,
         .drops = s->drops,
+        .asks = !s->is_shared,
         .wait_max_ns = sim_draw(3) == 0 ? -1 : (int64_t)sim_draw(3) * 1000000,
     };
 }
@@ -158,6 +171,7 @@ static void keep_to(const struct limits *limits)
     s->records.burst = (uint32_t)limits_keep(limits, LIMIT_burst, s->records.burst);
     bool has_extras = limits_keep(limits, LIMIT_extras, 1) != 0;
     s->ticks = s->ticks && has_extras;
+    s->has_journal = s->has_journal && has_extras;
     s->has_tables = s->has_tables && has_extras && s->stages != 8;
     w.has_power = w.has_power && has_extras;
     sim.faults_of = (uint32_t)limits_keep(limits, LIMIT_faults, sim.faults_of);
@@ -207,7 +221,7 @@ static void write_pipeline(char *text, size_t bytes)
 {
     const struct shape *s = &w.shape;
     static const char *const names[] = {"w", "slide", "bursts", "runs"};
-    char stages[4][600] = {""}, live[900] = "", lines[100] = "", tables[100] = "";
+    char stages[4][600] = {""}, live[900] = "", lines[100] = "", tables[100] = "", journal[60] = "";
     for (uint32_t i = 0; i < 4; i++) {
         if ((s->stages >> i & 1) == 0)
             continue;
@@ -225,6 +239,9 @@ static void write_pipeline(char *text, size_t bytes)
     if (s->has_tables)
         snprintf(live + strlen(live), sizeof live - strlen(live),
                  "  kept: {from: [%s], type: lmdb, max_rows: %u}\n", tables, s->table_rows);
+    if (s->has_journal)
+        snprintf(journal, sizeof journal, ", journal: {delay: %lldns}",
+                 (long long)s->journal_delay_ns);
     bool has_w = (s->stages & 1) != 0;
     if (has_w && s->late_ns > 0)
         snprintf(live + strlen(live), sizeof live - strlen(live),
@@ -234,16 +251,16 @@ static void write_pipeline(char *text, size_t bytes)
         "version: 1\npipeline: sim\n"
         "schema: {event: {ts: time_ns, key: u64, n: i64, x: f64, tag: str16, id: u64}}\n"
         "runtime: {workers: %u, partitions: %u, cpus: [0], state_limit: 64MiB, lanes_max: %u,\n"
-        "  state: %s/state, checkpoint: {every: %lldns, min_pause: %lldns}}\n"
+        "  state: %s/state, checkpoint: {every: %lldns, min_pause: %lldns}%s}\n"
         "sources:\n"
         "  in: {schema: event, event_time: ts, partition_by: [key], out_of_order: %lldns,\n"
-        "       cells: %u%s%s%s}\n"
+        "       cells: %u%s%s%s%s}\n"
         "stages:\n%s%s%s%s%s"
         "sinks:\n%s%s%s%s%s",
         s->workers, s->partitions, LANES, w.folder, (long long)s->every_ns,
-        (long long)s->every_ns / 20, (long long)s->out_of_order_ns, s->cells,
-        s->ticks ? ", idle_after: 20ms" : "", s->is_shared ? ", lane: shared" : "",
-        s->drops ? ", on_full: drop_newest" : "",
+        (long long)s->every_ns / 20, journal, (long long)s->out_of_order_ns, s->cells,
+        s->has_journal ? ", journal: true" : "", s->ticks ? ", idle_after: 20ms" : "",
+        s->is_shared ? ", lane: shared" : "", s->drops ? ", on_full: drop_newest" : "",
         has_w ? "  some: {from: in, filter: n % 7 != 0}\n"
                 "  twice: {from: some, map: {m: n * 2}}\n"
               : "",
@@ -309,19 +326,6 @@ bool __wrap_rml_worker_tell(struct rml_worker *worker, const struct rml_worker_m
     return __real_rml_worker_tell(worker, message);
 }
 
-// In a thread of the engine: what comes now is not its doing.
-static bool go_outside(void)
-{
-    sim_hush(true);
-    return process_turn(false);
-}
-
-static void go_back(bool was)
-{
-    sim_hush(false);
-    process_turn(was);
-}
-
 static int find_lane(struct rml_engine *engine, uint32_t producer, uint32_t *ret_lane,
                      uint32_t *ret_owner, struct rml_err *err)
 {
@@ -339,7 +343,7 @@ static void attach(struct rml_engine *engine, uint32_t producer)
     uint32_t lane, owner;
     struct rml_err err = {0};
     int rc = find_lane(engine, producer, &lane, &owner, &err);
-    bool was = go_outside();
+    bool was = sim_go_outside();
     if (rc == 0) {
         sim_say("producer %u has lane %u, as number %u", producer, lane, owner);
         producer_attach(producer, lane, owner, told_serials[lane], rml_engine_lane(engine, lane));
@@ -347,7 +351,7 @@ static void attach(struct rml_engine *engine, uint32_t producer)
         sim_say("producer %u is refused: %s", producer, strerrordesc_np(-rc));
         producer_vanish(producer);
     }
-    go_back(was);
+    sim_go_back(was);
 }
 
 static void obey(struct rml_engine *engine, const struct command *command)
@@ -415,9 +419,9 @@ static void join_again(struct rml_engine *engine)
             continue;
         if (!w.is_stopping)
             sim_fail("producer %u is not known any more", i);
-        bool was = go_outside();
+        bool was = sim_go_outside();
         producer_vanish(i);
-        go_back(was);
+        sim_go_back(was);
     }
 }
 
@@ -482,19 +486,19 @@ static void *control(void *context)
         return NULL;
     }
     w.is_up = true;
-    bool was = go_outside();
-    ledger_rings_are_up();
+    bool was = sim_go_outside();
     ledger_checkpoint_begins();
-    go_back(was);
+    sim_go_back(was);
     come_up(engine, keeping);
     serve(engine);
     bool is_drained = rml_engine_is_drained(engine);
     rml_engine_stop(engine);
+    w.is_saved = rml_engine_is_saved(engine);
     check_balance(engine, is_drained);
-    was = go_outside();
+    was = sim_go_outside();
     (void)ledger_look();
     ledger_board(rml_engine_board(engine));
-    go_back(was);
+    sim_go_back(was);
     rml_engine_close(engine);
     rml_keeping_close(keeping);
     w.fate = is_drained ? HAS_ENDED : IS_STOPPED;
@@ -540,6 +544,7 @@ static void start_engine(void)
     w.quiet_until = 0;
     w.why = (struct rml_err){0};
     (void)disk_has_failed();
+    ledger_engine_begins();
     for (uint32_t i = 0; i < PRODUCERS; i++) {
         if (producer_state(i) == PRODUCER_ASKS)
             push(ATTACH, i);
@@ -638,7 +643,7 @@ static void see_to_end(void)
     }
     if (fate == HAS_ENDED)
         return;
-    end_life(fate == IS_STOPPED && w.was_durable);
+    end_life(fate == IS_STOPPED && w.is_saved);
     if (fate == IS_STOPPED)
         change_workers();
     begin_life();
@@ -651,6 +656,7 @@ static enum sim_point point_of(struct thread *thread, bool has_stepped)
     enum sim_door door = sim_last_door();
     bool was_in_step = thread->is_in_step, was_committing = thread->is_committing;
     thread->is_in_step = has_stepped;
+    thread->is_flushing = door == DOOR_JOURNAL_FLUSH;
     thread->is_committing = door == DOOR_CATALOG_WRITE || door == DOOR_CATALOG_FLUSH;
     switch (door) {
     case DOOR_CLOCK:
@@ -676,6 +682,12 @@ static enum sim_point point_of(struct thread *thread, bool has_stepped)
         return SIM_kill_under_writes;
     case DOOR_EXTENTS_FLUSH:
         return SIM_kill_at_a_flush;
+    case DOOR_JOURNAL_WRITE:
+        return SIM_kill_at_a_journal_write;
+    case DOOR_JOURNAL_REAP:
+        return SIM_kill_under_journal_writes;
+    case DOOR_JOURNAL_FLUSH:
+        return SIM_kill_at_a_journal_flush;
     case DOOR_CATALOG_WRITE:
         return SIM_kill_at_a_catalog_write;
     case DOOR_CATALOG_FLUSH:
@@ -701,7 +713,13 @@ static enum sim_point point_of(struct thread *thread, bool has_stepped)
 // What may come over the engine where it stands now. Returns whether something has.
 static bool befalls(struct thread *thread, bool has_stepped)
 {
+    bool was_flushing = thread->is_flushing;
     enum sim_point point = point_of(thread, has_stepped);
+    if (w.has_power && was_flushing && !thread->is_flushing && !w.is_leaving
+        && sim_strikes(SIM_power_fails_behind_a_group)) {
+        kill_keeper(true);
+        return true;
+    }
     if (w.has_power && thread->is_committing && !w.is_leaving
         && sim_strikes(SIM_power_fails_in_a_commit)) {
         kill_keeper(true);
@@ -904,7 +922,9 @@ uint64_t world_run(uint64_t seed, uint64_t turns, const struct limits *limits, c
     sim_say("partitions %u, workers %u, stages %x, cells %u%s, schedule %u, faults %u, power %d",
             w.shape.partitions, w.shape.workers, w.shape.stages, w.shape.cells,
             w.shape.is_shared ? " shared" : "", w.shape.schedule_steps, sim.faults_of, w.has_power);
-    sim_say("producers %u, a door at one access in %u", w.shape.producers, sim.atoms_each);
+    sim_say("producers %u, a door at one access in %u, journal %d of %u segments, delay %lld",
+            w.shape.producers, sim.atoms_each, w.shape.has_journal, w.shape.journal_segments,
+            (long long)w.shape.journal_delay_ns);
     producers_begin(&w.shape.records);
     log_begin();
     judge_begin(&(struct judge_shape){.size_ns = w.shape.window_ns,
@@ -913,7 +933,7 @@ uint64_t world_run(uint64_t seed, uint64_t turns, const struct limits *limits, c
                                       .stages = w.shape.stages,
                                       .has_wall_clock = w.shape.ticks});
     ledger_begin(w.plan);
-    disk_begin(w.folder, w.has_power);
+    disk_begin(w.folder, w.has_power, w.shape.journal_segments);
     begin_life();
     while (w.has_engine)
         turn(turns);

@@ -6,8 +6,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "runtime/checkpoint/journal.h"
 #include "runtime/checkpoint/vault.h"
 #include "runtime/control/checkpointer.h"
+#include "runtime/control/past.h"
 #include "runtime/io/text_file.h"
 #include "runtime/lane/lane_in.h"
 #include "runtime/lane/lane_out.h"
@@ -89,6 +91,31 @@ WRAP(void, rml_broadcast_number_out, struct rml_broadcast_out *out, uint64_t num
 {
     if (sim.wrong != SIM_numbers_from_zero)
         __real_rml_broadcast_number_out(out, number);
+}
+
+WRAP(int, rml_journal_read, struct rml_journal *journal,
+     int (*each)(void *context, const struct rml_journal_entry *entry, struct rml_err *err),
+     void *context, struct rml_err *err)
+{
+    return sim.wrong == SIM_forgets_the_journal
+               ? 0
+               : __real_rml_journal_read(journal, each, context, err);
+}
+
+WRAP(int, rml_past_note_journal, const struct rml_plan *plan, struct rml_vault *vault,
+     const struct rml_past_journal *journal, struct rml_err *err)
+{
+    struct rml_past_journal noted = *journal;
+    for (uint32_t p = 0; p < plan->partitions && sim.wrong == SIM_takes_entries_twice; p++)
+        noted.journaled[p] -= noted.journaled[p] > 0;
+    return __real_rml_past_note_journal(plan, vault, &noted, err);
+}
+
+WRAP(void, rml_lane_in_take, struct rml_lane_in *in, uint32_t partition, uint32_t rows)
+{
+    __real_rml_lane_in_take(in, partition, rows);
+    if (sim.wrong == SIM_tells_too_early)
+        rml_lane_in_durable(in, partition, rml_lane_in_position(in, partition));
 }
 
 WRAP(int, rml_text_file_resume, struct rml_text_file *file, const char *path, size_t row_bytes_max,

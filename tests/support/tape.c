@@ -22,6 +22,7 @@
 #define EXPORT    __attribute__((visibility("default")))
 #define FILES_MAX 16
 #define NOWHERE   (-1)
+#define DOORS     8  // two disks are open at a time; those of killed processes are not closed
 
 static struct tape tape;
 static bool is_recording;
@@ -155,38 +156,74 @@ static bool strikes(enum tape_where where, bool is_flush)
     return true;
 }
 
-/* The extent file's door. */
+/* The door of the extents, and of the journal. */
 
-static struct {
+static int file_of(int fd)
+{
+    struct stat about;
+    if (!is_recording || fstat(fd, &about) < 0)
+        return NOWHERE;
+    for (int i = 0; i < tape.files; i++)
+        if (files[i].device == about.st_dev && files[i].inode == about.st_ino
+            && files[i].inode != 0)
+            return i;
+    return NOWHERE;
+}
+
+static struct door {
+    const struct rml_disk *disk;  // NULL: none
+    uint64_t since;
     const struct rml_disk_way *inner;
     struct rml_disk_done refused[RML_DISK_DEPTH];
     uint32_t refused_count;
     size_t begun[RML_DISK_DEPTH];  // the event of each buffer's write
     bool is_unsure[RML_DISK_DEPTH];
-} door;
+} doors[DOORS];
 
-static int extents_file(void)
+static int find_door(const struct rml_disk *disk)
 {
-    for (int i = 0; i < tape.files; i++)
-        if (files[i].is_extents)
-            return i;
-    return NOWHERE;
+    int i = 0;
+    while (i < DOORS && doors[i].disk != disk)
+        i++;
+    return i;
+}
+
+static struct door *door_of(const struct rml_disk *disk)
+{
+    int i = find_door(disk);
+    RML_CHECK(i < DOORS);
+    return &doors[i];
+}
+
+// One that was closed; else the oldest, which is of a process that was killed.
+static struct door *new_door(void)
+{
+    int free = find_door(NULL), oldest = 0;
+    for (int i = 1; i < DOORS; i++)
+        if (doors[i].since < doors[oldest].since)
+            oldest = i;
+    return &doors[free < DOORS ? free : oldest];
 }
 
 static int door_start(struct rml_disk *disk, const struct rml_disk_way *inner)
 {
-    memset(&door, 0, sizeof door);
-    door.inner = inner;
+    static uint64_t starts;
+    struct door *door = find_door(disk) < DOORS ? door_of(disk) : new_door();
+    *door = (struct door){.disk = disk, .since = ++starts, .inner = inner};
     return inner->start(disk);
 }
 
 static void door_stop(struct rml_disk *disk)
 {
-    door.inner->stop(disk);
+    struct door *door = door_of(disk);
+    door->disk = NULL;
+    door->since = 0;
+    door->inner->stop(disk);
 }
 
 static int door_submit(struct rml_disk *disk, const struct rml_disk_write *write)
 {
+    struct door *door = door_of(disk);
     const unsigned char *data = rml_disk_memory(disk, (int)write->buffer) + write->from;
     struct rml_disk_write sent = *write;
     bool struck = strikes(TAPE_EXTENTS, false);
@@ -195,43 +232,45 @@ static int door_submit(struct rml_disk *disk, const struct rml_disk_write *write
     if (struck && fault.how == TAPE_SHORT)
         sent.bytes /= 2;
     // A write that fails may still have arrived, in part or whole: it is on the tape in any case.
-    door.begun[write->buffer] = put_write(extents_file(), data, sent.bytes, sent.offset);
+    door->begun[write->buffer] = put_write(file_of(disk->fd), data, sent.bytes, sent.offset);
     if (struck && fault.how == TAPE_NOT) {
-        door.refused[door.refused_count++] =
+        door->refused[door->refused_count++] =
             (struct rml_disk_done){.buffer = write->buffer, .result = -fault.error};
         return 0;
     }
-    door.is_unsure[write->buffer] = struck && fault.how == TAPE_NOT_SURE;
-    return door.inner->submit(disk, &sent);
+    door->is_unsure[write->buffer] = struck && fault.how == TAPE_NOT_SURE;
+    return door->inner->submit(disk, &sent);
 }
 
 static int door_reap(struct rml_disk *disk, struct rml_disk_done *ret_done)
 {
-    if (door.refused_count > 0) {
-        *ret_done = door.refused[--door.refused_count];
+    struct door *door = door_of(disk);
+    if (door->refused_count > 0) {
+        *ret_done = door->refused[--door->refused_count];
         return 0;
     }
-    int rc = door.inner->reap(disk, ret_done);
+    int rc = door->inner->reap(disk, ret_done);
     if (rc < 0)
         return rc;
-    if (door.is_unsure[ret_done->buffer])
+    if (door->is_unsure[ret_done->buffer])
         ret_done->result = -fault.error;
     if (ret_done->result > 0)
-        put_end(TAPE_WRITE_DONE, extents_file(), door.begun[ret_done->buffer]);
+        put_end(TAPE_WRITE_DONE, file_of(disk->fd), door->begun[ret_done->buffer]);
     return 0;
 }
 
 static int door_flush(struct rml_disk *disk)
 {
-    int file = extents_file();
+    const struct door *door = door_of(disk);
+    int file = file_of(disk->fd);
     size_t begun = put((struct tape_event){.kind = TAPE_FLUSH, .file = file});
     if (strikes(TAPE_EXTENTS, true)) {
         if (fault.how == TAPE_NOT_SURE)
-            door.inner->flush(disk);
+            door->inner->flush(disk);
         put_end(TAPE_FLUSH_FAILED, file, begun);
         return -fault.error;
     }
-    int rc = door.inner->flush(disk);
+    int rc = door->inner->flush(disk);
     put_end(rc == 0 ? TAPE_FLUSH_DONE : TAPE_FLUSH_FAILED, file, begun);
     return rc;
 }
@@ -279,18 +318,6 @@ static const char *name_in_folder(const char *path)
 {
     size_t length = strlen(folder);
     return is_recording && length > 0 && strncmp(path, folder, length) == 0 ? path + length : NULL;
-}
-
-static int file_of(int fd)
-{
-    struct stat about;
-    if (!is_recording || fstat(fd, &about) < 0)
-        return NOWHERE;
-    for (int i = 0; i < tape.files; i++)
-        if (files[i].device == about.st_dev && files[i].inode == about.st_ino
-            && files[i].inode != 0)
-            return i;
-    return NOWHERE;
 }
 
 static bool is_catalog(int fd)

@@ -1,10 +1,10 @@
 /*
  * tape - what a state directory's files are asked to do, written down in order, with faults on demand.
  *
- * It stands at two doors. The extent file, or the journal, is reached through a struct rml_disk_way, so
- * tape_way wraps one; a test has one of them open at a time. LMDB calls libc itself; tape.c defines open, pwrite, writev, fdatasync and their like, a program
- * that is linked with it exports them, and liblmdb then calls these. From the record tests/support/crash.h
- * draws what a disk may hold after a loss of power.
+ * It stands at two doors. The extent file and the journal are reached through a struct rml_disk_way, so
+ * tape_way wraps one; a test has one of each open at a time. LMDB calls libc itself; tape.c defines open,
+ * pwrite, writev, fdatasync and their like, a program that is linked with it exports them, and liblmdb then
+ * calls these. From the record tests/support/crash.h draws what a disk may hold after a loss of power.
  */
 #ifndef RML_TESTS_TAPE_H
 #define RML_TESTS_TAPE_H
