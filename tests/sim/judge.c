@@ -23,8 +23,8 @@ struct row {
     uint32_t revision;
     uint64_t count;
     int64_t sum_n, first_n, greatest_n;
-    double sum_x;
-    uint64_t values;  // that are in sum_x
+    double sum_x, least_x;
+    uint64_t values;  // that are in sum_x, and of which least_x is the least
     char last_tag[16];
 };
 
@@ -35,6 +35,15 @@ struct window {
     int64_t first_ts, last_ts;
     bool has_fired;
     uint32_t next;  // of its bucket, plus one
+};
+
+/* The last records of a key. */
+#define COUNTED_SIZE  7u
+#define COUNTED_EVERY 3u
+
+struct counted {
+    uint64_t count;
+    const struct record *last[COUNTED_SIZE];
 };
 
 struct list {
@@ -57,7 +66,7 @@ struct lane {
 
 static struct judge_shape shape;
 static struct list looks[PARTITIONS_MOST];
-static uint64_t judged;
+static struct judge_sums sums;
 
 static struct {
     uint32_t partition;
@@ -65,6 +74,7 @@ static struct {
     struct lane lanes[LANES_MOST];
     struct list windows;
     uint32_t buckets[BUCKETS];
+    struct list counted;  // by key
     struct list rows[JUDGE_STAGES];
 } j;
 
@@ -85,9 +95,9 @@ void judge_begin(const struct judge_shape *wanted)
         looks[p].count = 0;
 }
 
-uint64_t judge_rows_judged(void)
+struct judge_sums judge_sums(void)
 {
-    return judged;
+    return sums;
 }
 
 /* Promises of time */
@@ -109,8 +119,11 @@ static struct look find_look(int64_t time)
              j.partition, (long long)time);
 }
 
+// Where a wall clock has a part in it, who is silent holds nothing back, and may come behind what was promised.
 static void promise(struct lane *lane, int64_t time)
 {
+    if (shape.has_wall_clock)
+        return;
     if (lane->promise.turn == 0 || time > lane->promise.time)
         lane->promise = find_look(time);
 }
@@ -248,13 +261,21 @@ static void put(struct window *window, const struct record *record)
     }
 }
 
+static void give_late(const struct record *record)
+{
+    *(struct row *)add(&j.rows[JUDGE_LATE], sizeof(struct row)) = (struct row){.key = record->id};
+}
+
 static void take_timed(enum judge_stage stage, const struct record *record, int64_t size,
                        int64_t every)
 {
     int64_t last = floor_to(record->ts, every);
     for (int64_t start = last - size + every; start <= last; start += every) {
-        if (j.watermark != NEVER && start + size + shape.late_ns <= j.watermark)
+        if (j.watermark != NEVER && start + size + shape.late_ns <= j.watermark) {
+            if (stage == JUDGE_TUMBLING)
+                give_late(record);
             continue;
+        }
         struct window *window = find_window(stage, record->key, start, start + size);
         put(window, record);
         if (window->has_fired)
@@ -304,9 +325,43 @@ static void take_session(const struct record *record, int64_t gap)
     window->last_ts = merged.last_ts;
 }
 
+static struct counted *counted_of(uint64_t key)
+{
+    while (j.counted.count <= key)
+        *(struct counted *)add(&j.counted, sizeof(struct counted)) = (struct counted){.count = 0};
+    return (struct counted *)j.counted.at + key;
+}
+
+// Each so many records a row over the last that there are.
+static void take_counted(const struct record *record)
+{
+    struct counted *counted = counted_of(record->key);
+    counted->last[counted->count++ % COUNTED_SIZE] = record;
+    if (counted->count % COUNTED_EVERY != 0)
+        return;
+    struct row row = {.key = record->key, .start = record->ts, .end = record->ts};
+    for (uint64_t i = 0; i < COUNTED_SIZE && i < counted->count; i++) {
+        const struct record *one = counted->last[i];
+        row.start = one->ts < row.start ? one->ts : row.start;
+        row.end = one->ts > row.end ? one->ts : row.end;
+        row.count++;
+        row.sum_n += one->n;
+        if (one->x == one->x && (row.values++ == 0 || one->x < row.least_x))
+            row.least_x = one->x;
+    }
+    row.end++;
+    *(struct row *)add(&j.rows[JUDGE_COUNTED], sizeof row) = row;
+}
+
+static bool is_there(enum judge_stage stage)
+{
+    return (shape.stages >> (stage == JUDGE_LATE ? JUDGE_TUMBLING : stage) & 1) != 0;
+}
+
 static bool is_asked_for(enum judge_stage stage)
 {
-    return (shape.stages >> stage & 1) != 0 && (stage != JUDGE_SESSIONS || shape.late_ns == 0);
+    return is_there(stage) && (stage == JUDGE_COUNTED || !shape.has_wall_clock)
+           && (stage != JUDGE_SESSIONS || shape.late_ns == 0);
 }
 
 static void take_record(const struct record *record)
@@ -317,6 +372,8 @@ static void take_record(const struct record *record)
         take_timed(JUDGE_SLIDING, record, shape.size_ns / 4 * 4, shape.size_ns / 4);
     if (is_asked_for(JUDGE_SESSIONS))
         take_session(record, shape.size_ns / 8);
+    if (is_asked_for(JUDGE_COUNTED))
+        take_counted(record);
 }
 
 /* Steps */
@@ -411,9 +468,10 @@ static void take_step(const struct rml_step *step)
         move(FOR_EVER);
         return;
     case RML_STEP_TICK:
-        break;
+        RML_CHECK(shape.has_wall_clock);
+        return;
     }
-    RML_UNREACHABLE("no wall clock has a part in it");
+    RML_UNREACHABLE("there are no others");
 }
 
 /* Comparing */
@@ -439,6 +497,10 @@ static void read_field(const struct judge_rows *rows, uint64_t index, const char
 static struct row read_row(enum judge_stage stage, const struct judge_rows *rows, uint64_t index)
 {
     struct row row = {0};
+    if (stage == JUDGE_LATE) {
+        read_field(rows, index, "id", &row.key, sizeof row.key);
+        return row;
+    }
     read_field(rows, index, "key", &row.key, sizeof row.key);
     read_field(rows, index, "window_start", &row.start, sizeof row.start);
     read_field(rows, index, "window_end", &row.end, sizeof row.end);
@@ -452,6 +514,8 @@ static struct row read_row(enum judge_stage stage, const struct judge_rows *rows
     } else if (stage == JUDGE_SLIDING) {
         read_field(rows, index, "s", &row.sum_x, sizeof row.sum_x);
         read_field(rows, index, "mx", &row.greatest_n, sizeof row.greatest_n);
+    } else if (stage == JUDGE_COUNTED) {
+        read_field(rows, index, "mn", &row.least_x, sizeof row.least_x);
     }
     return row;
 }
@@ -469,6 +533,12 @@ static bool is_same(enum judge_stage stage, const struct row *a, const struct ro
                && (right->values == 0 || !(a->sum_x < right->sum_x || a->sum_x > right->sum_x));
     case JUDGE_SESSIONS:
         return a->sum_n == right->sum_n;
+    case JUDGE_COUNTED:
+        return a->sum_n == right->sum_n
+               && (right->values == 0
+                   || !(a->least_x < right->least_x || a->least_x > right->least_x));
+    case JUDGE_LATE:
+        return true;
     case JUDGE_STAGES:
         break;
     }
@@ -487,9 +557,11 @@ static void compare_stage(enum judge_stage stage, const struct judge_rows *rows)
     struct list there = {0}, *right = &j.rows[stage];
     for (uint64_t i = 0; i < rows->count; i++)
         *(struct row *)add(&there, sizeof(struct row)) = read_row(stage, rows, i);
-    if (there.count > 0)
+    // these come with their records, and so in their order
+    bool is_in_order = stage == JUDGE_COUNTED || stage == JUDGE_LATE;
+    if (there.count > 0 && !is_in_order)
         qsort(there.at, there.count, sizeof(struct row), compare_rows);
-    if (right->count > 0)
+    if (right->count > 0 && !is_in_order)
         qsort(right->at, right->count, sizeof(struct row), compare_rows);
     const struct row *a = there.at, *b = right->at;
     for (uint64_t i = 0; i < there.count && i < right->count; i++) {
@@ -502,15 +574,13 @@ static void compare_stage(enum judge_stage stage, const struct judge_rows *rows)
     if (there.count != right->count)
         sim_fail("partition %u: %llu rows, and by what was published there should be %llu",
                  j.partition, (unsigned long long)there.count, (unsigned long long)right->count);
-    judged += there.count;
+    sums.judged += there.count;
     free(there.at);
 }
 
 void judge_partition(uint32_t partition, const struct rml_step *steps, uint64_t step_count,
                      const struct judge_rows *const rows[JUDGE_STAGES])
 {
-    if (shape.has_wall_clock)
-        return;
     memset(&j, 0, sizeof j);
     j.partition = partition;
     j.watermark = NEVER;
@@ -520,7 +590,12 @@ void judge_partition(uint32_t partition, const struct rml_step *steps, uint64_t 
     for (int stage = 0; stage < JUDGE_STAGES; stage++) {
         if (is_asked_for((enum judge_stage)stage) && rows[stage] != NULL)
             compare_stage((enum judge_stage)stage, rows[stage]);
+        else if (rows[stage] != NULL && shape.has_wall_clock)
+            sums.wall_clock += rows[stage]->count;
+        else if (rows[stage] != NULL)
+            sums.sessions += rows[stage]->count;
         free(j.rows[stage].at);
     }
+    free(j.counted.at);
     free(j.windows.at);
 }

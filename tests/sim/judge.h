@@ -7,8 +7,9 @@
  * says of time must be true by that: no record may come later whose producer had not come so far when it
  * wrote it. Windows are lists of keys and starts, filled one record after the other.
  *
- * Judged are time windows, tumbling and sliding, and sessions that forget at once, where no wall clock has a
- * part in it and no limit refused a record.
+ * Judged are counted windows in all runs; and where no wall clock has a part in it time windows, tumbling and
+ * sliding, what came too late for the tumbling ones, and sessions that forget at once. Not judged is a stage whose
+ * limit refused a record.
  */
 #ifndef TESTS_SIM_JUDGE_H
 #define TESTS_SIM_JUDGE_H
@@ -20,12 +21,19 @@
 struct rml_schema;
 struct rml_step;
 
-enum judge_stage { JUDGE_TUMBLING, JUDGE_SLIDING, JUDGE_SESSIONS, JUDGE_STAGES };
+enum judge_stage {
+    JUDGE_TUMBLING,
+    JUDGE_SLIDING,
+    JUDGE_SESSIONS,
+    JUDGE_COUNTED,
+    JUDGE_LATE,  // what came too late for tumbling windows
+    JUDGE_STAGES
+};
 
 /* The pipeline, as the world draws it. */
 struct judge_shape {
     int64_t size_ns, late_ns, out_of_order_ns;
-    uint32_t stages;  // bits
+    uint32_t stages;  // bits, as the first four of enum judge_stage
     bool has_wall_clock;
 };
 
@@ -47,7 +55,12 @@ void judge_note_look(uint32_t partition, int64_t time, uint64_t turn);
 void judge_partition(uint32_t partition, const struct rml_step *steps, uint64_t step_count,
                      const struct judge_rows *const rows[JUDGE_STAGES]);
 
-/* Of all runs: rows that were judged. */
-uint64_t judge_rows_judged(void);
+/* Of all runs: rows that were judged; and those of sessions that do not forget at once, and of windows over which a wall
+ * clock had a part, which were not. */
+struct judge_sums {
+    uint64_t judged, sessions, wall_clock;
+};
+
+struct judge_sums judge_sums(void);
 
 #endif

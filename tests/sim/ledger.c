@@ -915,8 +915,11 @@ void ledger_check_tables(const char *folder)
 
 /* The other oracle */
 
-static const char *const judged_stages[JUDGE_STAGES] = {
-    [JUDGE_TUMBLING] = "w", [JUDGE_SLIDING] = "slide", [JUDGE_SESSIONS] = "bursts"};
+static const char *const judged_stages[JUDGE_STAGES] = {[JUDGE_TUMBLING] = "w",
+                                                        [JUDGE_SLIDING] = "slide",
+                                                        [JUDGE_SESSIONS] = "bursts",
+                                                        [JUDGE_COUNTED] = "runs",
+                                                        [JUDGE_LATE] = "w.late"};
 
 // A limit had no room for a record, and the judge knows of none.
 static bool has_refused(uint32_t p, uint32_t o)

@@ -159,11 +159,13 @@ static int run_seeds(void)
     printf("\nseeds %llu to %llu: %016llx\n", (unsigned long long)options.first,
            (unsigned long long)seed - 1, (unsigned long long)all);
     printf(
-        "%llu keepers, %llu engines, %llu checkpoints, %llu steps of partitions, %llu records, %llu rows, %llu of them judged\n",
+        "%llu keepers, %llu engines, %llu checkpoints, %llu steps of partitions, %llu records, %llu rows\n"
+        "%llu rows judged, %llu not since a wall clock has a part in them, %llu not of sessions that can be taken back\n",
         (unsigned long long)sums.keepers, (unsigned long long)sums.engines,
         (unsigned long long)sums.checkpoints, (unsigned long long)sums.steps,
         (unsigned long long)sums.records, (unsigned long long)sums.rows,
-        (unsigned long long)judge_rows_judged());
+        (unsigned long long)judge_sums().judged, (unsigned long long)judge_sums().wall_clock,
+        (unsigned long long)judge_sums().sessions);
     printf("%llu turns in %.1f s: %.2f million a minute\n", (unsigned long long)sums.turns, took,
            (double)sums.turns / took * 60 / 1e6);
     if (missing > 0 && options.is_all)

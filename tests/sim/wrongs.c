@@ -6,6 +6,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "operators/keyed.h"
+#include "operators/window_row.h"
+#include "runtime/base/check.h"
 #include "runtime/checkpoint/journal.h"
 #include "runtime/checkpoint/vault.h"
 #include "runtime/control/checkpointer.h"
@@ -198,4 +201,24 @@ WRAP(int64_t, rml_shape_time, const struct rml_shape *shape, const void *record,
 {
     int64_t time = __real_rml_shape_time(shape, record, fire);
     return sim.wrong == SIM_keeps_oldest_rows ? -time : time;
+}
+
+WRAP(void, rml_window_row_emit, const struct rml_operator_env *env, const struct rml_keyed *keyed,
+     const struct rml_aggregator *aggregator, const struct rml_window_row *row)
+{
+    struct rml_window_row given = *row;
+    given.start -= sim.wrong == SIM_begins_early && row->records == 7;
+    __real_rml_window_row_emit(env, keyed, aggregator, &given);
+}
+
+WRAP(void, rml_keyed_pass_late, const struct rml_operator_env *env, const struct rml_batch *batch,
+     const struct rml_run *run, const uint16_t *rows, uint32_t count)
+{
+    static uint16_t passed[UINT16_MAX + 1];
+    RML_CHECK(count <= UINT16_MAX);
+    if (count > 0)
+        memcpy(passed, rows, count * sizeof *rows);
+    if (sim.wrong == SIM_passes_one_late_twice && count > 1)
+        passed[0] = passed[1];
+    __real_rml_keyed_pass_late(env, batch, run, passed, count);
 }
