@@ -156,7 +156,7 @@ static int print_workers(const struct rml_status *status)
         rml_table_cell(&table, "%s", asleep);
         rml_table_number(&table, counts[RML_WORKER_sleeps]);
         rml_table_cell(&table, "%s", waited);
-        snprintf(longest, sizeof longest, "%.3fms", (double)counts[RML_WORKER_step_ns_max] / 1e6);
+        rml_about_duration((int64_t)counts[RML_WORKER_step_ns_max], longest);
         rml_table_cell(&table, "%s", longest);
     }
     return rml_table_end(&table, stdout);
