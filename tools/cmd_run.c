@@ -44,10 +44,15 @@ static void say(void *context, const char *sentence)
         fprintf(stderr, "ringmill: %s: %s\n", plan->name, sentence);
 }
 
+// Where an engine that is started again is heard before it answers; NULL: no keeper starts it.
+static const struct rml_claim *kept_claim;
+
 // What goes wrong is said also by who was told to be quiet.
 static void complain(void *context, const char *sentence)
 {
     const struct rml_plan *plan = context;
+    if (kept_claim != NULL)
+        rml_claim_say(kept_claim, sentence);
     fprintf(stderr, "ringmill: %s: %s\n", plan->name, sentence);
 }
 
@@ -182,6 +187,7 @@ static int run_kept(struct rml_plan *plan, struct rml_claim *claim, int *ret_cod
     if (rc == 0)
         rc = rml_keeper_run(keeper, &keeping, ret_code, err);
     if (rc == 1) {
+        kept_claim = claim;
         rc = run_engine(plan, claim, keeping, ret_code, err);
         if (rc < 0)
             rml_note_say(err->text);

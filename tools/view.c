@@ -74,6 +74,7 @@ static int why_nobody(const char *pipeline, struct rml_err *err)
 {
     enum rml_claim_state state;
     uint32_t pid;
+    char says[RML_CLAIM_SAYS];
     int rc = rml_claim_look(pipeline, &state, &pid);
     if (rc < 0)
         return RML_FAIL(err, rc, "pipeline %s: %s", pipeline, strerrordesc_np(-rc));
@@ -82,10 +83,11 @@ static int why_nobody(const char *pipeline, struct rml_err *err)
         return RML_FAIL(err, -EAGAIN, "pipeline %s is just starting or ending, as process %u",
                         pipeline, pid);
     case RML_CLAIM_RESTARTING:
+        rml_claim_says(pipeline, says);
         return RML_FAIL(
             err, -EINPROGRESS,
-            "pipeline %s is restarting: its engine died, and process %u starts it again", pipeline,
-            pid);
+            "pipeline %s is restarting: its engine died, and process %u starts it again%s%s",
+            pipeline, pid, says[0] != '\0' ? "; the new one says: " : "", says);
     case RML_CLAIM_LEFT:
         return RML_FAIL(err, -EOWNERDEAD,
                         "pipeline %s is dead: process %u ended without cleaning up; `ringmill run` "

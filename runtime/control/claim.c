@@ -21,6 +21,7 @@
 #define DYING_MS      2000  // at most, that an engine outlives its keeper; looked at every DYING_LOOK_MS
 #define DYING_LOOK_MS 10
 #define RESTARTING    "restarting\n"
+#define SAYS_AT       64  // in the lock file, behind what the keeper writes and cuts it to
 
 /* What the lock file says. */
 struct holder {
@@ -176,6 +177,33 @@ int rml_claim_listen(struct rml_claim *claim, struct rml_err *err)
 void rml_claim_restarting(const struct rml_claim *claim, bool is_so)
 {
     (void)write_holder(claim, is_so);  // a word for people
+}
+
+void rml_claim_say(const struct rml_claim *claim, const char *sentence)
+{
+    char text[RML_CLAIM_SAYS];
+    int used = snprintf(text, sizeof text, "%s", sentence);
+    // whole, so that nothing of a longer one is left behind it
+    memset(text + strlen(text), 0, sizeof text - strlen(text));
+    if (used > 0)
+        (void)(pwrite(claim->lock_fd, text, sizeof text, SAYS_AT) < 0);  // a word for people
+}
+
+void rml_claim_says(const char *pipeline, char text[RML_CLAIM_SAYS])
+{
+    char path[4096];
+    text[0] = '\0';
+    if (rml_rundir_file(path, sizeof path, pipeline, "lock") < 0)
+        return;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    ssize_t got = pread(fd, text, RML_CLAIM_SAYS - 1, SAYS_AT);
+    text[got > 0 ? got : 0] = '\0';
+    for (char *c = text; *c != '\0'; c++)
+        if ((unsigned char)*c < ' ' || *c == 0x7f)
+            *c = '?';
+    close(fd);
 }
 
 void rml_claim_close(struct rml_claim *claim)

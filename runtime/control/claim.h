@@ -34,6 +34,10 @@ int rml_claim_listen(struct rml_claim *claim, struct rml_err *err);
 /* Have it shown, or no longer, that what runs here is being started again. */
 void rml_claim_restarting(const struct rml_claim *claim, bool is_so);
 
+/* What an engine says while it is being started again, for those whom it does not answer yet; the last of it
+ * counts. Of any thread. */
+void rml_claim_say(const struct rml_claim *claim, const char *sentence);
+
 /* Remove socket, lock and folder. Accepts RML_CLAIM_NONE and one that is half open. */
 void rml_claim_close(struct rml_claim *claim);
 
@@ -54,5 +58,9 @@ static inline bool rml_claim_is_held(enum rml_claim_state state)
  * files name (0: none); or a negative errno: -EACCES when they are another user's.
  */
 int rml_claim_look(const char *pipeline, enum rml_claim_state *ret_state, uint32_t *ret_pid);
+
+/* What the engine that is being started again said last; "" for nothing. */
+#define RML_CLAIM_SAYS 300u
+void rml_claim_says(const char *pipeline, char text[RML_CLAIM_SAYS]);
 
 #endif

@@ -9,7 +9,9 @@ import sys
 import exactly_once
 import faults
 import feeding
+import hardships
 import harness
+import machine
 import restarts
 
 MIB = 1 << 20
@@ -65,6 +67,29 @@ class Limited(Full):
         self.end_feeders(feeders)
         self.pipeline.end()
         self.check_all(feeders)
+
+
+class ComingUp(Full):
+    COUNT = 400_000  # rows of so many records are some times as much as all blocks of both workers hold
+
+    def test_an_engine_that_comes_up_without_room_is_said_to_be_restarting_and_what_it_waits_for(self):
+        self.start_on(runtime=hardships.NEVER, source=f", cells: {1 << 19}")
+        feeder = self.feeder(2, self.COUNT, "keys", 8, "batch", 300)
+        self.attached(feeder)
+        self.ends(feeder)
+        self.until_taken(self.COUNT)  # and all of it is taken again
+        self.machine.fail("records.csv", machine.WRITE, errno.ENOSPC, times=machine.ALWAYS)
+        before = self.said_bytes()
+        os.kill(self.pipeline.engine, harness.signal.SIGKILL)
+        self.until_said(f"records.csv: {os.strerror(errno.ENOSPC)}; {faults.WAITS}", before)
+        for words in ("status", "lanes", "balance"):
+            said = self.ringctl(words, "p", "--timeout", "100ms", want=5).stderr
+            self.assertIn("pipeline p is restarting: its engine died", said)
+            self.assertIn(f"the new one says: sink records: records.csv: {os.strerror(errno.ENOSPC)}; {faults.WAITS}", said)
+        self.machine.mend()
+        self.until_taken(self.COUNT)
+        self.pipeline.end()
+        self.check_all([feeder])
 
 
 class Mounted(Full):

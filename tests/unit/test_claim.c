@@ -48,6 +48,33 @@ static void a_name_is_free_held_and_free_again(void **state)
     assert_int_equal(look("p", &pid), RML_CLAIM_FREE);
 }
 
+static void what_is_said_counts_while_it_restarts_and_is_forgotten_with_the_next_death(void **state)
+{
+    (void)state;
+    uint32_t pid;
+    char says[RML_CLAIM_SAYS];
+    struct rml_claim claim;
+    rml_claim_says("p", says);
+    assert_string_equal(says, "");
+    assert_int_equal(rml_claim_open(&claim, "p", &err), 0);
+    rml_claim_restarting(&claim, true);
+    rml_claim_say(&claim, "records.csv: No space left on device");
+    rml_claim_say(&claim, "short\n");
+    assert_int_equal(look("p", &pid), RML_CLAIM_RESTARTING);
+    assert_int_equal(pid, getpid());
+    rml_claim_says("p", says);
+    assert_string_equal(says, "short?");
+    rml_claim_restarting(&claim, false);
+    rml_claim_says("p", says);
+    assert_string_equal(says, "");
+    rml_claim_say(&claim, "too late");  // by an engine that is up by now
+    assert_int_equal(look("p", &pid), RML_CLAIM_HELD);
+    rml_claim_restarting(&claim, true);
+    rml_claim_says("p", says);
+    assert_string_equal(says, "");
+    rml_claim_close(&claim);
+}
+
 static void a_second_claim_names_the_holder_and_leaves_it_alone(void **state)
 {
     (void)state;
@@ -109,6 +136,7 @@ static void looking_never_stands_in_the_way_of_a_claim(void **state)
 #define WITH_RUNDIR(name) cmocka_unit_test_setup_teardown(name, make_rundir, remove_rundir)
 
 TEST_MAIN(WITH_RUNDIR(a_name_is_free_held_and_free_again),
+          WITH_RUNDIR(what_is_said_counts_while_it_restarts_and_is_forgotten_with_the_next_death),
           WITH_RUNDIR(a_second_claim_names_the_holder_and_leaves_it_alone),
           WITH_RUNDIR(what_a_dead_process_left_is_seen_and_can_be_claimed),
           WITH_RUNDIR(looking_never_stands_in_the_way_of_a_claim))
