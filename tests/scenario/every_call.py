@@ -28,7 +28,7 @@ import tables
 
 AT_CALL = harness.BUILD / "tests" / "scenario" / "at_call"
 SEED = int(os.environ.get("RML_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 32)
-CALLS = os.environ.get("RML_CALLS", "24")
+CALLS = os.environ.get("RML_CALLS", "16")
 TOGETHER = 40  # kills in one run
 ENDLESS = 1 << 31
 OFTEN = ", state: ./state, checkpoint: {every: 20ms, min_pause: 1ms}"
