@@ -111,6 +111,12 @@ static void set_options(struct rml_producer *producer, const struct rml_producer
     }
 }
 
+static void say_bye(const struct rml_producer *producer)
+{
+    struct rml_wire_bye bye = {.head = rml_wire_head(RML_WIRE_BYE, sizeof bye)};
+    (void)rml_wire_send(producer->socket, &bye.head, NULL, 0);  // gone already: as good as bye
+}
+
 static int attach(struct rml_producer *producer, const char *place, uint64_t schema_hash,
                   uint32_t record_bytes, const struct rml_producer_options *options,
                   struct rml_err *err)
@@ -121,11 +127,14 @@ static int attach(struct rml_producer *producer, const char *place, uint64_t sch
     if (rc == 0)
         rc = ask_for_lane(producer, place, schema_hash, record_bytes, options, &geometry, &owner,
                           err);
+    bool is_given = rc == 0;
     if (rc == 0 && owner > 0)
         rc = rml_share_out_open(&producer->share, &geometry, &producer->fds, producer->socket,
                                 owner, err);
     else if (rc == 0)
         rc = rml_lane_out_open(&producer->lane, &geometry, &producer->fds, producer->socket, err);
+    if (is_given && rc < 0)
+        say_bye(producer);  // else its place in a shared lane were taken for as long as we live
     if (rc < 0)
         return rc;
     close(producer->fds.records);  // the mappings stay
@@ -280,17 +289,12 @@ int rml_producer_reason(const struct rml_producer *producer, char *text, size_t 
     return (int)code;
 }
 
-static void say_bye(const struct rml_producer *producer)
-{
-    struct rml_wire_bye bye = {.head = rml_wire_head(RML_WIRE_BYE, sizeof bye)};
-    (void)rml_wire_send(producer->socket, &bye.head, NULL, 0);  // gone already: as good as bye
-}
-
 void rml_producer_close(struct rml_producer *producer)
 {
     if (producer == NULL)
         return;
-    bool ours = is_ours(producer);
+    bool attached = producer->lane != NULL || producer->share != NULL;
+    bool ours = attached && is_ours(producer);  // before, it may not know whose it is
     if (producer->lane != NULL && ours)
         rml_lane_out_close(producer->lane);
     else if (producer->lane != NULL)
@@ -299,7 +303,7 @@ void rml_producer_close(struct rml_producer *producer)
         rml_share_out_close(producer->share);
     else if (producer->share != NULL)
         rml_share_out_abandon(producer->share);
-    if ((producer->lane != NULL || producer->share != NULL) && ours)
+    if (ours)
         say_bye(producer);
     rml_lane_fds_close(&producer->fds);
     if (producer->socket >= 0)

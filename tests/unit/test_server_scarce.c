@@ -1,0 +1,252 @@
+#include <errno.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "operators/registry.h"
+#include "runtime/base/check.h"
+#include "runtime/base/err.h"
+#include "runtime/client/client.h"
+#include "runtime/client/subscribe.h"
+#include "runtime/control/claim.h"
+#include "runtime/control/server.h"
+#include "runtime/lane/wire.h"
+#include "tests/support/refusal.h"
+#include "tests/support/test.h"
+
+/*
+ * A pipeline that runs, and those who attach to it, on a machine which refuses something: each call of either
+ * side is refused once. Who is refused says so; the other side, and whoever comes next, does not notice.
+ */
+
+#define RECORDS 40u
+#define TRIES   10000u
+
+static const char file[] =
+    "version: 1\n"
+    "pipeline: scarce\n"
+    "schema: {event: {ts: time_ns, key: u64}}\n"
+    "runtime: {workers: 1, partitions: 2, lanes_max: 8, state_limit: 64MiB,\n"
+    "  limits: {attaches: 1000000, requests: 1000000}}\n"
+    "sources:\n"
+    "  own: {schema: event, event_time: ts, cells: 64}\n"
+    "  ours: {schema: event, event_time: ts, cells: 64, lane: shared}\n"
+    "stages:\n"
+    "  w: {from: own, key: key, window: {type: tumbling, size: 10ns}, aggregate: {n: count()}}\n"
+    "  v: {from: ours, key: key, window: {type: tumbling, size: 10ns}, aggregate: {n: count()}}\n"
+    "sinks: {w: {from: w, type: ring, rows: 64}, v: {from: v, type: ring, rows: 64}}\n";
+
+struct event {
+    int64_t ts;
+    uint64_t key;
+};
+
+static struct rml_plan *plan;
+static struct rml_claim claim;
+static pthread_t thread;
+static char run_dir[] = "/tmp/ringmill-test-XXXXXX";
+static bool server_refused;  // or else the clients
+
+/* The pipeline, in a thread of its own. */
+static void *serve(void *context)
+{
+    (void)context;
+    struct rml_server *server;
+    struct rml_engine *engine;
+    bool drained;
+    const struct rml_server_options server_options = {
+        .plan = plan, .clock = &rml_clock_system, .claim = &claim};
+    struct rml_engine_options options = {
+        .plan = plan, .operators = rml_operators_table(), .clock = &rml_clock_system};
+    refusal_is_here = server_refused;
+    RML_CHECK(rml_server_open(&server, &server_options, NULL) == 0);
+    rml_server_hook(server, &options);
+    RML_CHECK(rml_engine_open(&engine, &options, NULL) == 0);
+    RML_CHECK(rml_server_run(server, engine, &drained, NULL) == 0);
+    rml_engine_stop(engine);
+    rml_engine_close(engine);
+    rml_server_close(server);
+    return NULL;
+}
+
+/* One request; does it come to an answer? */
+static bool ask(const char *text)
+{
+    _Alignas(8) unsigned char message[sizeof(struct rml_wire_head) + 16] = {0};
+    _Alignas(8) unsigned char reply[RML_WIRE_BYTES_MAX];
+    size_t bytes = sizeof(struct rml_wire_head) + strlen(text) + 1;
+    assert_true(bytes <= sizeof message);
+    const struct rml_wire_head head = rml_wire_head(RML_WIRE_HELLO_CONTROL, bytes);
+    memcpy(message, &head, sizeof head);
+    memcpy(message + sizeof head, text, strlen(text) + 1);
+    int peer = rml_wire_connect("scarce", INT64_C(20000000000), NULL);
+    if (peer < 0)
+        return false;
+    bool is_answered = rml_wire_send(peer, (const void *)message, NULL, 0) == 0
+                       && recv(peer, reply, sizeof reply, 0) > (ssize_t)sizeof head;
+    close(peer);
+    return is_answered;
+}
+
+static int start(void **state)
+{
+    (void)state;
+    struct rml_plan_errors errors = {0};
+    refusal_is_here = false;
+    assert_non_null(mkdtemp(run_dir));
+    assert_int_equal(setenv("RINGMILL_RUNDIR", run_dir, 1), 0);
+    assert_int_equal(rml_plan_parse(file, strlen(file), "scarce.yaml", rml_operators_functions(),
+                                    &plan, &errors, NULL),
+                     0);
+    assert_int_equal(rml_claim_open(&claim, "scarce", NULL), 0);
+    assert_int_equal(rml_claim_listen(&claim, NULL), 0);
+    assert_int_equal(pthread_create(&thread, NULL, serve, NULL), 0);
+    assert_true(ask("refresh"));
+    return 0;
+}
+
+static int start_refusing(void **state)
+{
+    server_refused = true;
+    return start(state);
+}
+
+static int stop(void **state)
+{
+    (void)state;
+    assert_true(ask("stop"));
+    pthread_join(thread, NULL);
+    rml_claim_close(&claim);
+    rml_plan_close(plan);
+    rmdir(run_dir);
+    memcpy(run_dir + sizeof run_dir - 7, "XXXXXX", 6);
+    server_refused = false;
+    return 0;
+}
+
+/* What came of a visit: of whom, a code, and a word about it. */
+struct outcome {
+    const char *who;
+    int rc;
+    char text[RML_PRODUCER_ERROR_BYTES];
+};
+
+static void produce(const char *place, uint32_t source, struct outcome *o)
+{
+    struct rml_producer *producer = NULL;
+    *o = (struct outcome){.who = place};
+    o->rc = rml_producer_open(&producer, place, plan->sources[source].schema.hash,
+                              sizeof(struct event), NULL, o->text, sizeof o->text);
+    if (o->rc < 0)
+        return;
+    for (uint32_t i = 0; i < RECORDS && o->rc >= 0; i++) {
+        const struct event event = {.ts = i, .key = i % 3};
+        o->rc = rml_producer_put(producer, &event);
+    }
+    if (o->rc < 0)
+        (void)rml_producer_reason(producer, o->text, sizeof o->text);
+    rml_producer_close(producer);
+}
+
+static void read_rows(const char *place, const char *group, struct outcome *o)
+{
+    struct rml_subscriber *subscriber = NULL;
+    const struct rml_subscriber_options options = {.from_oldest = 1, .group = group};
+    unsigned char row[256];
+    *o = (struct outcome){.who = group != NULL ? "member" : place};
+    o->rc = rml_subscriber_open(&subscriber, place, 0, 0, &options, o->text, sizeof o->text);
+    if (o->rc < 0)
+        return;
+    assert_true(rml_subscriber_record_bytes(subscriber) <= sizeof row);
+    for (int got = 1; got > 0;)
+        got = rml_subscriber_read(subscriber, row, NULL);
+    rml_subscriber_close(subscriber);
+}
+
+// All of whom one has come to nothing at most; which one, or 0.
+static int visit(struct outcome *ret_worst)
+{
+    struct outcome o[4];
+    produce("scarce/own", 0, &o[0]);
+    produce("scarce/ours", 1, &o[1]);
+    read_rows("scarce/w", NULL, &o[2]);
+    read_rows("scarce/v", "g", &o[3]);
+    uint32_t failed = 0;
+    for (uint32_t i = 0; i < 4; i++) {
+        if (o[i].rc >= 0)
+            continue;
+        failed++;
+        *ret_worst = o[i];
+    }
+    return (int)failed;
+}
+
+static void come_back_until_it_is_as_before(uint32_t descriptors)
+{
+    struct outcome worst = {0};
+    uint32_t tries = 0;
+    // a lane that is being let go of, or a place of one who just left, comes free in a moment
+    while (visit(&worst) > 0) {
+        if (tries++ == TRIES)
+            fail_msg("%s: %d %s", worst.who, worst.rc, worst.text);
+        sched_yield();
+    }
+    while (descriptors > 0 && refusal_descriptors() > descriptors) {
+        if (tries++ == TRIES)
+            fail_msg("%u descriptors where there were %u", refusal_descriptors(), descriptors);
+        assert_true(ask("refresh"));
+    }
+}
+
+static void refuse_each_call_once(void)
+{
+    uint32_t refusals = 0, borne = 0;
+    come_back_until_it_is_as_before(0);
+    come_back_until_it_is_as_before(refusal_descriptors());
+    uint32_t descriptors = refusal_descriptors();
+    for (uint32_t calls = 0;; calls++) {
+        struct outcome worst = {0};
+        refusal_begin(calls);
+        int failed = visit(&worst);
+        const char *refused = refusal_end();
+        if (refused == NULL) {
+            assert_int_equal(failed, 0);
+            break;
+        }
+        refusals++;
+        borne += failed == 0;
+        if (failed > 0 && worst.text[0] == '\0')
+            fail_msg("%s: call %u (%s): %d, and no word", worst.who, calls, refused, worst.rc);
+        come_back_until_it_is_as_before(descriptors);
+    }
+    print_message("%u refusals, %u of them borne\n", refusals, borne);
+    assert_true(refusals > 20);
+}
+
+static void who_attaches_and_is_refused_anything_says_so_and_can_come_again(void **state)
+{
+    (void)state;
+    refusal_is_here = true;
+    refuse_each_call_once();
+    refusal_is_here = false;
+}
+
+static void a_pipeline_that_is_refused_anything_goes_on_and_serves_who_comes_next(void **state)
+{
+    (void)state;
+    refuse_each_call_once();
+}
+
+int main(void)
+{
+    const struct CMUnitTest claims[] = {
+        cmocka_unit_test_setup_teardown(
+            who_attaches_and_is_refused_anything_says_so_and_can_come_again, start, stop),
+        cmocka_unit_test_setup_teardown(
+            a_pipeline_that_is_refused_anything_goes_on_and_serves_who_comes_next, start_refusing,
+            stop),
+    };
+    return cmocka_run_group_tests(claims, NULL, NULL);
+}
