@@ -26,6 +26,7 @@
 #include "runtime/base/check.h"
 #include "tests/sim/hunt.h"
 #include "tests/sim/judge.h"
+#include "tests/sim/known.h"
 #include "tests/sim/ledger.h"
 #include "tests/sim/process.h"
 #include "tests/sim/sim.h"
@@ -46,10 +47,9 @@ static struct {
     uint32_t jobs;
     struct limits limits;
     const char *program, *wrong, *shrink;
-    uint64_t at_most;  // turns of a run that was made small: one in so many of what it had
-    bool is_all;       // of the standard seeds: every point is to be hit
-    bool is_twice;
-} options = {.first = 1, .seeds = SEEDS, .turns = TURNS, .jobs = 1, .at_most = 1, .is_all = true};
+    bool is_all;  // of the standard seeds: every point is to be hit
+    bool is_twice, is_known;
+} options = {.first = 1, .seeds = SEEDS, .turns = TURNS, .jobs = 1, .is_all = true};
 
 static uint64_t turns_so_far(void)
 {
@@ -240,7 +240,7 @@ static bool shrink_wrong(void)
         printf("and that does not fail\n");
         return false;
     }
-    return run.turn <= before / options.at_most;
+    return run.turn < before;  // how much depends on what comes after the seed: see known.h
 }
 
 static bool is_in_list(const char *list, const char *name)
@@ -320,9 +320,6 @@ static bool read_argument(const char *name, const char *value)
         options.wrong = value;
     } else if (strcmp(name, "--shrink") == 0) {
         options.shrink = value;
-    } else if (strcmp(name, "--at-most-one-in") == 0) {
-        options.at_most = strtoull(value, NULL, 0);
-        RML_CHECK(options.at_most > 0);
     } else {
         return false;
     }
@@ -336,6 +333,8 @@ static bool read_arguments(int argc, char **argv)
             sim.is_traced = true;
         else if (strcmp(argv[i], "--twice") == 0)
             options.is_twice = true;
+        else if (strcmp(argv[i], "--shrink-known") == 0)
+            options.is_known = true;
         else if (i + 1 == argc || !read_argument(argv[i], argv[i + 1]))
             return false;
         else
@@ -355,7 +354,7 @@ int main(int argc, char **argv)
             "usage: sim_engine [--seed N | --from N] [--seeds N] [--turns N] [--minutes N "
             "[--jobs N]]\n"
             "    [--limits NAME=N,...] [--without POINT,... | --only POINT,...] [--trace] [--twice]\n"
-            "    [--with WRONG | --wrong all | --shrink WRONG,... [--at-most-one-in N]]\n");
+            "    [--with WRONG | --wrong all | --shrink WRONG,... | --shrink-known]\n");
         return 2;
     }
     // a short life would spend its time on clearing large pages
@@ -369,6 +368,8 @@ int main(int argc, char **argv)
         signal(SIGSEGV, hear_signal);
     if (options.wrong != NULL)
         return each_wrong(options.wrong, find_wrong);
+    if (options.is_known)
+        return known_is_made_small() ? 0 : 1;
     if (options.shrink != NULL)
         return each_wrong(options.shrink, shrink_wrong);
     if (options.minutes > 0)
