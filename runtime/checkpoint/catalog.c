@@ -199,6 +199,19 @@ static MDB_val make_row_key(struct row_key *to, const void *table, uint32_t tabl
     return (MDB_val){to->used, to->bytes};
 }
 
+// As a row, where it looks like one.
+static bool row_of(const void *key, size_t key_bytes, struct rml_table_row *ret_row)
+{
+    const unsigned char *bytes = key;
+    if (key_bytes < 2 || bytes[0] + (size_t)1 >= key_bytes)
+        return false;
+    *ret_row = (struct rml_table_row){.table = (const char *)bytes + 1,
+                                      .table_bytes = bytes[0],
+                                      .key = bytes + 1 + bytes[0],
+                                      .key_bytes = (uint32_t)key_bytes - 1 - bytes[0]};
+    return true;
+}
+
 // `failed` is told of which table the row was that could not be put.
 static int put_rows(MDB_txn *txn, MDB_dbi dbi, const struct rml_table_rows *rows,
                     char failed[RML_TABLE_NAME_BYTES])
@@ -503,19 +516,6 @@ struct collecting {
     bool has_head;
     struct rml_err *err;
 };
-
-// As a row, where it looks like one.
-static bool row_of(const void *key, size_t key_bytes, struct rml_table_row *ret_row)
-{
-    const unsigned char *bytes = key;
-    if (key_bytes < 2 || bytes[0] + (size_t)1 >= key_bytes)
-        return false;
-    *ret_row = (struct rml_table_row){.table = (const char *)bytes + 1,
-                                      .table_bytes = bytes[0],
-                                      .key = bytes + 1 + bytes[0],
-                                      .key_bytes = (uint32_t)key_bytes - 1 - bytes[0]};
-    return true;
-}
 
 static bool wants_row(void *context, const void *key, size_t key_bytes)
 {
@@ -1025,23 +1025,16 @@ static int take_row(const struct rml_catalog_view *view, int rc, MDB_val *key, M
         return -ENOENT;
     if (rc != 0)
         return fail(view->catalog, rc, "reading rows", err);
-    const unsigned char *bytes = key->mv_data;
-    if (key->mv_size < 2 || bytes[0] + (size_t)1 >= key->mv_size)
+    if (!row_of(key->mv_data, key->mv_size, ret_row))
         return RML_FAIL(err, -EBADMSG, "%.250s is damaged: a row without a table",
                         view->catalog->path);
     bool whole = is_whole(key, value);
-    *ret_row = (struct rml_table_row){
-        .table = (const char *)bytes + 1,
-        .table_bytes = bytes[0],
-        .key = bytes + 1 + bytes[0],
-        .key_bytes = (uint32_t)key->mv_size - 1 - bytes[0],
-        .value = value->mv_data,
-        .value_bytes = (uint32_t)value->mv_size,
-    };
+    ret_row->value = value->mv_data;
+    ret_row->value_bytes = (uint32_t)value->mv_size;
     return whole ? 0
                  : RML_FAIL(err, -EBADMSG,
                             "%.250s is damaged: a row of table %.*s is not what was written",
-                            view->catalog->path, (int)bytes[0], (const char *)bytes + 1);
+                            view->catalog->path, (int)ret_row->table_bytes, ret_row->table);
 }
 
 int rml_catalog_row(struct rml_catalog_view *view, const char *table, const void *key,
