@@ -70,13 +70,10 @@ struct check {
     struct rml_err *err;
 };
 
-enum tree_kind { TREE_FREE, TREE_MAIN, TREE_CHECKPOINTS, TREE_ROWS };
-
 /* A tree on the way down. */
 struct walk {
     struct check *check;
-    enum tree_kind kind;
-    bool has_integer_keys;
+    enum rml_catalog_tree kind;
     uint16_t depth;
     uint64_t entries;
 };
@@ -91,7 +88,7 @@ static int damaged(const struct check *check, uint64_t page, const char *what)
 // What of rows cannot be read is left out where somebody collects what can.
 static bool is_left_out(const struct walk *walk, int rc)
 {
-    bool is = rc == -EBADMSG && walk->check->entries != NULL && walk->kind == TREE_ROWS;
+    bool is = rc == -EBADMSG && walk->check->entries != NULL && walk->kind == RML_CATALOG_TREE_ROWS;
     walk->check->left_out += is;
     return is;
 }
@@ -130,7 +127,7 @@ static int use_pages(const struct check *check, uint64_t first, uint64_t count)
 
 static int compare(const struct walk *walk, struct bytes a, struct bytes b)
 {
-    if (walk->has_integer_keys) {
+    if (walk->kind == RML_CATALOG_TREE_FREE) {
         uint64_t x, y;
         memcpy(&x, a.at, sizeof x);
         memcpy(&y, b.at, sizeof y);
@@ -140,7 +137,7 @@ static int compare(const struct walk *walk, struct bytes a, struct bytes b)
     return order != 0 ? order : (a.count > b.count) - (a.count < b.count);
 }
 
-static int walk_tree(struct check *check, const struct tree *tree, enum tree_kind kind);
+static int walk_tree(struct check *check, const struct tree *tree, enum rml_catalog_tree kind);
 
 static int take_big(const struct walk *walk, struct bytes data, uint64_t page, uint64_t bytes,
                     unsigned char **ret_copy)
@@ -152,7 +149,7 @@ static int take_big(const struct walk *walk, struct bytes data, uint64_t page, u
     memcpy(&first, data.at, sizeof first);
     uint64_t count = (sizeof(struct page) + bytes + PAGE_BYTES - 1) / PAGE_BYTES;
     unsigned char *pages = NULL;
-    bool is_wanted = walk->kind == TREE_FREE || check->entries != NULL;
+    bool is_wanted = walk->kind == RML_CATALOG_TREE_FREE || check->entries != NULL;
     int rc = use_pages(check, first, count);
     if (rc == 0 && (pages = malloc(is_wanted ? count * PAGE_BYTES : PAGE_BYTES)) == NULL)
         rc = RML_FAIL(check->err, -ENOMEM, "no memory for pages of %.300s", check->path);
@@ -196,11 +193,11 @@ static int take_free(const struct walk *walk, struct bytes key, struct bytes lis
     return 0;
 }
 
-static enum tree_kind kind_of(struct bytes key)
+static enum rml_catalog_tree kind_of(struct bytes key)
 {
     bool is_rows = key.count == sizeof RML_CATALOG_ROWS - 1
                    && memcmp(key.at, RML_CATALOG_ROWS, key.count) == 0;
-    return is_rows ? TREE_ROWS : TREE_CHECKPOINTS;
+    return is_rows ? RML_CATALOG_TREE_ROWS : RML_CATALOG_TREE_CHECKPOINTS;
 }
 
 static int take_tree(const struct walk *walk, struct bytes key, struct bytes data, uint64_t page)
@@ -216,12 +213,8 @@ static int take_tree(const struct walk *walk, struct bytes key, struct bytes dat
 
 static int hand_on(const struct walk *walk, struct bytes key, struct bytes value)
 {
-    static const enum rml_catalog_tree trees[] = {[TREE_MAIN] = RML_CATALOG_TREE_MAIN,
-                                                  [TREE_CHECKPOINTS] = RML_CATALOG_TREE_CHECKPOINTS,
-                                                  [TREE_ROWS] = RML_CATALOG_TREE_ROWS};
     const struct rml_catalog_entries *entries = walk->check->entries;
-    return entries->take(entries->context, trees[walk->kind], key.at, key.count, value.at,
-                         value.count);
+    return entries->take(entries->context, walk->kind, key.at, key.count, value.at, value.count);
 }
 
 int rml_catalog_check_format(const char *path, const void *head, size_t bytes, struct rml_err *err)
@@ -252,17 +245,15 @@ static int take_value(struct walk *walk, struct bytes key, struct bytes data, ui
 {
     struct check *check = walk->check;
     walk->entries++;
-    if ((flags & ~(walk->kind == TREE_MAIN ? NODE_TREE : NODE_BIG)) != 0)
+    if ((flags & ~(walk->kind == RML_CATALOG_TREE_MAIN ? NODE_TREE : NODE_BIG)) != 0)
         return damaged(check, page, "has a node of an unknown kind");
     if (flags == NODE_TREE)
         return take_tree(walk, key, data, page);
-    int rc = walk->kind == TREE_MAIN && is_head(key)
-                 ? rml_catalog_check_format(check->path, data.at, data.count, check->err)
-                 : 0;
+    bool is_ours = walk->kind == RML_CATALOG_TREE_MAIN && is_head(key);
+    int rc = is_ours ? rml_catalog_check_format(check->path, data.at, data.count, check->err) : 0;
     if (rc < 0)
         return rc;
-    if (walk->kind == TREE_MAIN && is_head(key)
-        && data.count >= sizeof(struct rml_catalog_head_row)) {
+    if (is_ours && data.count >= sizeof(struct rml_catalog_head_row)) {
         memcpy(&check->head_transaction,
                data.at + offsetof(struct rml_catalog_head_row, transaction),
                sizeof check->head_transaction);
@@ -273,7 +264,7 @@ static int take_value(struct walk *walk, struct bytes key, struct bytes data, ui
         rc = take_big(walk, data, page, value_bytes, &copy);
     if (copy != NULL)
         data = (struct bytes){copy + sizeof(struct page), value_bytes};
-    if (rc == 0 && walk->kind == TREE_FREE)
+    if (rc == 0 && walk->kind == RML_CATALOG_TREE_FREE)
         rc = take_free(walk, key, data, page);
     else if (rc == 0 && check->entries != NULL)
         rc = hand_on(walk, key, data);
@@ -311,8 +302,9 @@ static int find_node(const struct walk *walk, const unsigned char *bytes, uint32
 
 static int key_fits(const struct walk *walk, struct bytes key, uint64_t page)
 {
-    bool fits = walk->has_integer_keys ? key.count == sizeof(uint64_t)
-                                       : key.count > 0 && key.count <= RML_CATALOG_KEY_BYTES;
+    bool fits = walk->kind == RML_CATALOG_TREE_FREE
+                    ? key.count == sizeof(uint64_t)
+                    : key.count > 0 && key.count <= RML_CATALOG_KEY_BYTES;
     return fits ? 0 : damaged(walk->check, page, "has a key of a length that cannot be");
 }
 
@@ -362,7 +354,7 @@ static bool is_in_order(const struct walk *walk, struct bytes last, struct bytes
 static bool is_wanted(const struct walk *walk, struct bytes key)
 {
     const struct rml_catalog_entries *entries = walk->check->entries;
-    return entries == NULL || walk->kind != TREE_ROWS
+    return entries == NULL || walk->kind != RML_CATALOG_TREE_ROWS
            || entries->wants(entries->context, key.at, key.count);
 }
 
@@ -424,16 +416,15 @@ static int walk_page(struct walk *walk, uint64_t number, uint32_t level, struct 
     return is_left_out(walk, rc) ? 0 : rc;
 }
 
-static int walk_tree(struct check *check, const struct tree *tree, enum tree_kind kind)
+static int walk_tree(struct check *check, const struct tree *tree, enum rml_catalog_tree kind)
 {
-    struct walk walk = {
-        .check = check, .kind = kind, .has_integer_keys = kind == TREE_FREE, .depth = tree->depth};
+    struct walk walk = {.check = check, .kind = kind, .depth = tree->depth};
     bool is_empty = tree->root == NO_PAGE;
     if (tree->depth > DEPTH_MAX || is_empty != (tree->depth == 0))
         return damaged(check, check->meta.transaction % 2,
                        "names a tree of a depth that cannot be");
     int rc = is_empty ? 0 : walk_page(&walk, tree->root, 0, (struct bounds){0});
-    bool is_counted = check->entries == NULL || kind != TREE_ROWS;
+    bool is_counted = check->entries == NULL || kind != RML_CATALOG_TREE_ROWS;
     if (rc == 0 && is_counted && walk.entries != tree->entries)
         rc =
             damaged(check, is_empty ? 0 : tree->root, "begins a tree of another number of entries");
@@ -483,9 +474,9 @@ static int look_through(struct check *check, const struct meta *meta)
         return RML_FAIL(check->err, -ENOMEM, "no memory for a map of %llu pages",
                         (unsigned long long)meta->last_page);
     // what is free matters to whoever goes on writing the file
-    int rc = check->entries == NULL ? walk_tree(check, &meta->free, TREE_FREE) : 0;
+    int rc = check->entries == NULL ? walk_tree(check, &meta->free, RML_CATALOG_TREE_FREE) : 0;
     if (rc == 0)
-        rc = walk_tree(check, &meta->main, TREE_MAIN);
+        rc = walk_tree(check, &meta->main, RML_CATALOG_TREE_MAIN);
     free(check->used);
     check->used = NULL;
     if (rc == 0 && (!check->has_head || check->head_transaction != meta->transaction))

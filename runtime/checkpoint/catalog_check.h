@@ -29,6 +29,7 @@ int rml_catalog_check(const char *path, struct rml_err *err);
 int rml_catalog_check_format(const char *path, const void *head, size_t bytes, struct rml_err *err);
 
 enum rml_catalog_tree {
+    RML_CATALOG_TREE_FREE,  // pages that nobody uses: of no interest to who collects
     RML_CATALOG_TREE_MAIN,
     RML_CATALOG_TREE_CHECKPOINTS,
     RML_CATALOG_TREE_ROWS
