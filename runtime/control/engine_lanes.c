@@ -2,10 +2,10 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "runtime/base/check.h"
 #include "runtime/base/err.h"
+#include "runtime/base/machine.h"
 #include "runtime/control/engine_state.h"
 #include "runtime/control/kept.h"
 #include "runtime/keeper/keeping.h"
@@ -92,7 +92,7 @@ static int check_room(const struct rml_engine *engine, const struct rml_lane_geo
 {
     uint64_t most = engine->plan->limits.lane_bytes, taken = 0;
     if (most == 0)
-        most = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE) / 2;
+        most = rml_machine_memory() / 2;
     uint64_t wanted = rml_lane_records_bytes(geometry) + rml_lane_returns_bytes(geometry);
     for (uint32_t i = 0; i < engine->plan->lanes_max; i++) {
         if (engine->lanes[i].in == NULL)

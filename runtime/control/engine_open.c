@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "runtime/base/err.h"
+#include "runtime/base/machine.h"
 #include "runtime/control/engine_state.h"
 #include "runtime/control/going_back.h"
 #include "runtime/control/kept.h"
@@ -71,7 +72,7 @@ static bool goes_on(const struct rml_engine *engine)
 // More than there is would end in a kill by the kernel, with nothing said.
 static int check_prefault(const struct rml_plan *plan, struct rml_err *err)
 {
-    uint64_t memory = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+    uint64_t memory = rml_machine_memory();
     if (plan->state_prefault_bytes <= memory / plan->partitions)
         return 0;
     char wanted[32], there[32];

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -9,6 +10,7 @@
 
 #include "runtime/base/check.h"
 #include "runtime/base/err.h"
+#include "runtime/base/machine.h"
 
 #define SEALS_SIZE (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
 
@@ -20,10 +22,10 @@ static int segment_reserve(struct rml_segment *segment, const char *name, size_t
     if (bytes == 0)
         return RML_FAIL(err, -EINVAL, "a segment of 0 bytes");
     // Reserving more than there is would not fail but bring the kernel's out-of-memory killer.
-    size_t memory_bytes = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
+    uint64_t memory_bytes = rml_machine_memory();
     if (bytes > memory_bytes / 2)
-        return RML_FAIL(err, -ENOMEM, "%zu bytes of shared memory on a machine with %zu", bytes,
-                        memory_bytes);
+        return RML_FAIL(err, -ENOMEM, "%zu bytes of shared memory on a machine with %" PRIu64,
+                        bytes, memory_bytes);
 
     segment->fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (segment->fd < 0) {
