@@ -208,6 +208,23 @@ static uint64_t lane_bytes(const struct rml_plan *plan)
     return most;
 }
 
+static void look_at_prefault(struct rml_doctor *doctor, const struct rml_plan *plan,
+                             uint64_t available)
+{
+    uint64_t each = plan->state_prefault_bytes;
+    if (each == 0)
+        return;
+    char text[32], of_each[32];
+    rml_size_print_about(available, text);
+    rml_size_print_about(each, of_each);
+    bool is_little = each > available / plan->partitions;
+    struct rml_doctor_finding *f =
+        find(doctor, is_little ? RML_DOCTOR_WARN : RML_DOCTOR_OK, "state_prefault",
+             "%u partitions with %s each; %s available", plan->partitions, of_each, text);
+    if (is_little)
+        advise(f, "lower runtime.state_prefault: what is more than there is ends in a kill");
+}
+
 static void look_at_memory(struct rml_doctor *doctor, const struct rml_plan *plan)
 {
     uint64_t available = memory_available(), lane = plan != NULL ? lane_bytes(plan) : 0;
@@ -225,22 +242,8 @@ static void look_at_memory(struct rml_doctor *doctor, const struct rml_plan *pla
                    text, of_lane, is_little ? producers : plan->lanes_max, plan->lanes_max);
     if (is_little)
         advise(f, "lower `cells` of the sources, runtime.partitions or runtime.lanes_max");
-}
-
-static void look_at_prefault(struct rml_doctor *doctor, const struct rml_plan *plan)
-{
-    uint64_t available = memory_available(), each = plan->state_prefault_bytes;
-    if (each == 0)
-        return;
-    char text[32], of_each[32];
-    rml_size_print_about(available, text);
-    rml_size_print_about(each, of_each);
-    bool is_little = each > available / plan->partitions;
-    struct rml_doctor_finding *f =
-        find(doctor, is_little ? RML_DOCTOR_WARN : RML_DOCTOR_OK, "state_prefault",
-             "%u partitions with %s each; %s available", plan->partitions, of_each, text);
-    if (is_little)
-        advise(f, "lower runtime.state_prefault: what is more than there is ends in a kill");
+    if (plan != NULL)
+        look_at_prefault(doctor, plan, available);
 }
 
 static void look_at_shm(struct rml_doctor *doctor)
@@ -393,8 +396,6 @@ void rml_doctor_host(struct rml_doctor *doctor, const struct rml_plan *plan)
     look_at_memlock(doctor);
     look_at_descriptors(doctor, plan);
     look_at_memory(doctor, plan);
-    if (plan != NULL)
-        look_at_prefault(doctor, plan);
     look_at_shm(doctor);
     look_at_huge_pages(doctor);
     look_at_cpus(doctor, plan);
