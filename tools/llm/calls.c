@@ -9,7 +9,6 @@
  */
 #include <errno.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,7 +18,9 @@
 #include "runtime/client/client.h"
 #include "tools/llm/stream.h"
 #include "tools/llm/tally.h"
+#include "tools/llm/usage.h"
 
+#define PROGRAM      "ringmill-llm-calls"
 #define TICK_NS      INT64_C(1000000)
 #define BEHIND_MAX_S 0.1  // what a producer that was held up does not make up for
 #define CLOCK_EVERY  64   // calls that are reported at one moment
@@ -123,25 +124,13 @@ static void sum_up(const struct calls *calls, int64_t began, bool was_drained)
     account->was_drained = was_drained;
 }
 
-// What makes no sense, and what to try; what to exit with.
-__attribute__((format(printf, 1, 2))) static int fail_usage(const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    fputs("ringmill-llm-calls: ", stderr);
-    vfprintf(stderr, format, args);
-    fputs("\ntry 'ringmill-llm-calls --help'\n", stderr);
-    va_end(args);
-    return 2;
-}
-
 // False: the line makes no sense, and that is said.
 static bool read_words(struct calls *calls, int argc, char **argv)
 {
     if (argc < 2)
-        fail_usage("PIPELINE/SOURCE is missing");
+        llm_usage_fail(PROGRAM, "PIPELINE/SOURCE is missing");
     else if (argc > 6)
-        fail_usage("%s is one word too many", argv[6]);
+        llm_usage_fail(PROGRAM, "%s is one word too many", argv[6]);
     if (argc < 2 || argc > 6)
         return false;
     uint64_t seed = argc > 3 ? strtoull(argv[3], NULL, 10) : 1;
@@ -151,9 +140,11 @@ static bool read_words(struct calls *calls, int argc, char **argv)
     if (argc > 5) {
         struct llm_tally *tally = llm_tally_attach(argv[5]);
         if (tally == NULL || number >= LLM_PRODUCERS_MAX) {
-            fail_usage("TALLY is a descriptor that `ringmill demo` passes on, and NUMBER less than "
-                       "%u, not %s and %s",
-                       LLM_PRODUCERS_MAX, argv[5], argv[4]);
+            llm_usage_fail(
+                PROGRAM,
+                "TALLY is a descriptor that `ringmill demo` passes on, and NUMBER less than "
+                "%u, not %s and %s",
+                LLM_PRODUCERS_MAX, argv[5], argv[4]);
             return false;
         }
         calls->tally = tally;
@@ -161,7 +152,7 @@ static bool read_words(struct calls *calls, int argc, char **argv)
         calls->closing_ns = tally->first_end_ns + tally->out_of_order_ns;
     }
     if (!(calls->rate > 0))
-        fail_usage("RATE is a number above 0, not %s", argv[2]);
+        llm_usage_fail(PROGRAM, "RATE is a number above 0, not %s", argv[2]);
     return calls->rate > 0;
 }
 

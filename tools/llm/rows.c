@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,7 +18,9 @@
 #include "llm.h"
 #include "runtime/client/subscribe.h"
 #include "tools/llm/tally.h"
+#include "tools/llm/usage.h"
 
+#define PROGRAM      "ringmill-llm-rows"
 #define WINDOWS_KEPT 8u   // corrections reach back by three seconds
 #define MODELS_MAX   64u  // that a second is shown of
 #define SHOWN        5u
@@ -194,18 +195,6 @@ static int follow(struct watch *watch)
     return rc;
 }
 
-// What makes no sense, and what to try; what to exit with.
-__attribute__((format(printf, 1, 2))) static int fail_usage(const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    fputs("ringmill-llm-rows: ", stderr);
-    vfprintf(stderr, format, args);
-    fputs("\ntry 'ringmill-llm-rows --help'\n", stderr);
-    va_end(args);
-    return 2;
-}
-
 int main(int argc, char **argv)
 {
     static struct watch watch;
@@ -217,11 +206,12 @@ int main(int argc, char **argv)
         return 0;
     }
     if (argc < 2)
-        return fail_usage("PIPELINE/STAGE is missing");
+        return llm_usage_fail(PROGRAM, "PIPELINE/STAGE is missing");
     if (argc > 3)
-        return fail_usage("%s is one word too many", argv[3]);
+        return llm_usage_fail(PROGRAM, "%s is one word too many", argv[3]);
     if (argc > 2 && (watch.tally = llm_tally_attach(argv[2])) == NULL)
-        return fail_usage("TALLY is a descriptor that `ringmill demo` passes on, not %s", argv[2]);
+        return llm_usage_fail(
+            PROGRAM, "TALLY is a descriptor that `ringmill demo` passes on, not %s", argv[2]);
     for (uint32_t i = 0; i < WINDOWS_KEPT; i++)
         watch.seconds[i] = (struct second){.start_ns = INT64_MIN, .shown = true};
     char error[RML_SUBSCRIBER_ERROR_BYTES];
