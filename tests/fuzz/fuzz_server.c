@@ -7,7 +7,6 @@
  *
  * An input is a script: each byte says what is done (its low three bits) and by which peer.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdalign.h>
@@ -25,7 +24,8 @@
 #include "runtime/control/server.h"
 #include "runtime/lane/wire.h"
 #include "runtime/plan/plan.h"
-#include "runtime/time/clock.h"
+#include "tests/support/descriptors.h"
+#include "tests/support/served.h"
 
 #define PEERS   6u
 #define STEPS   64u  // of a script
@@ -57,31 +57,11 @@ static struct rml_plan *plan;
 static pthread_t thread;
 static char run_dir[] = "/tmp/fuzz-server-XXXXXX";
 static struct rml_claim claim;
+static struct served served;
 static uint32_t open_before;
 
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-/* The engine, in a thread of its own. */
-static void *serve(void *context)
-{
-    (void)context;
-    struct rml_server *server;
-    struct rml_engine *engine;
-    bool drained;
-    const struct rml_server_options server_options = {
-        .plan = plan, .clock = &rml_clock_system, .claim = &claim};
-    struct rml_engine_options options = {
-        .plan = plan, .operators = rml_operators_table(), .clock = &rml_clock_system};
-    RML_CHECK(rml_server_open(&server, &server_options, NULL) == 0);
-    rml_server_hook(server, &options);
-    RML_CHECK(rml_engine_open(&engine, &options, NULL) == 0);
-    RML_CHECK(rml_server_run(server, engine, &drained, NULL) == 0);
-    rml_engine_stop(engine);
-    rml_engine_close(engine);
-    rml_server_close(server);
-    return NULL;
-}
 
 static int connected(void)
 {
@@ -144,17 +124,6 @@ static struct rml_wire_hello_produce honest_hello(uint32_t source)
     return hello;
 }
 
-static uint32_t open_now(void)
-{
-    DIR *folder = opendir("/proc/self/fd");
-    RML_CHECK(folder != NULL);
-    uint32_t count = 0;
-    while (readdir(folder) != NULL)
-        count++;
-    closedir(folder);
-    return count;
-}
-
 static void end(void)
 {
     request("stop", sizeof "stop");
@@ -173,9 +142,10 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
                              &errors, NULL)
               == 0);
     RML_CHECK(rml_claim_open(&claim, "p", NULL) == 0 && rml_claim_listen(&claim, NULL) == 0);
-    RML_CHECK(pthread_create(&thread, NULL, serve, NULL) == 0);
+    served = (struct served){plan, &claim};
+    RML_CHECK(pthread_create(&thread, NULL, served_run, &served) == 0);
     request("refresh", sizeof "refresh");
-    open_before = open_now();
+    open_before = descriptors_open();
     return atexit(end);
 }
 
@@ -367,6 +337,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     do {
         RML_CHECK(tries++ < TRIES);
         request("refresh", sizeof "refresh");
-    } while (open_now() > open_before + OF_OWN);
+    } while (descriptors_open() > open_before + OF_OWN);
     return 0;
 }

@@ -54,17 +54,6 @@ static bool refuses(const char *call, int error)
     return true;
 }
 
-static inline uint32_t refusal_descriptors(void)
-{
-    uint32_t count = 0;
-    DIR *fds = opendir("/proc/self/fd");
-    while (fds != NULL && readdir(fds) != NULL)
-        count++;
-    if (fds != NULL)
-        closedir(fds);
-    return count;
-}
-
 // clang-format off
 // As the linker wants them.
 #define AT_THE_DOOR(type, name, parameters, arguments, none, error)          \

@@ -6,6 +6,7 @@
 #include "runtime/base/err.h"
 #include "runtime/control/engine.h"
 #include "runtime/lane/lane_out.h"
+#include "tests/support/descriptors.h"
 #include "tests/support/folder.h"
 #include "tests/support/random.h"
 #include "tests/support/refusal.h"
@@ -132,7 +133,7 @@ static void an_engine_that_is_refused_anything_says_so_and_leaves_nothing_behind
             borne += rc == 0;
             if (rc < 0 && err.text[0] == '\0')
                 fail_msg("%s: call %u (%s): %d, and no word", lives[i].name, calls, refused, rc);
-            uint32_t now = refusal_descriptors();
+            uint32_t now = descriptors_open();
             if (refusals > 1 && now != descriptors)
                 fail_msg("%s: call %u (%s): %u descriptors after %u", lives[i].name, calls, refused,
                          now, descriptors);

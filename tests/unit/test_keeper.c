@@ -1,4 +1,3 @@
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -17,6 +16,7 @@
 #include "runtime/keeper/keeper.h"
 #include "runtime/keeper/keeping.h"
 #include "runtime/segment/segment.h"
+#include "tests/support/descriptors.h"
 #include "tests/support/test.h"
 
 #define SECOND INT64_C(1000000000)
@@ -67,17 +67,6 @@ static void note_pause(void *context, const char *why)
     resumed += why == NULL;
 }
 
-static uint32_t count_fds(void)
-{
-    uint32_t count = 0;
-    DIR *dir = opendir("/proc/self/fd");
-    RML_CHECK(dir != NULL);
-    while (readdir(dir) != NULL)
-        count++;
-    closedir(dir);
-    return count;
-}
-
 // Keep `engine` running, `most` restarts in 100 s; what rml_keeper_run says.
 static int keep(void (*engine)(struct rml_keeping *keeping, uint32_t run), uint32_t most,
                 int *ret_code)
@@ -86,20 +75,20 @@ static int keep(void (*engine)(struct rml_keeping *keeping, uint32_t run), uint3
     struct rml_keeping *keeping = NULL;
     const struct rml_keeper_options options = {
         .restarts_most = most, .within_ns = 100 * SECOND, .say = say, .paused = note_pause};
-    uint32_t before = count_fds();
+    uint32_t before = descriptors_open();
     sigset_t blocked;
     pthread_sigmask(SIG_BLOCK, NULL, &blocked);
     assert_int_equal(rml_keeper_open(&keeper, &options, &err), 0);
     int rc = rml_keeper_run(keeper, &keeping, ret_code, &err);
     if (rc == 1) {
         uint32_t run = shared->runs++;
-        shared->fds[run % 64] = count_fds();
+        shared->fds[run % 64] = descriptors_open();
         engine(keeping, run);
         _exit(99);
     }
     rml_keeper_close(keeper);
     pthread_sigmask(SIG_SETMASK, &blocked, NULL);
-    assert_int_equal(count_fds(), before);
+    assert_int_equal(descriptors_open(), before);
     return rc;
 }
 
@@ -263,7 +252,7 @@ static void lets_go_of_the_rest(struct rml_keeping *keeping, uint32_t run)
     }
     RML_CHECK(run == 2 || rml_keeping_take(keeping, RML_KEPT_ID(SORT_OTHER, 3)) != NULL);
     rml_keeping_rest(keeping);
-    shared->rc[run] = (int)count_fds();
+    shared->rc[run] = (int)descriptors_open();
     if (run == 1)
         die(SIGKILL);
     rml_keeping_close(keeping);

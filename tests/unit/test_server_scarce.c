@@ -13,7 +13,9 @@
 #include "runtime/control/claim.h"
 #include "runtime/control/server.h"
 #include "runtime/lane/wire.h"
+#include "tests/support/descriptors.h"
 #include "tests/support/refusal.h"
+#include "tests/support/served.h"
 #include "tests/support/test.h"
 
 /*
@@ -45,6 +47,7 @@ struct event {
 
 static struct rml_plan *plan;
 static struct rml_claim claim;
+static struct served served;
 static pthread_t thread;
 static char run_dir[] = "/tmp/ringmill-test-XXXXXX";
 static bool server_refused;  // or else the clients
@@ -52,23 +55,8 @@ static bool server_refused;  // or else the clients
 /* The pipeline, in a thread of its own. */
 static void *serve(void *context)
 {
-    (void)context;
-    struct rml_server *server;
-    struct rml_engine *engine;
-    bool drained;
-    const struct rml_server_options server_options = {
-        .plan = plan, .clock = &rml_clock_system, .claim = &claim};
-    struct rml_engine_options options = {
-        .plan = plan, .operators = rml_operators_table(), .clock = &rml_clock_system};
     refusal_is_here = server_refused;
-    RML_CHECK(rml_server_open(&server, &server_options, NULL) == 0);
-    rml_server_hook(server, &options);
-    RML_CHECK(rml_engine_open(&engine, &options, NULL) == 0);
-    RML_CHECK(rml_server_run(server, engine, &drained, NULL) == 0);
-    rml_engine_stop(engine);
-    rml_engine_close(engine);
-    rml_server_close(server);
-    return NULL;
+    return served_run(context);
 }
 
 /* One request; does it come to an answer? */
@@ -102,7 +90,8 @@ static int start(void **state)
                      0);
     assert_int_equal(rml_claim_open(&claim, "scarce", NULL), 0);
     assert_int_equal(rml_claim_listen(&claim, NULL), 0);
-    assert_int_equal(pthread_create(&thread, NULL, serve, NULL), 0);
+    served = (struct served){plan, &claim};
+    assert_int_equal(pthread_create(&thread, NULL, serve, &served), 0);
     assert_true(ask("refresh"));
     return 0;
 }
@@ -193,9 +182,9 @@ static void come_back_until_it_is_as_before(uint32_t descriptors)
             fail_msg("%s: %d %s", worst.who, worst.rc, worst.text);
         sched_yield();
     }
-    while (descriptors > 0 && refusal_descriptors() > descriptors) {
+    while (descriptors > 0 && descriptors_open() > descriptors) {
         if (tries++ == TRIES)
-            fail_msg("%u descriptors where there were %u", refusal_descriptors(), descriptors);
+            fail_msg("%u descriptors where there were %u", descriptors_open(), descriptors);
         assert_true(ask("refresh"));
     }
 }
@@ -204,8 +193,8 @@ static void refuse_each_call_once(void)
 {
     uint32_t refusals = 0, borne = 0;
     come_back_until_it_is_as_before(0);
-    come_back_until_it_is_as_before(refusal_descriptors());
-    uint32_t descriptors = refusal_descriptors();
+    come_back_until_it_is_as_before(descriptors_open());
+    uint32_t descriptors = descriptors_open();
     for (uint32_t calls = 0;; calls++) {
         struct outcome worst = {0};
         refusal_begin(calls);
