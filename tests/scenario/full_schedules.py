@@ -49,7 +49,8 @@ class FullSchedules(exactly_once.Saving):
     def test_a_checkpoint_is_taken_before_one_is_full_and_nobody_waits(self):
         self.start_with("1ms")
         feeders = self.steady()
-        harness.until("a checkpoint for a schedule", lambda: self.saves()["wanted"]["schedule"] >= 2)
+        harness.until("a checkpoint for a schedule", lambda: self.saves()["wanted"]["schedule"] >= 2,
+                      while_moves=self.taken)
         self.assertEqual(self.saves()["schedules_full"], 0)
         self.assertEqual(self.saves()["lanes_full"], 0)
         self.end_feeders(feeders)
@@ -59,7 +60,7 @@ class FullSchedules(exactly_once.Saving):
     def test_where_none_may_be_taken_the_partition_waits_and_goes_on_with_the_next(self):
         self.start_with("1h")
         feeders = self.steady()
-        taken = harness.until("the schedule to be full", lambda: self.full(feeders), 3 * harness.PATIENCE)
+        taken = harness.until("the schedule to be full", lambda: self.full(feeders), while_moves=self.taken)
         self.assertIn("a schedule is full of steps that no checkpoint covers yet: its partition waits", self.words())
         self.assertRegex(self.pipeline.ctl("status").stdout, r"[1-9]\d* times a schedule")
         times = self.saves()["schedules_full"]

@@ -31,15 +31,21 @@ SOURCE = pathlib.Path(__file__).resolve().parents[2]
 PATIENCE = float(os.environ.get("RML_PATIENCE", "60"))  # seconds; a sanitizer's build on a busy machine is slow
 
 
-def until(what, condition, seconds=PATIENCE):
-    """Look until `condition()` is true, and return what it gave."""
-    end = time.monotonic() + seconds
+def until(what, condition, seconds=PATIENCE, while_moves=None):
+    """Look until `condition()` is true, and return what it gave.
+
+    What takes much work is given its time: so many seconds since `while_moves()` last said something else.
+    """
+    end, last = time.monotonic() + seconds, None
     while True:
         seen = condition()
         if seen:
             return seen
+        now = while_moves() if while_moves else None
+        if now != last:
+            end, last = time.monotonic() + seconds, now
         if time.monotonic() > end:
-            raise AssertionError(f"waited {seconds} s for {what}, in vain")
+            raise AssertionError(f"waited {seconds} s for {what}, in vain" + (f": {now}" if while_moves else ""))
         time.sleep(0.005)
 
 
