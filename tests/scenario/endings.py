@@ -2,7 +2,6 @@
 import os
 import pathlib
 import signal
-import time
 
 import feeding
 import harness
@@ -146,12 +145,10 @@ class Names(feeding.Feeding):
 
 class Dying(feeding.Feeding):
     def kill(self, *feeders):
-        """Kill the engine; how long the feeders took to notice."""
+        """Kill the engine, and see feeders that would wait for ever notice it."""
         self.pipeline.process.kill()
-        since = time.monotonic()
         for feeder in feeders:
             self.assertIn("Broken pipe", self.ends(feeder, want=1))
-        return time.monotonic() - since
 
     def test_a_producer_is_told_when_its_engine_is_killed(self):
         self.start()
@@ -159,7 +156,7 @@ class Dying(feeding.Feeding):
         self.attached(*feeders)
         for feeder in feeders:
             harness.until("records to flow", lambda f=feeder: self.progress(f)[1] > 100)
-        self.assertLess(self.kill(*feeders), 10)
+        self.kill(*feeders)
 
     def test_a_producer_that_waits_for_room_is_told_when_its_engine_is_killed(self):
         self.start(source=", cells: 64")
@@ -168,7 +165,7 @@ class Dying(feeding.Feeding):
         self.stand_still()
         self.go(feeder)
         self.until_asleep(feeder)
-        self.assertLess(self.kill(feeder), 10)
+        self.kill(feeder)
 
 
 if __name__ == "__main__":
