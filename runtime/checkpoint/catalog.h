@@ -17,6 +17,8 @@
  *
  * A catalog is used by one thread at a time. One process must not have the same catalog open twice, for
  * LMDB's locks are those of fcntl, which the first close would give back.
+ *
+ * catalog_state.h says which of the files beside this one does what.
  */
 #ifndef RML_CHECKPOINT_CATALOG_H
 #define RML_CHECKPOINT_CATALOG_H
@@ -26,6 +28,7 @@
 #include <stdint.h>
 
 #include "runtime/checkpoint/manifest.h"
+#include "runtime/checkpoint/table_rows.h"
 
 struct rml_err;
 struct rml_catalog;
@@ -35,8 +38,6 @@ struct rml_catalog_view;
 #define RML_VAULT_ID_BYTES    16u
 #define RML_CATALOG_FILE      "catalog.mdb"
 #define RML_CATALOG_KEY_BYTES 511u  // LMDB's own limit
-#define RML_TABLE_NAME_BYTES  64u
-#define RML_TABLE_KEY_BYTES   (RML_CATALOG_KEY_BYTES - RML_TABLE_NAME_BYTES)
 
 struct rml_catalog_head {
     unsigned char vault[RML_VAULT_ID_BYTES];
@@ -45,20 +46,6 @@ struct rml_catalog_head {
     uint64_t written_bytes;  // of the extent file, before use
     uint64_t commits;        // counts them, to tell whether one took place
 };
-
-/* Rows to be put or removed, one behind the other in memory. */
-struct rml_table_rows {
-    unsigned char *bytes;
-    size_t used, room;
-    uint64_t count;
-};
-
-/* `value` NULL: remove it. The name is shorter than RML_TABLE_NAME_BYTES, the key has 1 to
- * RML_TABLE_KEY_BYTES bytes. 0 or -ENOMEM. */
-int rml_table_rows_put(struct rml_table_rows *rows, const char *table, const void *key,
-                       uint32_t key_bytes, const void *value, uint32_t value_bytes);
-void rml_table_rows_clear(struct rml_table_rows *rows);
-void rml_table_rows_fini(struct rml_table_rows *rows);
 
 struct rml_catalog_options {
     uint64_t map_bytes;      // address space to begin with; doubled when the catalog fills it
@@ -135,12 +122,6 @@ int rml_catalog_epochs(struct rml_catalog_view *view, uint64_t *epochs, uint32_t
 /* Read one, into an empty manifest; 0, -ENOENT, or -EBADMSG naming the row that is damaged. */
 int rml_catalog_manifest(struct rml_catalog_view *view, uint64_t epoch,
                          struct rml_manifest *ret_manifest, struct rml_err *err);
-
-struct rml_table_row {
-    const char *table;  // not terminated
-    const void *key, *value;
-    uint32_t table_bytes, key_bytes, value_bytes;
-};
 
 /*
  * The row of that key, or with `or_next` of the first key from there on, in this table or, where

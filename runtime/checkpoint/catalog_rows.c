@@ -1,0 +1,123 @@
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "runtime/base/check.h"
+#include "runtime/base/err.h"
+#include "runtime/checkpoint/catalog_state.h"
+#include "runtime/checkpoint/catalog_value.h"
+
+_Static_assert(RML_TABLE_NAME_BYTES + RML_TABLE_KEY_BYTES <= RML_CATALOG_KEY_BYTES,
+               "a name, its length and a key are a key of the catalog");
+
+/* In the database a row's key is the length of the table's name, the name, and the key. */
+struct row_key {
+    unsigned char bytes[RML_CATALOG_KEY_BYTES];
+    uint32_t used;
+};
+
+static MDB_val make_row_key(struct row_key *to, const void *table, uint32_t table_bytes,
+                            const void *key, uint32_t key_bytes)
+{
+    RML_CHECK(1 + table_bytes + key_bytes <= sizeof to->bytes);
+    to->bytes[0] = (unsigned char)table_bytes;
+    memcpy(to->bytes + 1, table, table_bytes);
+    if (key_bytes > 0)
+        memcpy(to->bytes + 1 + table_bytes, key, key_bytes);
+    to->used = 1 + table_bytes + key_bytes;
+    return (MDB_val){to->used, to->bytes};
+}
+
+bool rml_catalog_row_of(const void *key, size_t key_bytes, struct rml_table_row *ret_row)
+{
+    const unsigned char *bytes = key;
+    if (key_bytes < 2 || bytes[0] + (size_t)1 >= key_bytes)
+        return false;
+    *ret_row = (struct rml_table_row){.table = (const char *)bytes + 1,
+                                      .table_bytes = bytes[0],
+                                      .key = bytes + 1 + bytes[0],
+                                      .key_bytes = (uint32_t)key_bytes - 1 - bytes[0]};
+    return true;
+}
+
+int rml_catalog_put_rows(MDB_txn *txn, MDB_dbi dbi, const struct rml_table_rows *rows,
+                         char failed[RML_TABLE_NAME_BYTES])
+{
+    struct rml_table_row row;
+    size_t at = 0;
+    int rc = 0;
+    while (rc == 0 && rml_table_rows_next(rows, &at, &row)) {
+        struct row_key key;
+        MDB_val name = make_row_key(&key, row.table, row.table_bytes, row.key, row.key_bytes);
+        const struct rml_value_part value = {row.value, row.value_bytes};
+        rc = row.value == NULL ? mdb_del(txn, dbi, &name, NULL)
+                               : rml_catalog_value_put(txn, dbi, &name, &value, 1);
+        if (row.value == NULL && rc == MDB_NOTFOUND)
+            rc = 0;
+        if (rc != 0)
+            snprintf(failed, RML_TABLE_NAME_BYTES, "%.*s", (int)row.table_bytes, row.table);
+    }
+    return rc;
+}
+
+static int take_row(const struct rml_catalog_view *view, int rc, MDB_val *key, MDB_val *value,
+                    struct rml_table_row *ret_row, struct rml_err *err)
+{
+    if (rc == MDB_NOTFOUND)
+        return -ENOENT;
+    if (rc != 0)
+        return rml_catalog_fail(view->catalog, rc, "reading rows", err);
+    if (!rml_catalog_row_of(key->mv_data, key->mv_size, ret_row))
+        return RML_FAIL(err, -EBADMSG, "%.250s is damaged: a row without a table",
+                        view->catalog->path);
+    bool whole = rml_catalog_value_is_whole(key, value);
+    ret_row->value = value->mv_data;
+    ret_row->value_bytes = (uint32_t)value->mv_size;
+    return whole ? 0
+                 : RML_FAIL(err, -EBADMSG,
+                            "%.250s is damaged: a row of table %.*s is not what was written",
+                            view->catalog->path, (int)ret_row->table_bytes, ret_row->table);
+}
+
+int rml_catalog_row(struct rml_catalog_view *view, const char *table, const void *key,
+                    uint32_t key_bytes, bool or_next, struct rml_table_row *ret_row,
+                    struct rml_err *err)
+{
+    if (table != NULL && (strlen(table) >= RML_TABLE_NAME_BYTES || key_bytes > RML_TABLE_KEY_BYTES))
+        return -ENOENT;
+    struct row_key start;
+    MDB_val value, at = make_row_key(&start, table != NULL ? table : "",
+                                     table != NULL ? (uint32_t)strlen(table) : 0, key, key_bytes);
+    int rc = mdb_cursor_get(view->cursor, &at, &value, or_next ? MDB_SET_RANGE : MDB_SET_KEY);
+    if (rc == 0 && table != NULL
+        && (at.mv_size <= strlen(table) + 1
+            || memcmp(at.mv_data, start.bytes, strlen(table) + 1) != 0))
+        return -ENOENT;
+    return take_row(view, rc, &at, &value, ret_row, err);
+}
+
+int rml_catalog_row_before(struct rml_catalog_view *view, const char *table, const void *key,
+                           uint32_t key_bytes, struct rml_table_row *ret_row, struct rml_err *err)
+{
+    unsigned char behind_all[RML_TABLE_KEY_BYTES];  // no row has such a key
+    struct row_key start;
+    uint32_t table_bytes = (uint32_t)strlen(table);
+    RML_CHECK(table_bytes < RML_TABLE_NAME_BYTES && key_bytes <= RML_TABLE_KEY_BYTES);
+    memset(behind_all, 0xff, sizeof behind_all);
+    MDB_val value, at = make_row_key(&start, table, table_bytes, key != NULL ? key : behind_all,
+                                     key != NULL ? key_bytes : RML_TABLE_KEY_BYTES);
+    int rc = mdb_cursor_get(view->cursor, &at, &value, MDB_SET_RANGE);
+    rc = mdb_cursor_get(view->cursor, &at, &value, rc == 0 ? MDB_PREV : MDB_LAST);
+    if (rc == 0
+        && (at.mv_size <= table_bytes + 1 || memcmp(at.mv_data, start.bytes, table_bytes + 1) != 0))
+        return -ENOENT;
+    return take_row(view, rc, &at, &value, ret_row, err);
+}
+
+int rml_catalog_next_row(struct rml_catalog_view *view, struct rml_table_row *ret_row,
+                         struct rml_err *err)
+{
+    MDB_val key, value;
+    int rc = mdb_cursor_get(view->cursor, &key, &value, MDB_NEXT);
+    return take_row(view, rc, &key, &value, ret_row, err);
+}
