@@ -25,52 +25,32 @@
 #include "runtime/keeper/keeping.h"
 #include "runtime/observe/memory.h"
 
-#define LANE_WORDS    (sizeof(struct rml_board_lane) / 8)
-#define DEATH_WORDS   (sizeof(struct rml_board_death) / 8)
-#define SAVES_WORDS   (sizeof(struct rml_board_saves) / 8)
-#define JOURNAL_WORDS (sizeof(struct rml_board_journal) / 8)
-#define GROUP_WORDS   (sizeof(struct rml_board_group) / 8)
-#define MEMBER_WORDS  (sizeof(struct rml_board_member) / 8)
-#define ROW_WORDS     96
+#define ROW_WORDS 96
 
-struct rml_board_lane_slot {
+/* A row and the stamp before it, lines of its own. */
+struct rml_board_slot {
     alignas(64) _Atomic uint64_t stamp;
-    _Atomic uint64_t words[LANE_WORDS];
+    _Atomic uint64_t words[];
 };
 
-struct rml_board_death_slot {
-    alignas(64) _Atomic uint64_t stamp;
-    _Atomic uint64_t words[DEATH_WORDS];
-};
+#define IS_ROW(type) (sizeof(type) % 8 == 0 && sizeof(type) / 8 <= ROW_WORDS)
 
-struct rml_board_saves_slot {
-    alignas(64) _Atomic uint64_t stamp;
-    _Atomic uint64_t words[SAVES_WORDS];
-};
-
-struct rml_board_journal_slot {
-    alignas(64) _Atomic uint64_t stamp;
-    _Atomic uint64_t words[JOURNAL_WORDS];
-};
-
-struct rml_board_group_slot {
-    alignas(64) _Atomic uint64_t stamp;
-    _Atomic uint64_t words[GROUP_WORDS];
-};
-
-struct rml_board_member_slot {
-    alignas(64) _Atomic uint64_t stamp;
-    _Atomic uint64_t words[MEMBER_WORDS];
-};
-
-_Static_assert(sizeof(struct rml_board_group) % 8 == 0 && GROUP_WORDS <= ROW_WORDS, "likewise");
-_Static_assert(sizeof(struct rml_board_member) % 8 == 0 && MEMBER_WORDS <= ROW_WORDS, "likewise");
-_Static_assert(sizeof(struct rml_board_journal) % 8 == 0 && JOURNAL_WORDS <= ROW_WORDS, "likewise");
-_Static_assert(sizeof(struct rml_board_lane) % 8 == 0, "rows are copied by words");
-_Static_assert(sizeof(struct rml_board_death) % 8 == 0, "likewise");
-_Static_assert(sizeof(struct rml_board_saves) % 8 == 0 && SAVES_WORDS <= ROW_WORDS, "likewise");
+_Static_assert(IS_ROW(struct rml_board_lane) && IS_ROW(struct rml_board_death)
+                   && IS_ROW(struct rml_board_saves) && IS_ROW(struct rml_board_journal)
+                   && IS_ROW(struct rml_board_group) && IS_ROW(struct rml_board_member),
+               "rows are copied by words, of which there is room for so many");
 _Static_assert(sizeof((struct rml_death){0}.why) <= RML_BOARD_WHY, "room for the words");
-_Static_assert(LANE_WORDS <= ROW_WORDS && DEATH_WORDS <= ROW_WORDS, "room for either");
+
+static size_t slot_bytes(size_t row_bytes)
+{
+    return (offsetof(struct rml_board_slot, words) + row_bytes + 63) / 64 * 64;
+}
+
+static struct rml_board_slot *slot_at(struct rml_board_slot *slots, uint32_t index,
+                                      size_t row_bytes)
+{
+    return (void *)((unsigned char *)slots + index * slot_bytes(row_bytes));
+}
 
 /* Where the parts lie; computed alike by whoever writes and whoever reads. */
 struct places {
@@ -98,12 +78,12 @@ static struct places places_of(const struct rml_board_head *head)
     p.schemas =
         place(&used, (uint64_t)head->sources + head->stages, sizeof(struct rml_board_schema));
     p.workers = place(&used, head->workers, sizeof(struct rml_board_worker));
-    p.lanes = place(&used, head->lanes_max, sizeof(struct rml_board_lane_slot));
-    p.death = place(&used, 1, sizeof(struct rml_board_death_slot));
-    p.saves = place(&used, 1, sizeof(struct rml_board_saves_slot));
-    p.journal = place(&used, 1, sizeof(struct rml_board_journal_slot));
-    p.groups = place(&used, RML_BOARD_GROUPS_MAX, sizeof(struct rml_board_group_slot));
-    p.members = place(&used, RML_BOARD_MEMBERS_MAX, sizeof(struct rml_board_member_slot));
+    p.lanes = place(&used, head->lanes_max, slot_bytes(sizeof(struct rml_board_lane)));
+    p.death = place(&used, 1, slot_bytes(sizeof(struct rml_board_death)));
+    p.saves = place(&used, 1, slot_bytes(sizeof(struct rml_board_saves)));
+    p.journal = place(&used, 1, slot_bytes(sizeof(struct rml_board_journal)));
+    p.groups = place(&used, RML_BOARD_GROUPS_MAX, slot_bytes(sizeof(struct rml_board_group)));
+    p.members = place(&used, RML_BOARD_MEMBERS_MAX, slot_bytes(sizeof(struct rml_board_member)));
     p.stage_counts = place(&used, partitions * head->stages, sizeof(struct rml_stage_counts));
     p.source_counts = place(&used, partitions * head->sources, sizeof(struct rml_source_counts));
     p.worker_counts = place(&used, head->workers, sizeof(struct rml_worker_counts));
@@ -254,42 +234,42 @@ static bool is_filled(const struct rml_board_head *head)
 
 /* Rows */
 
-static void write_row(_Atomic uint64_t *stamp, _Atomic uint64_t *words, const void *from,
-                      size_t count)
+static void write_row(struct rml_board_slot *slots, uint32_t index, const void *from, size_t bytes)
 {
+    struct rml_board_slot *slot = slot_at(slots, index, bytes);
     uint64_t copy[ROW_WORDS];
-    memcpy(copy, from, count * sizeof *copy);
+    memcpy(copy, from, bytes);
     // relaxed: single writer
-    uint64_t turn = atomic_load_explicit(stamp, memory_order_relaxed);
+    uint64_t turn = atomic_load_explicit(&slot->stamp, memory_order_relaxed);
     turn += turn & 1;  // an engine died in the middle of a row
     // relaxed: each word's store, which is a release, carries it
-    atomic_store_explicit(stamp, turn + 1, memory_order_relaxed);
-    for (size_t i = 0; i < count; i++) {
+    atomic_store_explicit(&slot->stamp, turn + 1, memory_order_relaxed);
+    for (size_t i = 0; i < bytes / sizeof *copy; i++) {
         // release: board.next
-        atomic_store_explicit(&words[i], copy[i], memory_order_release);
+        atomic_store_explicit(&slot->words[i], copy[i], memory_order_release);
     }
     // release: board.row
-    atomic_store_explicit(stamp, turn + 2, memory_order_release);
+    atomic_store_explicit(&slot->stamp, turn + 2, memory_order_release);
 }
 
 // An engine that died in the middle of a row leaves its stamp odd until another goes on with it: then
 // there is no such row.
 #define READ_TRIES 1000
 
-static bool read_row(const _Atomic uint64_t *stamp, const _Atomic uint64_t *words, void *to,
-                     size_t count)
+static bool read_row(struct rml_board_slot *slots, uint32_t index, void *to, size_t bytes)
 {
+    const struct rml_board_slot *slot = slot_at(slots, index, bytes);
     uint64_t copy[ROW_WORDS];
     for (int tries = 0; tries < READ_TRIES; tries++) {
         // acquire: board.row
-        uint64_t turn = atomic_load_explicit(stamp, memory_order_acquire);
-        for (size_t i = 0; i < count; i++) {
+        uint64_t turn = atomic_load_explicit(&slot->stamp, memory_order_acquire);
+        for (size_t i = 0; i < bytes / sizeof *copy; i++) {
             // acquire: board.next
-            copy[i] = atomic_load_explicit(&words[i], memory_order_acquire);
+            copy[i] = atomic_load_explicit(&slot->words[i], memory_order_acquire);
         }
         // relaxed: ordered by the acquires of the words
-        if (turn % 2 == 0 && atomic_load_explicit(stamp, memory_order_relaxed) == turn) {
-            memcpy(to, copy, count * sizeof *copy);
+        if (turn % 2 == 0 && atomic_load_explicit(&slot->stamp, memory_order_relaxed) == turn) {
+            memcpy(to, copy, bytes);
             return true;
         }
     }
@@ -300,17 +280,21 @@ void rml_board_lane_write(struct rml_board *board, uint32_t index,
                           const struct rml_board_lane *lane)
 {
     RML_CHECK(index < board->head->lanes_max);
-    struct rml_board_lane_slot *slot = &board->lanes[index];
-    write_row(&slot->stamp, slot->words, lane, LANE_WORDS);
+    write_row(board->lanes, index, lane, sizeof *lane);
+}
+
+static bool read_lane(const struct rml_board *board, uint32_t index,
+                      struct rml_board_lane *ret_lane)
+{
+    RML_CHECK(index < board->head->lanes_max);
+    return read_row(board->lanes, index, ret_lane, sizeof *ret_lane);
 }
 
 void rml_board_lane_read(const struct rml_board *board, uint32_t index,
                          struct rml_board_lane *ret_lane)
 {
-    RML_CHECK(index < board->head->lanes_max);
-    const struct rml_board_lane_slot *slot = &board->lanes[index];
-    if (!read_row(&slot->stamp, slot->words, ret_lane, LANE_WORDS)
-        || ret_lane->state == RML_BOARD_LANE_GONE || ret_lane->state == RML_BOARD_LANE_CLOSED)
+    if (!read_lane(board, index, ret_lane) || ret_lane->state == RML_BOARD_LANE_GONE
+        || ret_lane->state == RML_BOARD_LANE_CLOSED)
         *ret_lane = (struct rml_board_lane){.state = RML_BOARD_LANE_FREE};
     ret_lane->program[RML_BOARD_NAME - 1] = ret_lane->reason[RML_BOARD_NAME - 1] = '\0';
 }
@@ -318,10 +302,7 @@ void rml_board_lane_read(const struct rml_board *board, uint32_t index,
 bool rml_board_lane_closed(const struct rml_board *board, uint32_t index,
                            struct rml_board_lane *ret_lane)
 {
-    RML_CHECK(index < board->head->lanes_max);
-    const struct rml_board_lane_slot *slot = &board->lanes[index];
-    bool closed = read_row(&slot->stamp, slot->words, ret_lane, LANE_WORDS)
-                  && ret_lane->state == RML_BOARD_LANE_CLOSED;
+    bool closed = read_lane(board, index, ret_lane) && ret_lane->state == RML_BOARD_LANE_CLOSED;
     ret_lane->program[RML_BOARD_NAME - 1] = ret_lane->reason[RML_BOARD_NAME - 1] = '\0';
     return closed;
 }
@@ -329,11 +310,9 @@ bool rml_board_lane_closed(const struct rml_board *board, uint32_t index,
 void rml_board_lane_reason(const struct rml_board *board, uint32_t index,
                            char ret_reason[RML_BOARD_NAME])
 {
-    RML_CHECK(index < board->head->lanes_max);
-    const struct rml_board_lane_slot *slot = &board->lanes[index];
     struct rml_board_lane lane;
-    bool is_there = read_row(&slot->stamp, slot->words, &lane, LANE_WORDS)
-                    && lane.state != RML_BOARD_LANE_FREE && lane.state != RML_BOARD_LANE_CLOSED;
+    bool is_there = read_lane(board, index, &lane) && lane.state != RML_BOARD_LANE_FREE
+                    && lane.state != RML_BOARD_LANE_CLOSED;
     copy_text(ret_reason, RML_BOARD_NAME, is_there ? lane.reason : "");
 }
 
@@ -360,9 +339,8 @@ void rml_board_lane_gone(struct rml_board *board, uint32_t index, const struct r
 
 bool rml_board_is_gone(struct rml_board *board, uint32_t index)
 {
-    const struct rml_board_lane_slot *slot = &board->lanes[index];
     struct rml_board_lane lane;
-    if (!read_row(&slot->stamp, slot->words, &lane, LANE_WORDS) || lane.state != RML_BOARD_LANE_GONE
+    if (!read_lane(board, index, &lane) || lane.state != RML_BOARD_LANE_GONE
         || lane.source >= board->head->sources)
         return false;
     // one that others went after is counted
@@ -373,19 +351,19 @@ bool rml_board_is_gone(struct rml_board *board, uint32_t index)
 
 void rml_board_death_read(const struct rml_board *board, struct rml_board_death *ret_death)
 {
-    if (!read_row(&board->death->stamp, board->death->words, ret_death, DEATH_WORDS))
+    if (!read_row(board->death, 0, ret_death, sizeof *ret_death))
         *ret_death = (struct rml_board_death){.wall_ns = 0};
     ret_death->why[RML_BOARD_WHY - 1] = '\0';
 }
 
 void rml_board_saves_write(struct rml_board *board, const struct rml_board_saves *saves)
 {
-    write_row(&board->saves->stamp, board->saves->words, saves, SAVES_WORDS);
+    write_row(board->saves, 0, saves, sizeof *saves);
 }
 
 void rml_board_saves_read(const struct rml_board *board, struct rml_board_saves *ret_saves)
 {
-    if (!read_row(&board->saves->stamp, board->saves->words, ret_saves, SAVES_WORDS))
+    if (!read_row(board->saves, 0, ret_saves, sizeof *ret_saves))
         *ret_saves = (struct rml_board_saves){.durable = 0};
     ret_saves->way[sizeof ret_saves->way - 1] = '\0';
     ret_saves->why_not[sizeof ret_saves->why_not - 1] = '\0';
@@ -399,16 +377,14 @@ void rml_board_group_write(struct rml_board *board, uint32_t index,
                            const struct rml_board_group *group)
 {
     RML_CHECK(index < RML_BOARD_GROUPS_MAX);
-    struct rml_board_group_slot *slot = &board->groups[index];
-    write_row(&slot->stamp, slot->words, group, GROUP_WORDS);
+    write_row(board->groups, index, group, sizeof *group);
 }
 
 void rml_board_group_read(const struct rml_board *board, uint32_t index,
                           struct rml_board_group *ret_group)
 {
     RML_CHECK(index < RML_BOARD_GROUPS_MAX);
-    const struct rml_board_group_slot *slot = &board->groups[index];
-    if (!read_row(&slot->stamp, slot->words, ret_group, GROUP_WORDS))
+    if (!read_row(board->groups, index, ret_group, sizeof *ret_group))
         *ret_group = (struct rml_board_group){.is_there = 0};
     ret_group->name[RML_BOARD_NAME - 1] = '\0';
 }
@@ -417,28 +393,26 @@ void rml_board_member_write(struct rml_board *board, uint32_t index,
                             const struct rml_board_member *member)
 {
     RML_CHECK(index < RML_BOARD_MEMBERS_MAX);
-    struct rml_board_member_slot *slot = &board->members[index];
-    write_row(&slot->stamp, slot->words, member, MEMBER_WORDS);
+    write_row(board->members, index, member, sizeof *member);
 }
 
 void rml_board_member_read(const struct rml_board *board, uint32_t index,
                            struct rml_board_member *ret_member)
 {
     RML_CHECK(index < RML_BOARD_MEMBERS_MAX);
-    const struct rml_board_member_slot *slot = &board->members[index];
-    if (!read_row(&slot->stamp, slot->words, ret_member, MEMBER_WORDS))
+    if (!read_row(board->members, index, ret_member, sizeof *ret_member))
         *ret_member = (struct rml_board_member){.is_there = 0};
     ret_member->program[RML_BOARD_NAME - 1] = '\0';
 }
 
 void rml_board_journal_write(struct rml_board *board, const struct rml_board_journal *journal)
 {
-    write_row(&board->journal->stamp, board->journal->words, journal, JOURNAL_WORDS);
+    write_row(board->journal, 0, journal, sizeof *journal);
 }
 
 void rml_board_journal_read(const struct rml_board *board, struct rml_board_journal *ret_journal)
 {
-    if (!read_row(&board->journal->stamp, board->journal->words, ret_journal, JOURNAL_WORDS))
+    if (!read_row(board->journal, 0, ret_journal, sizeof *ret_journal))
         *ret_journal = (struct rml_board_journal){.failed_ns = 0};
     ret_journal->way[sizeof ret_journal->way - 1] = '\0';
     ret_journal->why_not[sizeof ret_journal->why_not - 1] = '\0';
@@ -473,7 +447,7 @@ static void note_death(struct rml_board *board, const struct rml_keeping *keepin
 {
     struct rml_board_death row = {.wall_ns = keeping->last.wall_ns, .pid = keeping->last.pid};
     memcpy(row.why, keeping->last.why, sizeof keeping->last.why);
-    write_row(&board->death->stamp, board->death->words, &row, DEATH_WORDS);
+    write_row(board->death, 0, &row, sizeof row);
     // relaxed: a number for people
     atomic_store_explicit(&board->live->restarts, keeping->deaths, memory_order_relaxed);
 }

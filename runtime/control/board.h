@@ -222,12 +222,7 @@ struct rml_board_member {
     char program[RML_BOARD_NAME];
 };
 
-struct rml_board_lane_slot;     // a row and its stamp
-struct rml_board_death_slot;    // likewise
-struct rml_board_saves_slot;    // likewise
-struct rml_board_journal_slot;  // likewise
-struct rml_board_group_slot;    // likewise
-struct rml_board_member_slot;   // likewise
+struct rml_board_slot;  // a row and its stamp
 
 /* How the journal is written; its counters are the head's. */
 struct rml_board_journal {
@@ -251,12 +246,7 @@ struct rml_board {
     struct rml_board_head *live;
     struct rml_board_source *live_sources;
     struct rml_board_worker *workers;
-    struct rml_board_lane_slot *lanes;
-    struct rml_board_death_slot *death;
-    struct rml_board_saves_slot *saves;
-    struct rml_board_journal_slot *journal;
-    struct rml_board_group_slot *groups;
-    struct rml_board_member_slot *members;
+    struct rml_board_slot *lanes, *death, *saves, *journal, *groups, *members;
     struct rml_stage_counts *stage_counts;    // [partition][stage]
     struct rml_source_counts *source_counts;  // [partition][source]
     struct rml_worker_counts *worker_counts;
