@@ -7,6 +7,8 @@
  *
  *     head | sources | stages | sinks | schemas | workers | lane rows | death | saves | journal
  *          | groups | members | counters: stage, source, worker, sink
+ *
+ * board_state.h says which of the files beside this one does what.
  */
 #ifndef RML_CONTROL_BOARD_H
 #define RML_CONTROL_BOARD_H
