@@ -4,8 +4,8 @@
  *     extents        what partitions are made of, in space written before use
  *     catalog.mdb    which checkpoints there are, and the rows of result tables
  *
- * A checkpoint exists if and only if its row in the catalog is committed. vault.c tells the order of
- * things and why; docs/checkpoints.md what is promised when an engine or a machine stops.
+ * A checkpoint exists if and only if its row in the catalog is committed. vault_write.c tells the order
+ * of things and why; docs/checkpoints.md what is promised when an engine or a machine stops.
  *
  *     rml_vault_begin(vault, wall_ns, expected_bytes, &epoch, err);
  *     rml_vault_keep(vault, partition, extents, count, err);      what is still needed of the last one,
