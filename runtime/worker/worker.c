@@ -1,239 +1,13 @@
 #include "runtime/worker/worker.h"
 
-#include <errno.h>
-#include <inttypes.h>
-#include <pthread.h>
-#include <sched.h>
-#include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "runtime/base/check.h"
-#include "runtime/base/err.h"
 #include "runtime/lane/lane_in.h"
 #include "runtime/partition/partition.h"
-#include "runtime/ring/bell.h"
-#include "runtime/ring/queue.h"
-#include "runtime/ring/stream.h"
-#include "runtime/state/restored.h"
-#include "runtime/state/room.h"
 #include "runtime/time/time.h"
-#include "runtime/worker/again.h"
-#include "runtime/worker/door.h"
-#include "runtime/worker/journaling.h"
-#include "runtime/worker/lanes.h"
-#include "runtime/worker/saving.h"
 #include "runtime/worker/undo.h"
-
-#define SCHEDULE_STEPS 4096u  // where nobody needs more
-#define TICK_LEAST_NS  10000000
-#define TICK_MOST_NS   250000000
-#define SPIN_LEAST_NS  2000
-#define SPIN_MOST_NS   50000  // about what a sleep and a wake-up cost together
-#define SPIN_PAUSES    32     // between two looks at everything
-
-struct rml_worker {
-    struct rml_worker_options options;
-    uint32_t own_count;
-    struct rml_own *own;
-    struct rml_worker_lanes lanes;
-    struct rml_saving saving;
-    struct rml_journaling journaling;
-    struct rml_door door;
-    struct rml_queue messages, reports;
-    struct rml_bell bell;
-    struct rml_room *room;  // of all its partitions
-    int64_t tick_ns;        // so often while there are lanes; 0: never
-    bool triggers;          // and at moments that stages name, lanes or not
-    int64_t next_tick_ns;
-    int64_t spin_ns;  // worth spinning before sleeping, by experience
-    bool stopping, started, pinned;
-    bool told_want;  // of a checkpoint, since the last one began
-    bool settling;   // lanes of an engine before this one are detached first
-    pthread_t thread;
-    struct rml_mark marks[RML_WORKER_STEP_ROWS];
-};
-
-static int64_t now_ns(const struct rml_worker *w)
-{
-    return w->options.clock->monotonic_ns(w->options.clock->context);
-}
-
-/* ---- setting up ---- */
-
-// A quarter of the shortest idle_after: a lane is then called idle at most that much too late.
-static int64_t tick_span(const struct rml_worker_options *options)
-{
-    int64_t least = 0;
-    for (uint32_t s = 0; s < options->plan->source_count && options->ticks; s++) {
-        int64_t idle_after = options->plan->sources[s].idle_after_ns;
-        if (idle_after > 0 && (least == 0 || idle_after < least))
-            least = idle_after;
-    }
-    if (least == 0)
-        return 0;
-    least /= 4;
-    return least < TICK_LEAST_NS ? TICK_LEAST_NS : least > TICK_MOST_NS ? TICK_MOST_NS : least;
-}
-
-static bool any_trigger(const struct rml_worker_options *options)
-{
-    bool any = false;
-    for (uint32_t s = 0; s < options->plan->stage_count && options->ticks; s++)
-        any |= options->plan->stages[s].window.trigger.every_ns > 0;
-    return any;
-}
-
-// A subscriber of a ring knows its rows by the numbers that they have there.
-static void number_rows(const struct rml_worker *w, uint32_t partition,
-                        uint64_t next_seq[RML_OUTPUTS_MAX])
-{
-    const struct rml_plan *plan = w->options.plan;
-    struct rml_output outputs[RML_OUTPUTS_MAX];
-    uint32_t count = w->options.rings != NULL ? rml_outputs_list(plan, outputs) : 0;
-    memset(next_seq, 0, RML_OUTPUTS_MAX * sizeof *next_seq);
-    for (uint32_t o = 0; o < count; o++)
-        next_seq[o] = w->options.rings[(size_t)o * plan->partitions + partition].given;
-}
-
-// Where numbers of rows go on in rings that are new.
-static void number_rings(const struct rml_worker *w, const struct rml_own *own)
-{
-    const struct rml_plan *plan = w->options.plan;
-    struct rml_output outputs[RML_OUTPUTS_MAX];
-    uint32_t count = w->options.rings != NULL ? rml_outputs_list(plan, outputs) : 0;
-    for (uint32_t o = 0; o < count; o++) {
-        struct rml_broadcast_out *ring =
-            &w->options.rings[(size_t)o * plan->partitions + own->index];
-        uint64_t next = rml_partition_next_row(own->partition, o);
-        if (ring->lines != NULL && ring->given == 0 && next > 0)
-            rml_broadcast_number_out(ring, next);
-    }
-}
-
-static void open_undo(const struct rml_worker *w, struct rml_own *own)
-{
-    const struct rml_worker_options *options = &w->options;
-    const struct rml_plan *plan = options->plan;
-    size_t bytes = rml_undo_bytes(plan->stage_count, plan->source_count);
-    rml_undo_attach(&own->undo, options->undo != NULL ? options->undo + own->index * bytes : NULL,
-                    plan->stage_count, plan->source_count,
-                    options->stages + (size_t)own->index * plan->stage_count,
-                    options->sources + (size_t)own->index * plan->source_count);
-}
-
-static int open_own(struct rml_worker *w, struct rml_own *own, struct rml_err *err)
-{
-    const struct rml_worker_options *options = &w->options;
-    const struct rml_plan *plan = options->plan;
-    uint64_t next_seq[RML_OUTPUTS_MAX];
-    number_rows(w, own->index, next_seq);
-    open_undo(w, own);
-    const struct rml_partition_options partition = {
-        .index = own->index,
-        .door = rml_door_face(&w->door),
-        .stages = options->stages + (size_t)own->index * plan->stage_count,
-        .sources = options->sources + (size_t)own->index * plan->source_count,
-        .lanes_max = options->lanes_max,
-        .snapshots = options->handover != NULL,
-        .next_seq = options->handover == NULL ? next_seq : NULL,
-    };
-    int rc = rml_partition_open(&own->partition, plan, options->operators, &partition, err);
-    if (rc < 0)
-        return rc;
-    struct rml_restored *past = options->past != NULL ? &options->past[own->index] : NULL;
-    if (past != NULL && past->roots != NULL) {
-        rml_partition_renew(own->partition, options->renewed);
-        rc = rml_partition_restore(own->partition, past, err);
-        if (rc < 0)
-            return rc;
-        number_rings(w, own);
-    }
-    rml_partition_serve(own->partition, w->room);
-    rc = options->prefaults ? rml_room_fulfil(w->room) : 0;
-    if (rc < 0)
-        return RML_FAIL(err, rc, "its memory (runtime.state_prefault) is not to be had: %s",
-                        strerrordesc_np(-rc));
-    own->noted_steps = own->durable_steps = rml_partition_steps(own->partition);
-    own->journaled = options->journaled != NULL ? options->journaled[own->index] : 0;
-    bool is_kept = options->schedules != NULL;
-    rc = rml_schedule_open(&own->schedule, is_kept ? options->schedules[own->index] : NULL,
-                           is_kept ? options->schedule_steps : SCHEDULE_STEPS, own->durable_steps);
-    return rc < 0 ? RML_FAIL(err, rc, "its schedule is not to be had: %s", strerrordesc_np(-rc))
-                  : 0;
-}
-
-static int open_partitions(struct rml_worker *w, struct rml_err *err)
-{
-    const struct rml_plan *plan = w->options.plan;
-    RML_CHECK(w->options.index < plan->workers && plan->workers <= plan->partitions);
-    w->own_count = (plan->partitions - w->options.index + plan->workers - 1) / plan->workers;
-    w->own = calloc(w->own_count, sizeof *w->own);
-    if (w->own == NULL)
-        return RML_FAIL(err, -ENOMEM, "no memory for a worker");
-    for (uint32_t i = 0; i < w->own_count; i++) {
-        w->own[i].index = w->options.index + i * plan->workers;
-        int rc = open_own(w, &w->own[i], err);
-        if (rc < 0)
-            return RML_WRAP(err, rc, "partition %u", w->own[i].index);
-    }
-    return 0;
-}
-
-static int worker_set_up(struct rml_worker *w, struct rml_err *err)
-{
-    uint32_t count = 64;  // two for each lane and listener, and the few others
-    while (count < 2 * (w->options.lanes_max + RML_LISTENERS_MAX + RML_SOURCES_MAX))
-        count *= 2;
-    int rc = rml_queue_open(&w->messages, sizeof(struct rml_worker_message), count, err);
-    if (rc == 0)
-        rc = rml_queue_open(&w->reports, sizeof(struct rml_worker_report), count, err);
-    if (rc == 0)
-        rc = rml_bell_open(&w->bell, err);
-    if (rc == 0)
-        rc = rml_room_open(&w->room, err);
-    if (rc < 0)
-        return rc;
-    rml_door_init(&w->door, &w->options);
-    rc = open_partitions(w, err);
-    if (rc < 0)
-        return rc;
-    w->tick_ns = tick_span(&w->options);
-    w->triggers = any_trigger(&w->options);
-    w->spin_ns = SPIN_MOST_NS;
-    w->saving = (struct rml_saving){.handover = w->options.handover,
-                                    .own = w->own,
-                                    .own_count = w->own_count,
-                                    .lanes = &w->lanes,
-                                    .writer = w->options.writer,
-                                    .worker = w->options.index};
-    w->journaling.queue = w->options.journal;
-    if (w->options.journal != NULL)
-        w->options.journal->worker = &w->bell;
-    return rml_worker_lanes_open(&w->lanes, w->options.index, w->options.lanes_max, w->own_count,
-                                 &w->bell, err);
-}
-
-int rml_worker_open(struct rml_worker **ret_worker, const struct rml_worker_options *options,
-                    struct rml_err *err)
-{
-    size_t bytes = (sizeof(struct rml_worker) + 127) / 128 * 128;
-    struct rml_worker *w = aligned_alloc(128, bytes);
-    if (w == NULL)
-        return RML_FAIL(err, -ENOMEM, "no memory for a worker");
-    memset(w, 0, bytes);
-    w->options = *options;
-    w->bell = RML_BELL_CLOSED;
-    w->lanes.epoll_fd = -1;
-    int rc = worker_set_up(w, err);
-    if (rc < 0) {
-        rml_worker_close(w);
-        return RML_WRAP(err, rc, "worker %u", options->index);
-    }
-    *ret_worker = w;
-    return 0;
-}
+#include "runtime/worker/worker_state.h"
 
 /* ---- steps ---- */
 
@@ -241,10 +15,10 @@ int rml_worker_open(struct rml_worker **ret_worker, const struct rml_worker_opti
 static int run_step(struct rml_worker *w, struct rml_own *own, const struct rml_step *step,
                     const struct rml_step_input *input)
 {
-    int64_t since_ns = now_ns(w);
+    int64_t since_ns = rml_worker_now(w);
     int taken = rml_partition_step(own->partition, step, input);
     RML_CHECK(taken >= 0);  // the lanes that a partition knows are our own doing
-    uint64_t took_ns = (uint64_t)(now_ns(w) - since_ns);
+    uint64_t took_ns = (uint64_t)(rml_worker_now(w) - since_ns);
     _Atomic uint64_t *counts = w->options.counts->value;
     rml_count(&counts[RML_WORKER_steps], 1);
     rml_count(&counts[RML_WORKER_records], (uint64_t)taken);
@@ -284,7 +58,7 @@ static bool put_step(struct rml_worker *w, struct rml_own *own, const struct rml
     }
     if (rml_journaling_room(&w->journaling, 0, 1) == 0)
         return false;
-    rml_journaling_put(&w->journaling, own, step, NULL, 0, 0, now_ns(w));
+    rml_journaling_put(&w->journaling, own, step, NULL, 0, 0, rml_worker_now(w));
     return true;
 }
 
@@ -379,7 +153,7 @@ static void put_run(struct rml_worker *w, struct rml_worker_lane *lane, uint32_t
     struct rml_own *own = &w->own[i];
     uint32_t record_bytes = w->options.plan->sources[lane->source].schema.record_bytes;
     rml_journaling_put(&w->journaling, own, step, input, record_bytes,
-                       rml_lane_in_position(lane->in, own->index), now_ns(w));
+                       rml_lane_in_position(lane->in, own->index), rml_worker_now(w));
     if (step->count > 0)
         rml_lane_in_take(lane->in, own->index, step->count);
     if (step->time > lane->parts[i].vouched && (step->latest == 0 || step->time <= step->latest))
@@ -599,7 +373,7 @@ static void obey(struct rml_worker *w, const struct rml_worker_message *message)
     RML_UNREACHABLE("the control thread says only what is for a worker");
 }
 
-static bool read_messages(struct rml_worker *w)
+bool rml_worker_read_messages(struct rml_worker *w)
 {
     bool any = false;
     struct rml_worker_message message;
@@ -610,12 +384,7 @@ static bool read_messages(struct rml_worker *w)
     return any;
 }
 
-/* ---- the thread ---- */
-
-static bool ticks(const struct rml_worker *w)
-{
-    return w->triggers || (w->tick_ns > 0 && w->lanes.count > 0);
-}
+/* ---- moments ---- */
 
 // How long from `wall` until a tick is due again.
 static int64_t until_tick(const struct rml_worker *w, int64_t wall)
@@ -636,9 +405,9 @@ static int64_t until_tick(const struct rml_worker *w, int64_t wall)
 // both, so that they can be taken again.
 static void tick_if_due(struct rml_worker *w)
 {
-    if (!ticks(w))
+    if (!rml_worker_ticks(w))
         return;
-    int64_t now = now_ns(w);
+    int64_t now = rml_worker_now(w);
     if (now < w->next_tick_ns)
         return;
     int64_t wall = w->options.clock->wall_ns(w->options.clock->context);
@@ -714,9 +483,11 @@ static bool round_of_journal(struct rml_worker *w)
     return any;
 }
 
+/* ---- all of it ---- */
+
 bool rml_worker_round(struct rml_worker *w)
 {
-    bool any = read_messages(w);
+    bool any = rml_worker_read_messages(w);
     if (w->stopping)
         return any;
     rml_worker_lanes_note(&w->lanes);
@@ -726,7 +497,7 @@ bool rml_worker_round(struct rml_worker *w)
         any |= round_of_lane(w, &w->lanes.lanes[w->lanes.used[i]]);
     if (!w->settling)
         tick_if_due(w);
-    any |= rml_journaling_give(&w->journaling, w->journaling.used > 0 ? now_ns(w) : 0,
+    any |= rml_journaling_give(&w->journaling, w->journaling.used > 0 ? rml_worker_now(w) : 0,
                                w->options.plan->journal_delay_ns);
     any |= rml_saving_round(&w->saving);
     if (w->saving.wanted && !w->told_want) {
@@ -738,185 +509,4 @@ bool rml_worker_round(struct rml_worker *w)
         report(w, RML_WORKER_FULL, w->saving.full_source, 0);
     }
     return any;
-}
-
-// Spin as long as has been worth it lately. True: there was something to do.
-static bool spin(struct rml_worker *w)
-{
-    int64_t since_ns = now_ns(w);
-    do {
-        for (int i = 0; i < SPIN_PAUSES; i++)
-            rml_pause();
-        if (rml_worker_round(w)) {
-            w->spin_ns = w->spin_ns * 2 > SPIN_MOST_NS ? SPIN_MOST_NS : w->spin_ns * 2;
-            return true;
-        }
-        sched_yield();  // the producer that we wait for may want this very CPU
-    } while (now_ns(w) - since_ns < w->spin_ns);
-    w->spin_ns = w->spin_ns / 2 < SPIN_LEAST_NS ? SPIN_LEAST_NS : w->spin_ns / 2;
-    return false;
-}
-
-static int sleep_ms(struct rml_worker *w)
-{
-    if (w->saving.is_open || w->journaling.used > 0)
-        return 1;  // buffers come back without a bell of ours, or records are being gathered
-    if (!ticks(w))
-        return -1;
-    int64_t left_ns = w->next_tick_ns - now_ns(w);
-    return left_ns <= 0 ? 0 : (int)(left_ns / 1000000 + 1);
-}
-
-static void park(struct rml_worker *w)
-{
-    rml_bell_expect(&w->bell);
-    // What was said before the bell was expected rings no bell: look again. Lanes were noted before the
-    // round that found nothing.
-    if (read_messages(w) || rml_journaling_has_news(&w->journaling)
-        || !rml_worker_lanes_may_sleep(&w->lanes)) {
-        rml_bell_awake(&w->bell);
-        return;
-    }
-    _Atomic uint64_t *counts = w->options.counts->value;
-    int64_t since_ns = now_ns(w);
-    rml_count_set(&counts[RML_WORKER_asleep_since], (uint64_t)since_ns);
-    rml_worker_lanes_wait(&w->lanes, sleep_ms(w));
-    rml_bell_awake(&w->bell);
-    int64_t slept_ns = now_ns(w) - since_ns;
-    // Such a sleep cost more than spinning would have, which had shrunk for want of success.
-    if (slept_ns < SPIN_MOST_NS)
-        w->spin_ns = SPIN_MOST_NS;
-    rml_count(&counts[RML_WORKER_sleeps], 1);
-    rml_count(&counts[RML_WORKER_parked_ns], (uint64_t)slept_ns);
-    rml_count_set(&counts[RML_WORKER_asleep_since], 0);
-}
-
-static void *work(void *context)
-{
-    struct rml_worker *w = context;
-    w->next_tick_ns = now_ns(w);
-    while (!w->stopping) {
-        if (!rml_worker_round(w) && !spin(w))
-            park(w);
-    }
-    return NULL;
-}
-
-static bool pin(pthread_attr_t *attributes, int cpu)
-{
-    if (cpu < 0 || cpu >= CPU_SETSIZE)
-        return false;
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    CPU_SET((size_t)cpu, &set);
-    return pthread_attr_setaffinity_np(attributes, sizeof set, &set) == 0;
-}
-
-int rml_worker_take_again(struct rml_worker *w, const struct rml_worker_kept *lanes,
-                          struct rml_err *err)
-{
-    RML_CHECK(!w->started);
-    for (uint32_t i = 0; i < w->own_count; i++) {
-        int rc =
-            rml_again_take(&w->own[i], w->options.plan, lanes, w->options.lanes_max, w->marks, err);
-        if (rc < 0)
-            return RML_WRAP(err, rc, "partition %u", w->own[i].index);
-    }
-    return 0;
-}
-
-int rml_worker_feed(struct rml_worker *w, const struct rml_journal_entry *entry,
-                    struct rml_err *err)
-{
-    RML_CHECK(!w->started);
-    uint32_t workers = w->options.plan->workers;
-    if (entry->partition % workers != w->options.index)
-        return 0;
-    struct rml_journaled journaled;
-    int rc = rml_journaling_read(entry, &journaled);
-    if (rc < 0)
-        return RML_FAIL(err, rc, "entry %" PRIu64 " of the journal cannot be", entry->position);
-    rc = rml_again_feed(&w->own[entry->partition / workers], w->options.plan, &journaled, err);
-    return rc < 0 ? RML_WRAP(err, rc, "partition %u", entry->partition) : 0;
-}
-
-int rml_worker_settle(struct rml_worker *w, const struct rml_worker_kept *lanes,
-                      struct rml_err *err)
-{
-    RML_CHECK(!w->started);
-    for (uint32_t i = 0; i < w->own_count; i++) {
-        int rc = rml_again_settle(&w->own[i], w->options.plan, lanes, w->options.lanes_max, err);
-        if (rc < 0)
-            return RML_WRAP(err, rc, "partition %u", w->own[i].index);
-        w->settling |= w->own[i].leftover != NULL;
-    }
-    return 0;
-}
-
-int rml_worker_start(struct rml_worker *w, struct rml_err *err)
-{
-    RML_CHECK(!w->started);
-    int rc = rml_room_start(w->room, err);
-    if (rc < 0)
-        return rc;
-    pthread_attr_t attributes;
-    pthread_attr_init(&attributes);
-    w->pinned = pin(&attributes, w->options.cpu);
-    sigset_t all, before;
-    sigfillset(&all);  // signals are the control thread's
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    rc = pthread_create(&w->thread, &attributes, work, w);
-    if (rc == EINVAL && w->pinned) {
-        // The CPU is not ours to run on: anywhere is better than not at all.
-        w->pinned = false;
-        rc = pthread_create(&w->thread, NULL, work, w);
-    }
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attributes);
-    if (rc != 0)
-        return RML_FAIL(err, -rc, "worker %u: no thread: %s", w->options.index,
-                        strerrordesc_np(rc));
-    w->started = true;
-    char name[16];
-    snprintf(name, sizeof name, "rml-worker-%u", w->options.index % 1000);
-    pthread_setname_np(w->thread, name);
-    return 0;
-}
-
-bool rml_worker_is_pinned(const struct rml_worker *w)
-{
-    return w->pinned;
-}
-
-bool rml_worker_tell(struct rml_worker *w, const struct rml_worker_message *message)
-{
-    if (!rml_queue_give(&w->messages, message))
-        return false;
-    rml_bell_ring(&w->bell);
-    return true;
-}
-
-bool rml_worker_hear(struct rml_worker *w, struct rml_worker_report *ret_report)
-{
-    return rml_queue_take(&w->reports, ret_report);
-}
-
-void rml_worker_close(struct rml_worker *w)
-{
-    if (w == NULL)
-        return;
-    if (w->started)
-        pthread_join(w->thread, NULL);
-    rml_room_close(w->room);
-    for (uint32_t i = 0; w->own != NULL && i < w->own_count; i++) {
-        rml_partition_close(w->own[i].partition);
-        rml_schedule_close(&w->own[i].schedule);
-        free(w->own[i].leftover);
-    }
-    free(w->own);
-    rml_worker_lanes_close(&w->lanes);
-    rml_bell_close(&w->bell);
-    rml_queue_close(&w->messages);
-    rml_queue_close(&w->reports);
-    free(w);
 }

@@ -8,6 +8,8 @@
  * Worker w of n owns the partitions p with p % n == w; no other thread ever touches their state. It
  * hears of lanes from the control thread by messages and answers by reports, so that it never waits
  * for a lock. After start it does not allocate.
+ *
+ * worker_state.h says which of the files beside this one does what.
  */
 #ifndef RML_WORKER_WORKER_H
 #define RML_WORKER_WORKER_H
