@@ -9,15 +9,11 @@
 
 #include "runtime/base/check.h"
 #include "runtime/base/err.h"
+#include "runtime/lane/attached.h"
 #include "runtime/lane/durable.h"
-#include "runtime/lane/knock.h"
-#include "runtime/lane/layout.h"
-#include "runtime/lane/route.h"
 #include "runtime/lane/trial.h"
 #include "runtime/ring/stream.h"
-#include "runtime/segment/segment.h"
 
-#define WAIT_NS_DEFAULT  10000000000
 #define STAGING_PART_MAX (16u << 10)   // bytes of one partition: stays in the first-level cache
 #define STAGING_MAX      (256u << 10)  // of all: stays in the second
 #define SPIN_LEAST       16u           // looks before sleeping, adapted between these
@@ -36,13 +32,7 @@ struct part {
 };
 
 struct rml_lane_out {
-    struct rml_lane_geometry geometry;
-    enum rml_route_kind route;
-    struct rml_segment records, returns;
-    struct rml_lane_fds fds;  // borrowed
-    bool detached;
-    struct rml_lane_record_line *lines;  // line 0 has the lane-wide words
-    struct rml_lane_return_head *head;
+    struct rml_attached lane;
     struct rml_lane_return_line *return_lines;
 
     int64_t time;            // greatest event time committed
@@ -54,8 +44,6 @@ struct rml_lane_out {
     uint32_t claims;  // partitions with a claim that is not committed yet
     uint32_t dirty_count;
     uint16_t dirty[RML_LANE_PARTITIONS_MAX];
-    struct rml_ringing ringing;
-    struct rml_knock knock;
     uint64_t turn;  // of waiting
     uint32_t spin;
     struct rml_trial trial;
@@ -79,7 +67,7 @@ static int64_t now_ns(void)
 
 static int lend_staging(struct rml_lane_out *out)
 {
-    uint32_t partitions = out->geometry.partitions, cell_bytes = out->geometry.cell_bytes;
+    uint32_t partitions = out->lane.geometry.partitions, cell_bytes = out->lane.geometry.cell_bytes;
     RML_CHECK(partitions > 0 && cell_bytes > 0);
     uint32_t bytes = STAGING_MAX / partitions;
     if (bytes > STAGING_PART_MAX)
@@ -97,13 +85,14 @@ static int lend_staging(struct rml_lane_out *out)
 
 static int open_parts(struct rml_lane_out *out)
 {
-    struct rml_lane_layout layout = rml_lane_layout(&out->geometry);
-    for (uint32_t p = 0; p < out->geometry.partitions; p++) {
+    struct rml_lane_layout layout = rml_lane_layout(&out->lane.geometry);
+    for (uint32_t p = 0; p < out->lane.geometry.partitions; p++) {
         struct part *part = &out->parts[p];
         struct rml_ring_place place = {
-            .shape = {.cell_bytes = out->geometry.cell_bytes, .cell_count = out->geometry.cells},
-            .cells = rml_lane_cells(out->records.memory, &layout, p),
-            .published = &out->lines[p].published,
+            .shape = {.cell_bytes = out->lane.geometry.cell_bytes,
+                      .cell_count = out->lane.geometry.cells},
+            .cells = rml_lane_cells(out->lane.records.memory, &layout, p),
+            .published = &out->lane.lines[p].published,
             .released = &out->return_lines[p].released,
         };
         int rc = rml_ring_attach_out(&part->ring, &place);
@@ -111,31 +100,12 @@ static int open_parts(struct rml_lane_out *out)
             return rc;
         part->known = RML_TIME_NONE;
         part->mark_at = RML_TIME_END;  // one partition: never
-        if (out->geometry.partitions > 1) {
-            part->mark_at = rml_lane_next_step(out->geometry.grid, RML_TIME_NONE);
-            part->mark_cells = rml_lane_marks(out->records.memory, &layout, p);
+        if (out->lane.geometry.partitions > 1) {
+            part->mark_at = rml_lane_next_step(out->lane.geometry.grid, RML_TIME_NONE);
+            part->mark_cells = rml_lane_marks(out->lane.records.memory, &layout, p);
         }
     }
     return rml_stream_able() ? lend_staging(out) : 0;
-}
-
-static int attach_segments(struct rml_lane_out *out, struct rml_err *err)
-{
-    int rc = rml_segment_attach(&out->records, out->fds.records,
-                                rml_lane_records_bytes(&out->geometry), true, err);
-    if (rc < 0)
-        return RML_WRAP(err, rc, "records");
-    rc = rml_segment_attach(&out->returns, out->fds.returns, rml_lane_returns_bytes(&out->geometry),
-                            false, err);
-    if (rc < 0)
-        return RML_WRAP(err, rc, "returns");
-    out->lines = rml_lane_record_lines(out->records.memory);
-    out->head = rml_lane_return_head(out->returns.memory);
-    out->return_lines = rml_lane_return_lines(out->returns.memory);
-    out->ringing.sleepers = rml_lane_sleep_lines(out->returns.memory, out->geometry.partitions);
-    out->ringing.wake = out->fds.wake;
-    out->ringing.workers = out->geometry.workers;
-    return 0;
 }
 
 int rml_lane_out_open(struct rml_lane_out **ret_out, const struct rml_lane_geometry *geometry,
@@ -149,19 +119,15 @@ int rml_lane_out_open(struct rml_lane_out **ret_out, const struct rml_lane_geome
     struct rml_lane_out *out = calloc(1, bytes);
     if (out == NULL)
         return RML_FAIL(err, -ENOMEM, "lane: no memory");
-    out->geometry = *geometry;
-    out->route = rml_route_kind(geometry);
-    out->records = out->returns = RML_SEGMENT_CLOSED;
-    out->fds = *fds;
-    out->knock =
-        (struct rml_knock){.room = fds->room, .peer = peer_fd, .wait_max_ns = WAIT_NS_DEFAULT};
+    rml_attached_init(&out->lane, geometry, fds, fds->room, peer_fd);
     out->time = out->published_time = RML_TIME_NONE;
     out->publish_every = RML_LANE_PUBLISH_EVERY;
     out->spin = out->durable_spin = SPIN_MOST;
     rml_trial_init(&out->trial, rml_stream_able(), rml_evict_able());
 
-    rc = attach_segments(out, err);
+    rc = rml_attached_open(&out->lane, err);
     if (rc == 0) {
+        out->return_lines = rml_lane_return_lines(out->lane.returns.memory);
         rc = open_parts(out);
         if (rc < 0)
             rml_err_set(err, rc, "%s",
@@ -179,15 +145,14 @@ void rml_lane_out_close(struct rml_lane_out *out)
 {
     if (out == NULL)
         return;
-    if (out->returns.memory != NULL)
+    if (out->lane.returns.memory != NULL)
         rml_lane_out_publish(out);
     rml_lane_out_abandon(out);
 }
 
 void rml_lane_out_abandon(struct rml_lane_out *out)
 {
-    rml_segment_close(&out->returns);
-    rml_segment_close(&out->records);
+    rml_attached_close(&out->lane);
     rml_durable_close(&out->durable);
     free(out->staging);
     free(out);
@@ -201,16 +166,16 @@ void rml_lane_out_publish_every(struct rml_lane_out *out, uint32_t records)
 
 void rml_lane_out_wait_max(struct rml_lane_out *out, int64_t ns)
 {
-    out->knock.wait_max_ns = ns;
+    out->lane.knock.wait_max_ns = ns;
 }
 
 static void choose(struct rml_lane_out *out, enum rml_ring_variant variant)
 {
     RML_CHECK(out->claims == 0);  // a claim lies where the former way put it
-    for (uint32_t p = 0; p < out->geometry.partitions; p++)
+    for (uint32_t p = 0; p < out->lane.geometry.partitions; p++)
         rml_ring_choose(&out->parts[p].ring, variant);
     // relaxed: a wish, ordered with nothing
-    atomic_store_explicit(&out->lines->variant, (uint32_t)variant, memory_order_relaxed);
+    atomic_store_explicit(&out->lane.lines->variant, (uint32_t)variant, memory_order_relaxed);
 }
 
 int rml_lane_out_force_variant(struct rml_lane_out *out, enum rml_ring_variant variant)
@@ -228,20 +193,13 @@ int rml_lane_out_force_variant(struct rml_lane_out *out, enum rml_ring_variant v
 
 uint32_t rml_lane_out_route(const struct rml_lane_out *out, const void *record)
 {
-    return rml_route(&out->geometry, out->route, record);
+    return rml_route(&out->lane.geometry, out->lane.route, record);
 }
 
 static struct part *part_of(struct rml_lane_out *out, uint32_t partition)
 {
-    RML_CHECK(partition < out->geometry.partitions);
+    RML_CHECK(partition < out->lane.geometry.partitions);
     return &out->parts[partition];
-}
-
-static void see_state(struct rml_lane_out *out)
-{
-    // total order: after `publishes` was stored, so that what is published and not seen is known of
-    if (atomic_load_explicit(&out->head->state, memory_order_seq_cst) != RML_LANE_ATTACHED)
-        out->detached = true;
 }
 
 /*
@@ -250,22 +208,22 @@ static void see_state(struct rml_lane_out *out)
  */
 static int32_t wait_asleep(struct rml_lane_out *out, struct part *part)
 {
-    uint32_t enough = (out->geometry.cells + 1) / 2;
-    int64_t until_ns = rml_knock_until(&out->knock);
-    uint64_t room_at = part->ring.committed - (out->geometry.cells - enough);
+    uint32_t enough = (out->lane.geometry.cells + 1) / 2;
+    int64_t until_ns = rml_knock_until(&out->lane.knock);
+    uint64_t room_at = part->ring.committed - (out->lane.geometry.cells - enough);
     // relaxed: `waiting` orders it
-    atomic_store_explicit(&out->lines->room_at, room_at, memory_order_relaxed);
+    atomic_store_explicit(&out->lane.lines->room_at, room_at, memory_order_relaxed);
     out->turn++;
     uint64_t waiting = RML_LANE_WAIT(out->turn, (uint64_t)(part - out->parts));
     // total order: before the look at `released`
-    atomic_store_explicit(&out->lines->waiting, waiting, memory_order_seq_cst);
+    atomic_store_explicit(&out->lane.lines->waiting, waiting, memory_order_seq_cst);
     int32_t room;
     for (;;) {
-        see_state(out);
-        room = out->detached ? -EPIPE : rml_ring_room_look(&part->ring);
+        rml_attached_look(&out->lane);
+        room = out->lane.detached ? -EPIPE : rml_ring_room_look(&part->ring);
         if (room < 0 || (uint32_t)room >= enough)
             break;
-        int rc = rml_knock_wait(&out->knock, until_ns);
+        int rc = rml_knock_wait(&out->lane.knock, until_ns);
         if (rc < 0) {
             if (room == 0 || rc != -ETIMEDOUT)
                 room = rc;
@@ -273,7 +231,7 @@ static int32_t wait_asleep(struct rml_lane_out *out, struct part *part)
         }
     }
     // relaxed: at worst one more knock
-    atomic_store_explicit(&out->lines->waiting, 0, memory_order_relaxed);
+    atomic_store_explicit(&out->lane.lines->waiting, 0, memory_order_relaxed);
     return room;
 }
 
@@ -281,7 +239,7 @@ static int32_t wait_asleep(struct rml_lane_out *out, struct part *part)
 static int32_t wait_for_room(struct rml_lane_out *out, struct part *part)
 {
     rml_lane_out_publish(out);  // the engine can give back only what it can see
-    if (out->knock.wait_max_ns == 0)
+    if (out->lane.knock.wait_max_ns == 0)
         return -ETIMEDOUT;
     for (uint32_t looks = 0; looks < out->spin; looks++) {
         rml_pause();
@@ -302,13 +260,13 @@ int32_t rml_lane_out_claim(struct rml_lane_out *out, uint32_t partition, uint32_
                            void **ret_cells)
 {
     struct part *part = part_of(out, partition);
-    if (out->detached)
+    if (out->lane.detached)
         return -EPIPE;
     void *cells;
     int32_t run = rml_ring_claim(&part->ring, want, &cells);
-    if (run == 0 && out->geometry.on_full == RML_LANE_DROP_NEWEST)
+    if (run == 0 && out->lane.geometry.on_full == RML_LANE_DROP_NEWEST)
         rml_lane_out_publish(out);
-    if (run == 0 && out->geometry.on_full == RML_LANE_BLOCK) {
+    if (run == 0 && out->lane.geometry.on_full == RML_LANE_BLOCK) {
         run = wait_for_room(out, part);
         if (run > 0)
             run = rml_ring_claim(&part->ring, want, &cells);
@@ -330,13 +288,13 @@ int32_t rml_lane_out_claim(struct rml_lane_out *out, uint32_t partition, uint32_
  */
 static void mark(struct rml_lane_out *out, struct part *part)
 {
-    struct rml_lane_grid grid = out->geometry.grid;
+    struct rml_lane_grid grid = out->lane.geometry.grid;
     if (part->mark_cells == NULL)
         return;
     if (part->known == RML_TIME_NONE
         || rml_lane_step(grid, out->time) > rml_lane_step(grid, part->known)) {
         struct rml_lane_mark_cell *cell =
-            &part->mark_cells[part->marks & (out->geometry.cells - 1)];
+            &part->mark_cells[part->marks & (out->lane.geometry.cells - 1)];
         // relaxed: lane.marks orders it
         atomic_store_explicit(&cell->position, part->ring.committed, memory_order_relaxed);
         // relaxed: likewise
@@ -376,15 +334,15 @@ void rml_lane_out_commit(struct rml_lane_out *out, uint32_t partition, uint32_t 
     if (out->time >= part->mark_at)
         mark(out, part);
 
-    int64_t time =
-        greatest_time(part->claimed + out->geometry.time_offset, count, out->geometry.cell_bytes);
+    int64_t time = greatest_time(part->claimed + out->lane.geometry.time_offset, count,
+                                 out->lane.geometry.cell_bytes);
     if (time > part->known)
         part->known = time;
     if (time > out->time)
         out->time = time;
     rml_ring_commit(&part->ring, count);
     out->counts.committed += count;
-    out->carried_bytes += (uint64_t)count * out->geometry.cell_bytes;
+    out->carried_bytes += (uint64_t)count * out->lane.geometry.cell_bytes;
     if (!part->dirty) {
         part->dirty = true;
         out->dirty[out->dirty_count++] = (uint16_t)partition;
@@ -401,7 +359,7 @@ static void weigh_variants(struct rml_lane_out *out)
 
 static void note_positions(const struct rml_lane_out *out, uint64_t *positions)
 {
-    for (uint32_t p = 0; positions != NULL && p < out->geometry.partitions; p++)
+    for (uint32_t p = 0; positions != NULL && p < out->lane.geometry.partitions; p++)
         positions[p] = out->parts[p].ring.published;
 }
 
@@ -415,22 +373,24 @@ void rml_lane_out_publish(struct rml_lane_out *out)
         struct part *part = &out->parts[p];
         if (part->mark_cells != NULL)
             // release: lane.marks
-            atomic_store_explicit(&out->lines[p].marks, part->marks, memory_order_release);
+            atomic_store_explicit(&out->lane.lines[p].marks, part->marks, memory_order_release);
         rml_ring_publish(&part->ring);
         part->dirty = false;
-        workers |= 1ull << out->geometry.worker_of[p];
+        workers |= 1ull << out->lane.geometry.worker_of[p];
     }
     out->dirty_count = 0;
     out->put_count = 0;
+    uint64_t word = rml_lane_time_word(out->time);
     // release: lane.time
-    atomic_store_explicit(&out->lines->time, rml_lane_time_word(out->time), memory_order_release);
+    atomic_store_explicit(&out->lane.lines->time, word, memory_order_release);
     out->publishes++;
     // total order: before the look at who sleeps
-    atomic_store_explicit(&out->lines->publishes, out->publishes, memory_order_seq_cst);
-    rml_ringing_ring(&out->ringing, workers, out->geometry.grid, out->published_time, out->time);
+    atomic_store_explicit(&out->lane.lines->publishes, out->publishes, memory_order_seq_cst);
+    rml_ringing_ring(&out->lane.ringing, workers, out->lane.geometry.grid, out->published_time,
+                     out->time);
     out->published_time = out->time;
-    see_state(out);
-    out->detached = out->detached || rml_knock_is_gone(&out->knock);
+    rml_attached_look(&out->lane);
+    out->lane.detached = out->lane.detached || rml_knock_is_gone(&out->lane.knock);
     out->published_records = out->counts.committed;
     if (out->durable.positions != NULL)
         note_positions(out, rml_durable_publish(&out->durable, out->published_records));
@@ -440,14 +400,14 @@ void rml_lane_out_publish(struct rml_lane_out *out)
 
 int rml_lane_out_put(struct rml_lane_out *out, const void *record)
 {
-    uint32_t partition = rml_route(&out->geometry, out->route, record);
+    uint32_t partition = rml_route(&out->lane.geometry, out->lane.route, record);
     void *cell;
     int32_t run = rml_lane_out_claim(out, partition, 1, &cell);
     if (run == 0)
         rml_lane_out_drop(out, 1);
     if (run <= 0)
         return run;
-    memcpy(cell, record, out->geometry.cell_bytes);
+    memcpy(cell, record, out->lane.geometry.cell_bytes);
     rml_lane_out_commit(out, partition, 1);
     if (++out->put_count >= out->publish_every)
         rml_lane_out_publish(out);
@@ -458,7 +418,7 @@ void rml_lane_out_drop(struct rml_lane_out *out, uint64_t records)
 {
     out->dropped += records;
     // relaxed: a statistic, ordered with nothing
-    atomic_store_explicit(&out->lines->dropped, out->dropped, memory_order_relaxed);
+    atomic_store_explicit(&out->lane.lines->dropped, out->dropped, memory_order_relaxed);
 }
 
 /* What is durable of a partition, as the engine tells it: 0 or -EPROTO. */
@@ -477,16 +437,16 @@ static int look_at_durable(const struct rml_lane_out *out, uint32_t partition,
 int rml_lane_out_durable(struct rml_lane_out *out, uint64_t *ret_records)
 {
     uint64_t positions[RML_LANE_PARTITIONS_MAX];
-    if (out->geometry.durable == RML_LANE_DURABLE_NEVER)
+    if (out->lane.geometry.durable == RML_LANE_DURABLE_NEVER)
         return -ENOTSUP;
     if (out->durable.positions == NULL) {
         uint64_t known = out->durable.known;  // from a wait
-        int rc = rml_durable_open(&out->durable, out->geometry.partitions);
+        int rc = rml_durable_open(&out->durable, out->lane.geometry.partitions);
         if (rc < 0)
             return rc;
         out->durable.known = known;
     }
-    for (uint32_t p = 0; p < out->geometry.partitions; p++) {
+    for (uint32_t p = 0; p < out->lane.geometry.partitions; p++) {
         int rc = look_at_durable(out, p, &positions[p]);
         if (rc < 0)
             return rc;
@@ -513,11 +473,11 @@ static int wait_durable_asleep(struct rml_lane_out *out, uint32_t partition,
 {
     uint64_t position = out->parts[partition].ring.published;
     // relaxed: `waiting` orders it
-    atomic_store_explicit(&out->lines->room_at, position, memory_order_relaxed);
+    atomic_store_explicit(&out->lane.lines->room_at, position, memory_order_relaxed);
     out->turn++;
     uint64_t waiting = RML_LANE_WAIT(out->turn, partition) | RML_LANE_WAIT_DURABLE;
     // total order: before the look at `durable`
-    atomic_store_explicit(&out->lines->waiting, waiting, memory_order_seq_cst);
+    atomic_store_explicit(&out->lane.lines->waiting, waiting, memory_order_seq_cst);
     int gone = 0, durable;
     for (;;) {
         durable = is_durable(out, partition);
@@ -526,7 +486,7 @@ static int wait_durable_asleep(struct rml_lane_out *out, uint32_t partition,
         gone = rml_knock_wait(knock, until_ns);  // and then one more look
     }
     // relaxed: at worst one more knock
-    atomic_store_explicit(&out->lines->waiting, 0, memory_order_relaxed);
+    atomic_store_explicit(&out->lane.lines->waiting, 0, memory_order_relaxed);
     return durable != 0 ? durable : gone;
 }
 
@@ -553,48 +513,37 @@ static int wait_durable_of(struct rml_lane_out *out, uint32_t partition, struct 
 
 int rml_lane_out_wait_durable(struct rml_lane_out *out, int64_t wait_ns)
 {
-    if (out->geometry.durable == RML_LANE_DURABLE_NEVER)
+    if (out->lane.geometry.durable == RML_LANE_DURABLE_NEVER)
         return -ENOTSUP;
     rml_lane_out_publish(out);
-    struct rml_knock knock = out->knock;
+    struct rml_knock knock = out->lane.knock;
     if (wait_ns != 0)
         knock.wait_max_ns = wait_ns;
     int64_t until_ns = rml_knock_until(&knock);
     int rc = 1;
-    for (uint32_t p = 0; rc > 0 && p < out->geometry.partitions; p++)
+    for (uint32_t p = 0; rc > 0 && p < out->lane.geometry.partitions; p++)
         rc = wait_durable_of(out, p, &knock, until_ns);
-    out->knock.waits = knock.waits;
+    out->lane.knock.waits = knock.waits;
     if (rc < 0)
         return rc;
     rml_durable_are_all(&out->durable, out->published_records);  // and stay so to who asks
     return 0;
 }
 
-static const char died[RML_LANE_TEXT] = "the pipeline died";
-
 int rml_lane_out_state(const struct rml_lane_out *out, uint32_t *ret_code, char *text)
 {
-    // total order: likewise
-    uint32_t state = atomic_load_explicit(&out->head->state, memory_order_seq_cst);
-    bool is_told = state != RML_LANE_ATTACHED;
-    if (!is_told && !out->knock.is_gone)
-        return 0;
-    if (ret_code != NULL)
-        *ret_code = is_told ? out->head->code : EOWNERDEAD;
-    if (text != NULL)
-        memcpy(text, is_told ? out->head->text : died, RML_LANE_TEXT);
-    return -EPIPE;
+    return rml_attached_state(&out->lane, ret_code, text);
 }
 
 void rml_lane_out_counts(const struct rml_lane_out *out, struct rml_lane_out_counts *ret_counts)
 {
     *ret_counts = out->counts;
     ret_counts->dropped = out->dropped;
-    ret_counts->waits = out->knock.waits;
-    ret_counts->rings = out->ringing.rings;
+    ret_counts->waits = out->lane.knock.waits;
+    ret_counts->rings = out->lane.ringing.rings;
     ret_counts->variant = (uint32_t)out->parts[0].ring.variant;
     ret_counts->trials = out->trial.trials;
-    for (uint32_t p = 0; p < out->geometry.partitions; p++) {
+    for (uint32_t p = 0; p < out->lane.geometry.partitions; p++) {
         ret_counts->published += out->parts[p].ring.published;
         _Atomic uint64_t *released = &out->return_lines[p].released;
         // relaxed: a statistic, ordered with nothing

@@ -8,14 +8,10 @@
 
 #include "runtime/base/check.h"
 #include "runtime/base/err.h"
-#include "runtime/lane/knock.h"
-#include "runtime/lane/layout.h"
-#include "runtime/lane/route.h"
+#include "runtime/lane/attached.h"
 #include "runtime/ring/stream.h"
-#include "runtime/segment/segment.h"
 
-#define WAIT_NS_DEFAULT 10000000000
-#define SPINS           256u  // looks before sleeping
+#define SPINS 256u  // looks before sleeping
 
 /* What the producer has for a partition: `begin` to `end` is committed and not published. */
 struct part {
@@ -27,17 +23,9 @@ struct part {
 };
 
 struct rml_share_out {
-    struct rml_lane_geometry geometry;
-    enum rml_route_kind route;
-    uint32_t run_max;
-    struct rml_segment records, returns;
-    struct rml_lane_fds fds;  // borrowed
-    struct rml_knock knock;
-    struct rml_ringing ringing;
-    bool detached;
-    struct rml_lane_record_line *lines;
+    struct rml_attached lane;
     struct rml_lane_owner_line *line;
-    struct rml_lane_return_head *head;
+    uint32_t run_max;
 
     int64_t time, published_time;  // greatest event time committed, and published
     uint64_t turn;                 // of waiting
@@ -51,29 +39,18 @@ struct rml_share_out {
     struct part parts[];
 };
 
-static int attach_segments(struct rml_share_out *out, uint32_t owner, struct rml_err *err)
+static int open_parts(struct rml_share_out *out, uint32_t owner, struct rml_err *err)
 {
-    const struct rml_lane_layout layout = rml_lane_layout(&out->geometry);
-    int rc = rml_segment_attach(&out->records, out->fds.records, layout.records_bytes, true, err);
-    if (rc < 0)
-        return RML_WRAP(err, rc, "records");
-    rc = rml_segment_attach(&out->returns, out->fds.returns, layout.returns_bytes, false, err);
-    if (rc < 0)
-        return RML_WRAP(err, rc, "returns");
-    out->lines = rml_lane_record_lines(out->records.memory);
-    out->line = &rml_lane_owner_lines(out->records.memory, &layout)[owner - 1];
-    out->head = rml_lane_return_head(out->returns.memory);
-    out->ringing.sleepers = rml_lane_sleep_lines(out->returns.memory, out->geometry.partitions);
-    out->ringing.wake = out->fds.wake;
-    out->ringing.workers = out->geometry.workers;
-    size_t bytes = (size_t)out->run_max * out->geometry.cell_bytes;
+    const struct rml_lane_layout layout = rml_lane_layout(&out->lane.geometry);
+    out->line = &rml_lane_owner_lines(out->lane.records.memory, &layout)[owner - 1];
+    size_t bytes = (size_t)out->run_max * out->lane.geometry.cell_bytes;
     size_t stride = (bytes + RML_RING_LINE - 1) / RML_RING_LINE * RML_RING_LINE;
-    out->staging = aligned_alloc(RML_RING_LINE, stride * out->geometry.partitions);
+    out->staging = aligned_alloc(RML_RING_LINE, stride * out->lane.geometry.partitions);
     if (out->staging == NULL)
         return RML_FAIL(err, -ENOMEM, "no memory");
-    for (uint32_t p = 0; p < out->geometry.partitions; p++) {
-        const struct rml_shared_place place =
-            rml_lane_shared(&out->geometry, &layout, out->records.memory, out->returns.memory, p);
+    for (uint32_t p = 0; p < out->lane.geometry.partitions; p++) {
+        const struct rml_shared_place place = rml_lane_shared(
+            &out->lane.geometry, &layout, out->lane.records.memory, out->lane.returns.memory, p);
         rml_shared_attach_out(&out->parts[p].ring, &place, owner);
         out->parts[p].staging = out->staging + p * stride;
     }
@@ -92,16 +69,14 @@ int rml_share_out_open(struct rml_share_out **ret_out, const struct rml_lane_geo
     struct rml_share_out *out = calloc(1, sizeof *out + geometry->partitions * sizeof(struct part));
     if (out == NULL)
         return RML_FAIL(err, -ENOMEM, "lane: no memory");
-    out->geometry = *geometry;
-    out->route = rml_route_kind(geometry);
+    // the room socket is the connection
+    rml_attached_init(&out->lane, geometry, fds, peer_fd, peer_fd);
     out->run_max = rml_lane_run_max(geometry);
-    out->records = out->returns = RML_SEGMENT_CLOSED;
-    out->fds = *fds;
-    out->knock =
-        (struct rml_knock){.room = peer_fd, .peer = peer_fd, .wait_max_ns = WAIT_NS_DEFAULT};
     out->time = out->published_time = RML_TIME_NONE;
     out->publish_every = RML_LANE_PUBLISH_EVERY;
-    rc = attach_segments(out, owner, err);
+    rc = rml_attached_open(&out->lane, err);
+    if (rc == 0)
+        rc = open_parts(out, owner, err);
     if (rc < 0) {
         rml_share_out_abandon(out);
         return RML_WRAP(err, rc, "lane");
@@ -112,8 +87,7 @@ int rml_share_out_open(struct rml_share_out **ret_out, const struct rml_lane_geo
 
 void rml_share_out_abandon(struct rml_share_out *out)
 {
-    rml_segment_close(&out->returns);
-    rml_segment_close(&out->records);
+    rml_attached_close(&out->lane);
     free(out->staging);
     free(out);
 }
@@ -122,7 +96,7 @@ void rml_share_out_close(struct rml_share_out *out)
 {
     (void)rml_share_out_publish(out);
     uint64_t left = 0;
-    for (uint32_t p = 0; p < out->geometry.partitions; p++)
+    for (uint32_t p = 0; p < out->lane.geometry.partitions; p++)
         left += out->parts[p].end - out->parts[p].begin;
     if (left > 0)
         rml_share_out_drop(out, left);
@@ -137,31 +111,24 @@ void rml_share_out_publish_every(struct rml_share_out *out, uint32_t records)
 
 void rml_share_out_wait_max(struct rml_share_out *out, int64_t ns)
 {
-    out->knock.wait_max_ns = ns;
+    out->lane.knock.wait_max_ns = ns;
 }
 
 uint32_t rml_share_out_route(const struct rml_share_out *out, const void *record)
 {
-    return rml_route(&out->geometry, out->route, record);
+    return rml_route(&out->lane.geometry, out->lane.route, record);
 }
 
 static struct part *part_of(struct rml_share_out *out, uint32_t partition)
 {
-    RML_CHECK(partition < out->geometry.partitions);
+    RML_CHECK(partition < out->lane.geometry.partitions);
     return &out->parts[partition];
-}
-
-static void see_state(struct rml_share_out *out)
-{
-    // total order: after `publishes` was added to, so that what is published and not seen is known of
-    if (atomic_load_explicit(&out->head->state, memory_order_seq_cst) != RML_LANE_ATTACHED)
-        out->detached = true;
 }
 
 /* Carry what is committed into the ring. 1: all of it; 0: there was no room for all; -EPROTO. */
 static int carry(struct rml_share_out *out, struct part *part)
 {
-    size_t cell_bytes = out->geometry.cell_bytes;
+    size_t cell_bytes = out->lane.geometry.cell_bytes;
     while (part->begin < part->end) {
         void *cells;
         int32_t run = rml_shared_claim(&part->ring, part->end - part->begin, &cells);
@@ -187,7 +154,7 @@ static int carry_all(struct rml_share_out *out, uint64_t *ret_workers)
         int rc = carry(out, &out->parts[p]);
         if (rc < 0)
             return rc;
-        *ret_workers |= 1ull << out->geometry.worker_of[p];
+        *ret_workers |= 1ull << out->lane.geometry.worker_of[p];
         out->parts[p].dirty = rc == 0;
         if (rc == 0)
             out->dirty[left++] = p;
@@ -211,10 +178,11 @@ static void announce(struct rml_share_out *out, uint64_t workers)
     // relaxed: likewise
     atomic_store_explicit(&out->line->publishes, own + 1, memory_order_relaxed);
     // total order: before the look at who sleeps
-    atomic_fetch_add_explicit(&out->lines->publishes, 1, memory_order_seq_cst);
-    rml_ringing_ring(&out->ringing, workers, out->geometry.grid, before, out->published_time);
-    see_state(out);
-    out->detached = out->detached || rml_knock_is_gone(&out->knock);
+    atomic_fetch_add_explicit(&out->lane.lines->publishes, 1, memory_order_seq_cst);
+    rml_ringing_ring(&out->lane.ringing, workers, out->lane.geometry.grid, before,
+                     out->published_time);
+    rml_attached_look(&out->lane);
+    out->lane.detached = out->lane.detached || rml_knock_is_gone(&out->lane.knock);
 }
 
 /*
@@ -223,7 +191,7 @@ static void announce(struct rml_share_out *out, uint64_t workers)
  */
 static int sleep_for_room(struct rml_share_out *out, struct part *part, int64_t until_ns)
 {
-    uint64_t enough = part->ring.head + out->geometry.cells / 2;
+    uint64_t enough = part->ring.head + out->lane.geometry.cells / 2;
     uint32_t partition = (uint32_t)(part - out->parts);
     // relaxed: the count below orders it
     atomic_store_explicit(&out->line->room_at, enough, memory_order_relaxed);
@@ -231,11 +199,11 @@ static int sleep_for_room(struct rml_share_out *out, struct part *part, int64_t 
     // relaxed: likewise
     atomic_store_explicit(&out->line->waiting, waiting, memory_order_relaxed);
     // total order: before the look at the ring's head
-    atomic_fetch_add_explicit(&out->lines[partition].waiting, 1, memory_order_seq_cst);
+    atomic_fetch_add_explicit(&out->lane.lines[partition].waiting, 1, memory_order_seq_cst);
     int rc = 0;
     while (rc == 0 && (int64_t)(rml_shared_head_look(&part->ring) - enough) < 0) {
-        see_state(out);
-        rc = out->detached ? -EPIPE : rml_knock_wait(&out->knock, until_ns);
+        rml_attached_look(&out->lane);
+        rc = out->lane.detached ? -EPIPE : rml_knock_wait(&out->lane.knock, until_ns);
     }
     // relaxed: at worst one more knock
     atomic_store_explicit(&out->line->waiting, 0, memory_order_relaxed);
@@ -245,12 +213,12 @@ static int sleep_for_room(struct rml_share_out *out, struct part *part, int64_t 
 // Carry what a partition has, waiting for room. 0, -ETIMEDOUT, -EPIPE or -EPROTO.
 static int carry_waiting(struct rml_share_out *out, struct part *part)
 {
-    int64_t until_ns = rml_knock_until(&out->knock);
+    int64_t until_ns = rml_knock_until(&out->lane.knock);
     for (uint32_t spins = 0;; spins++) {
         int rc = carry(out, part);
         if (rc != 0)
             return rc < 0 ? rc : 0;
-        if (out->knock.wait_max_ns == 0)
+        if (out->lane.knock.wait_max_ns == 0)
             return -ETIMEDOUT;
         if (spins < SPINS) {
             rml_pause();
@@ -269,16 +237,16 @@ int rml_share_out_publish(struct rml_share_out *out)
     uint64_t workers = 0;
     if (out->dirty_count == 0 && out->published_time == out->time)
         return 0;
-    if (out->detached)
+    if (out->lane.detached)
         return -EPIPE;
     int rc = carry_all(out, &workers);
     if (rc < 0)
         return rc;
     announce(out, workers);
     out->put_count = 0;
-    while (rc == 0 && out->dirty_count > 0 && !out->detached) {
+    while (rc == 0 && out->dirty_count > 0 && !out->lane.detached) {
         struct part *part = &out->parts[out->dirty[0]];
-        if (out->geometry.on_full == RML_LANE_DROP_NEWEST)
+        if (out->lane.geometry.on_full == RML_LANE_DROP_NEWEST)
             return 0;  // it stays here until there is room
         rc = carry_waiting(out, part);
         if (rc == 0) {
@@ -286,14 +254,14 @@ int rml_share_out_publish(struct rml_share_out *out)
             announce(out, workers);
         }
     }
-    return rc == 0 && out->detached ? -EPIPE : rc;
+    return rc == 0 && out->lane.detached ? -EPIPE : rc;
 }
 
 int32_t rml_share_out_claim(struct rml_share_out *out, uint32_t partition, uint32_t want,
                             void **ret_cells)
 {
     struct part *part = part_of(out, partition);
-    if (out->detached)
+    if (out->lane.detached)
         return -EPIPE;
     part->claimed = 0;
     if (part->begin == part->end)
@@ -305,7 +273,7 @@ int32_t rml_share_out_claim(struct rml_share_out *out, uint32_t partition, uint3
     }
     uint32_t room = out->run_max - part->end;
     part->claimed = want < room ? want : room;
-    *ret_cells = part->staging + (size_t)part->end * out->geometry.cell_bytes;
+    *ret_cells = part->staging + (size_t)part->end * out->lane.geometry.cell_bytes;
     return (int32_t)part->claimed;
 }
 
@@ -313,12 +281,12 @@ void rml_share_out_commit(struct rml_share_out *out, uint32_t partition, uint32_
 {
     struct part *part = part_of(out, partition);
     RML_CHECK(count <= part->claimed);
-    const unsigned char *record = part->staging + (size_t)part->end * out->geometry.cell_bytes;
+    const unsigned char *record = part->staging + (size_t)part->end * out->lane.geometry.cell_bytes;
     part->claimed = 0;
     for (uint32_t i = 0; i < count; i++) {
         int64_t time;
-        memcpy(&time, record + out->geometry.time_offset, sizeof time);
-        record += out->geometry.cell_bytes;
+        memcpy(&time, record + out->lane.geometry.time_offset, sizeof time);
+        record += out->lane.geometry.cell_bytes;
         out->time = time > out->time ? time : out->time;
     }
     part->end += count;
@@ -331,7 +299,7 @@ void rml_share_out_commit(struct rml_share_out *out, uint32_t partition, uint32_
 
 int rml_share_out_put(struct rml_share_out *out, const void *record)
 {
-    uint32_t partition = rml_route(&out->geometry, out->route, record);
+    uint32_t partition = rml_route(&out->lane.geometry, out->lane.route, record);
     void *cell;
     int32_t run = rml_share_out_claim(out, partition, 1, &cell);
     if (run < 0)
@@ -340,7 +308,7 @@ int rml_share_out_put(struct rml_share_out *out, const void *record)
         rml_share_out_drop(out, 1);
         return 0;
     }
-    memcpy(cell, record, out->geometry.cell_bytes);
+    memcpy(cell, record, out->lane.geometry.cell_bytes);
     rml_share_out_commit(out, partition, 1);
     if (++out->put_count >= out->publish_every)
         (void)rml_share_out_publish(
@@ -352,23 +320,12 @@ void rml_share_out_drop(struct rml_share_out *out, uint64_t records)
 {
     out->dropped += records;
     // relaxed: a statistic, ordered with nothing
-    atomic_fetch_add_explicit(&out->lines->dropped, records, memory_order_relaxed);
+    atomic_fetch_add_explicit(&out->lane.lines->dropped, records, memory_order_relaxed);
 }
-
-static const char died[RML_LANE_TEXT] = "the pipeline died";
 
 int rml_share_out_state(const struct rml_share_out *out, uint32_t *ret_code, char *text)
 {
-    // total order: likewise
-    uint32_t state = atomic_load_explicit(&out->head->state, memory_order_seq_cst);
-    bool is_told = state != RML_LANE_ATTACHED;
-    if (!is_told && !out->knock.is_gone)
-        return 0;
-    if (ret_code != NULL)
-        *ret_code = is_told ? out->head->code : EOWNERDEAD;
-    if (text != NULL)
-        memcpy(text, is_told ? out->head->text : died, RML_LANE_TEXT);
-    return -EPIPE;
+    return rml_attached_state(&out->lane, ret_code, text);
 }
 
 void rml_share_out_counts(const struct rml_share_out *out, struct rml_lane_out_counts *ret_counts)
@@ -376,7 +333,7 @@ void rml_share_out_counts(const struct rml_share_out *out, struct rml_lane_out_c
     *ret_counts = out->counts;
     ret_counts->released = out->counts.published;
     ret_counts->dropped = out->dropped;
-    ret_counts->waits = out->knock.waits;
-    ret_counts->rings = out->ringing.rings;
+    ret_counts->waits = out->lane.knock.waits;
+    ret_counts->rings = out->lane.ringing.rings;
     ret_counts->variant = RML_RING_PLAIN;
 }
