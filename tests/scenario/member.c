@@ -19,15 +19,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "runtime/client/subscribe.h"
-
-struct row {
-    uint64_t null_mask;
-    int64_t window_start, window_end;
-    uint32_t key, revision;
-    uint64_t n;
-    int64_t total;
-};
+#include "tests/scenario/subscribing.h"
 
 struct settings {
     struct rml_subscriber_options options;
@@ -107,15 +99,8 @@ int main(int argc, char **argv)
     read_settings(&settings, argc, argv);
     settings.options.group = argv[3];
     settings.file = open(argv[4], O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-    char error[RML_SUBSCRIBER_ERROR_BYTES];
-    struct rml_subscriber *subscriber;
-    int rc = rml_subscriber_open(&subscriber, argv[1], strtoull(argv[2], NULL, 0),
-                                 sizeof(struct row), &settings.options, error, sizeof error);
-    if (rc < 0) {
-        fprintf(stderr, "%s: %s\n", strerrorname_np(-rc), error);
-        return 1;
-    }
-    fprintf(stderr, "attached\n");
+    struct rml_subscriber *subscriber = subscribe(argv[1], argv[2], &settings.options);
+    int rc = 0;
     if (settings.after)
         (void)getchar();
     while (!settings.leave && (rc = rml_subscriber_wait(subscriber, -1)) >= 0) {

@@ -14,15 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "runtime/client/subscribe.h"
-
-struct row {
-    uint64_t null_mask;
-    int64_t window_start, window_end;
-    uint32_t key, revision;
-    uint64_t n;
-    int64_t total;
-};
+#include "tests/scenario/subscribing.h"
 
 struct settings {
     struct rml_subscriber_options options;
@@ -66,18 +58,10 @@ int main(int argc, char **argv)
     if (argc < 3)
         return 2;
     read_settings(&settings, argc, argv);
-    char error[RML_SUBSCRIBER_ERROR_BYTES];
-    struct rml_subscriber *subscriber;
-    int rc = rml_subscriber_open(&subscriber, argv[1], strtoull(argv[2], NULL, 0),
-                                 sizeof(struct row), &settings.options, error, sizeof error);
-    if (rc < 0) {
-        fprintf(stderr, "%s: %s\n", strerrorname_np(-rc), error);
-        return 1;
-    }
-    fprintf(stderr, "attached\n");
+    struct rml_subscriber *subscriber = subscribe(argv[1], argv[2], &settings.options);
     if (settings.after)
         (void)getchar();
-    rc = watch(subscriber, settings.rows);
+    int rc = watch(subscriber, settings.rows);
     printf("missed %" PRIu64 "\n", rml_subscriber_missed(subscriber));
     fprintf(stderr, "%s\n", rc < 0 ? strerrorname_np(-rc) : "had enough");
     rml_subscriber_close(subscriber);
