@@ -366,6 +366,12 @@ int rml_vault_go_back(struct rml_vault *vault, struct rml_err *err)
     return rml_vault_mark_all_needed(vault);
 }
 
+void rml_vault_give_up(struct rml_vault *vault)
+{
+    RML_CHECK(!vault->is_under_way);
+    vault->damage = (struct rml_err){0};  // one of the unreadable, which the next commit drops
+}
+
 int rml_vault_look(struct rml_vault *vault, struct rml_catalog_view **ret_view, struct rml_err *err)
 {
     return rml_catalog_look(vault->catalog, ret_view, err);

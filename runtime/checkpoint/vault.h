@@ -123,9 +123,13 @@ int rml_vault_verify(struct rml_vault *vault, uint64_t epoch, struct rml_err *er
  */
 int rml_vault_go_back(struct rml_vault *vault, struct rml_err *err);
 
+/* Do without a newest checkpoint that is damaged, to begin anew: it is dropped with the next commit, and stands as it
+ * did until then. */
+void rml_vault_give_up(struct rml_vault *vault);
+
 /*
  * Begin the next checkpoint. `expected_bytes` sets room aside side by side; more or less may come.
- * -EBADMSG while the newest one is damaged: go back first. -EIO: the vault has failed and must be opened
+ * -EBADMSG while the newest one is damaged: go back first, or give it up. -EIO: the vault has failed and must be opened
  * again.
  */
 int rml_vault_begin(struct rml_vault *vault, int64_t wall_ns, uint64_t expected_bytes,

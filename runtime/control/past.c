@@ -150,11 +150,11 @@ static int end_old_life(struct rml_past *past, bool is_fresh, struct rml_err *er
     const struct rml_clock *clock = past->options.clock;
     const struct rml_manifest *newest;
     uint64_t epoch;
-    int rc;
-    while ((rc = rml_vault_newest(past->vault, &newest, err)) == -EBADMSG)
-        if (rml_vault_go_back(past->vault, err) < 0)
-            return rc;
-    if (rc < 0 && rc != -ENOENT)
+    int rc = rml_vault_newest(past->vault, &newest, err);
+    // Not gone back from, step by step: who dies before the commit below finds all as it was.
+    if (rc == -EBADMSG)
+        rml_vault_give_up(past->vault);
+    else if (rc < 0 && rc != -ENOENT)
         return rc;
     // Where there was no checkpoint yet there may be a journal all the same.
     if (rc == -ENOENT && !rml_journal_is_there(past->options.folder))

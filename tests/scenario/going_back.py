@@ -133,18 +133,22 @@ class GoingBack(Asked):
         self.assertIn(f"sink records: {COUNT} rows are cut off its file", err)
         self.check(1)
 
-    def test_what_cannot_be_read_cannot_be_counted_and_that_is_said(self):
-        self.start()
-        epochs = [self.fed(seed) for seed in (1, 2)]
-        self.pipeline.process.kill()
-        self.pipeline.process.wait()
+    def damage_note(self, epoch):
+        """A row of this checkpoint is not what was written, and all else in the catalog is sound."""
         catalog = self.dir / "state" / "catalog.mdb"
-        key = epochs[1].to_bytes(8, "big") + b"ntaken events"
+        key = epoch.to_bytes(8, "big") + b"ntaken events"
         data = catalog.read_bytes()
         self.assertIn(key, data)
         for found in list(re.finditer(re.escape(key), data)):  # in pages that are free now, too
             data = data[:found.end() + 1] + bytes([data[found.end() + 1] ^ 4]) + data[found.end() + 2:]
         catalog.write_bytes(data)
+
+    def test_what_cannot_be_read_cannot_be_counted_and_that_is_said(self):
+        self.start()
+        epochs = [self.fed(seed) for seed in (1, 2)]
+        self.pipeline.process.kill()
+        self.pipeline.process.wait()
+        self.damage_note(epochs[1])
         self.assertIn(f"`ringmill run --from {epochs[0]} p.yaml`", self.refused())
         self.start("--from", epochs[0])
         _, err = self.pipeline.end()
@@ -163,6 +167,23 @@ class GoingBack(Asked):
         self.fed(2)
         self.pipeline.end()
         self.check(2)
+
+
+    def test_where_no_checkpoint_can_be_read_beginning_anew_is_offered_and_does_so(self):
+        self.start()
+        epochs = [self.fed(1)]
+        for again in (2, 3):
+            self.pipeline.process.kill()
+            self.pipeline.process.wait()
+            for epoch in epochs:
+                self.damage_note(epoch)
+            self.assertIn("`ringmill run --fresh p.yaml` begins anew", self.refused())
+            self.start("--fresh")
+            epochs = [self.fed(again), self.fed(again + 2)]
+        self.stop()
+        self.start()  # what was given up stays given up
+        self.pipeline.end()
+        self.check(3, 5)
 
 
 class WithTables(Asked, tables.Tables):

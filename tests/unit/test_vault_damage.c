@@ -405,6 +405,34 @@ static void a_damaged_newest_checkpoint_can_be_gone_back_from(void **state)
     rml_vault_close(vault);
 }
 
+static void damaged_checkpoints_that_are_given_up_stand_until_another_is_committed(void **state)
+{
+    (void)state;
+    const struct rml_manifest *manifest;
+    uint64_t epoch;
+    flip_rows_of(newest - 1);
+    flip_rows_of(newest);
+    for (int i = 0; i < 2; i++) {
+        struct rml_vault *vault = open_vault();
+        assert_int_equal(rml_vault_newest(vault, &manifest, &err), -EBADMSG);
+        assert_int_equal(rml_vault_go_back(vault, &err), -ENOENT);
+        rml_vault_give_up(vault);
+        assert_int_equal(rml_vault_newest(vault, &manifest, &err), -ENOENT);
+        assert_int_equal(rml_vault_begin(vault, 0, 0, &epoch, &err), 0);
+        assert_true(epoch > newest);
+        assert_int_equal(rml_vault_append(vault, 1, "anew", 4, &err), 0);
+        if (i > 0)
+            assert_int_equal(rml_vault_commit(vault, &err), 0);
+        rml_vault_close(vault);
+    }
+    struct rml_vault *vault = open_vault();
+    assert_int_equal(rml_vault_newest(vault, &manifest, &err), 0);
+    assert_int_equal(manifest->epoch, epoch);
+    assert_int_equal(rml_vault_kept_count(vault), 1);
+    assert_int_equal(rml_vault_verify(vault, epoch, &err), 0);
+    rml_vault_close(vault);
+}
+
 static void an_older_damaged_checkpoint_hinders_nothing(void **state)
 {
     (void)state;
@@ -577,6 +605,7 @@ int main(void)
         ON_FILES(a_catalog_that_was_cut_is_noticed),
         ON_FILES(extents_that_were_cut_are_named),
         ON_FILES(a_damaged_newest_checkpoint_can_be_gone_back_from),
+        ON_FILES(damaged_checkpoints_that_are_given_up_stand_until_another_is_committed),
         ON_FILES(an_older_damaged_checkpoint_hinders_nothing),
         ON_FILES(a_reader_tells_of_every_damage),
         ON_FILES(extents_of_another_format_are_refused),
