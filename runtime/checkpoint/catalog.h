@@ -30,9 +30,10 @@
 #include "runtime/checkpoint/manifest.h"
 #include "runtime/checkpoint/table_rows.h"
 
-struct rml_err;
 struct rml_catalog;
+struct rml_catalog_gap;
 struct rml_catalog_view;
+struct rml_err;
 
 #define RML_VAULT_FORMAT      1u
 #define RML_VAULT_ID_BYTES    16u
@@ -147,10 +148,15 @@ struct rml_catalog_mending {
     bool (*gives_up)(void *context, const struct rml_table_row *row);  // without a value
     /* One that is kept; `is_whole`: it is what was written. */
     void (*kept)(void *context, const struct rml_table_row *row, bool is_whole);
+    /* What lay here cannot be read, and may be given up or not (catalog_check.h). */
+    void (*lacks)(void *context, const struct rml_catalog_gap *gap);
     /* 0: what was kept is all that there should be. Else nothing is changed. */
-    int (*approve)(void *context, uint64_t left_out, struct rml_err *err);
+    int (*approve)(void *context, struct rml_err *err);
     void *context;
 };
+
+/* May rows of this table have lain in the gap? */
+bool rml_catalog_gap_may_have(const struct rml_catalog_gap *gap, const char *table);
 
 /*
  * Put another catalog in the place of one whose rows rml_catalog_open finds damaged: its checkpoints, which have

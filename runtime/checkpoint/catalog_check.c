@@ -66,7 +66,6 @@ struct check {
     uint64_t head_transaction;
     bool has_head;
     const struct rml_catalog_entries *entries;  // NULL: nobody wants any
-    uint64_t left_out;
     struct rml_err *err;
 };
 
@@ -85,12 +84,20 @@ static int damaged(const struct check *check, uint64_t page, const char *what)
                     what);
 }
 
+/* The keys of a page lie from `low` on and before `high`; of either, count 0 is none. */
+struct bounds {
+    struct bytes low, high;
+};
+
 // What of rows cannot be read is left out where somebody collects what can.
-static bool is_left_out(const struct walk *walk, int rc)
+static bool is_left_out(const struct walk *walk, int rc, struct bounds lost)
 {
-    bool is = rc == -EBADMSG && walk->check->entries != NULL && walk->kind == RML_CATALOG_TREE_ROWS;
-    walk->check->left_out += is;
-    return is;
+    const struct rml_catalog_entries *entries = walk->check->entries;
+    if (rc != -EBADMSG || entries == NULL || walk->kind != RML_CATALOG_TREE_ROWS)
+        return false;
+    const struct rml_catalog_gap gap = {lost.low.at, lost.high.at, lost.low.count, lost.high.count};
+    entries->lacks(entries->context, &gap);
+    return true;
 }
 
 static int read_page(const struct check *check, uint64_t number, unsigned char *into)
@@ -308,11 +315,6 @@ static int key_fits(const struct walk *walk, struct bytes key, uint64_t page)
     return fits ? 0 : damaged(walk->check, page, "has a key of a length that cannot be");
 }
 
-/* The keys of a page lie from `low` on and before `high`; of either, count 0 is none. */
-struct bounds {
-    struct bytes low, high;
-};
-
 static int walk_page(struct walk *walk, uint64_t number, uint32_t level, struct bounds bounds);
 
 static int walk_branch(struct walk *walk, const unsigned char *bytes, uint32_t count,
@@ -370,11 +372,11 @@ static int walk_node(struct walk *walk, const unsigned char *bytes, uint32_t ind
     uint64_t value_bytes = (uint64_t)found.node.low | (uint64_t)found.node.high << 16;
     bool is_big = (found.node.flags & NODE_BIG) != 0;
     struct bytes data = {found.data, is_big ? sizeof(uint64_t) : (size_t)value_bytes};
-    if (data.count > found.data_room)
-        return damaged(walk->check, number, "has a value that runs out of it");
     if (!is_in_order(walk, *last, found.key, bounds))
         return damaged(walk->check, number, "has keys out of order");
     *last = found.key;
+    if (data.count > found.data_room)
+        return damaged(walk->check, number, "has a value that runs out of it");
     return take_value(walk, found.key, data, found.node.flags, number, value_bytes);
 }
 
@@ -383,8 +385,13 @@ static int walk_leaf(struct walk *walk, const unsigned char *bytes, uint32_t cou
 {
     struct bytes last = {0};
     for (uint32_t i = 0; i < count; i++) {
+        const struct bytes before = last;
         int rc = walk_node(walk, bytes, i, number, bounds, &last);
-        if (rc < 0 && !is_left_out(walk, rc))
+        // a key that is in its place is known, whatever became of its value
+        struct bounds lost = {last, last};
+        if (last.at == before.at)
+            lost = (struct bounds){before.count > 0 ? before : bounds.low, bounds.high};
+        if (rc < 0 && !is_left_out(walk, rc, lost))
             return rc;
     }
     return 0;
@@ -413,7 +420,7 @@ static int walk_page(struct walk *walk, uint64_t number, uint32_t level, struct 
                                : walk_branch(walk, bytes, count, number, level, bounds);
     }
     free(bytes);
-    return is_left_out(walk, rc) ? 0 : rc;
+    return is_left_out(walk, rc, bounds) ? 0 : rc;
 }
 
 static int walk_tree(struct check *check, const struct tree *tree, enum rml_catalog_tree kind)
@@ -524,11 +531,8 @@ int rml_catalog_check(const char *path, struct rml_err *err)
 }
 
 int rml_catalog_collect(const char *path, const struct rml_catalog_entries *entries,
-                        uint64_t *ret_left_out, struct rml_err *err)
+                        struct rml_err *err)
 {
     struct check check = {.path = path, .entries = entries, .err = err};
-    int rc = look(&check);
-    if (rc == 0)
-        *ret_left_out = check.left_out;
-    return rc;
+    return look(&check);
 }

@@ -35,6 +35,12 @@ enum rml_catalog_tree {
     RML_CATALOG_TREE_ROWS
 };
 
+/* Keys that nobody could read: from `low` on, and before `high`, or the one that is both. 0 bytes: no bound. */
+struct rml_catalog_gap {
+    const void *low, *high;
+    size_t low_bytes, high_bytes;
+};
+
 /* Who collects what can be read of a catalog that is damaged. Keys and values are as they lie in the
  * database, and are gone after the call. */
 struct rml_catalog_entries {
@@ -43,14 +49,16 @@ struct rml_catalog_entries {
     /* 0, or a negative errno that ends it, with a sentence of its own. */
     int (*take)(void *context, enum rml_catalog_tree tree, const void *key, size_t key_bytes,
                 const void *value, size_t value_bytes);
+    /* Of "rows": what lay here cannot be read. */
+    void (*lacks)(void *context, const struct rml_catalog_gap *gap);
     void *context;
 };
 
 /*
  * Every entry, in order. In "rows" what cannot be read is left out, an entry or a page at a time, and
- * counted; all else has to be sound. As rml_catalog_check.
+ * told; all else has to be sound. As rml_catalog_check.
  */
 int rml_catalog_collect(const char *path, const struct rml_catalog_entries *entries,
-                        uint64_t *ret_left_out, struct rml_err *err);
+                        struct rml_err *err);
 
 #endif

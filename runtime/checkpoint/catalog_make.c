@@ -134,11 +134,16 @@ static int collect(void *context, enum rml_catalog_tree tree, const void *key, s
     return 0;
 }
 
+static void lacks(void *context, const struct rml_catalog_gap *gap)
+{
+    const struct collecting *c = context;
+    c->mending->lacks(c->mending->context, gap);
+}
+
 static int fill_mended(struct collecting *c, const char *from, struct rml_err *err)
 {
-    const struct rml_catalog_entries entries = {wants_row, collect, c};
+    const struct rml_catalog_entries entries = {wants_row, collect, lacks, c};
     struct stat about;
-    uint64_t left_out = 0;
     if (stat(from, &about) == 0 && c->to->map_bytes < 2 * (uint64_t)about.st_size)
         c->to->map_bytes = 2 * (uint64_t)about.st_size;
     int rc = rml_catalog_map(c->to, 0, err);
@@ -148,12 +153,12 @@ static int fill_mended(struct collecting *c, const char *from, struct rml_err *e
     if (rc != 0)
         return rml_catalog_fail(c->to, rc, "cannot make it", err);
     rc = rml_catalog_open_databases(c->to, c->txn, MDB_CREATE);
-    rc = rc == 0 ? rml_catalog_collect(from, &entries, &left_out, err)
+    rc = rc == 0 ? rml_catalog_collect(from, &entries, err)
                  : rml_catalog_fail(c->to, rc, "cannot make it", err);
     if (rc == 0 && !c->has_head)
         rc = RML_FAIL(err, -EBADMSG, "%.250s is damaged: it has no head", from);
     if (rc == 0)
-        rc = c->mending->approve(c->mending->context, left_out, err);
+        rc = c->mending->approve(c->mending->context, err);
     if (rc < 0) {
         mdb_txn_abort(c->txn);
         return rc;

@@ -4,6 +4,7 @@
 
 #include "runtime/base/check.h"
 #include "runtime/base/err.h"
+#include "runtime/checkpoint/catalog_check.h"
 #include "runtime/checkpoint/catalog_state.h"
 #include "runtime/checkpoint/catalog_value.h"
 
@@ -38,6 +39,23 @@ bool rml_catalog_row_of(const void *key, size_t key_bytes, struct rml_table_row 
                                       .key = bytes + 1 + bytes[0],
                                       .key_bytes = (uint32_t)key_bytes - 1 - bytes[0]};
     return true;
+}
+
+static bool is_before(const void *a, size_t a_bytes, const MDB_val *b)
+{
+    int way = memcmp(a, b->mv_data, a_bytes < b->mv_size ? a_bytes : b->mv_size);
+    return way < 0 || (way == 0 && a_bytes < b->mv_size);
+}
+
+bool rml_catalog_gap_may_have(const struct rml_catalog_gap *gap, const char *table)
+{
+    struct row_key key;
+    const MDB_val begin = make_row_key(&key, table, (uint32_t)strlen(table), "", 0);
+    bool begins_in_it =
+        gap->low_bytes >= begin.mv_size && memcmp(gap->low, begin.mv_data, begin.mv_size) == 0;
+    bool begins_before_it = gap->low_bytes == 0 || is_before(gap->low, gap->low_bytes, &begin);
+    bool ends_behind_it = gap->high_bytes == 0 || !is_before(gap->high, gap->high_bytes, &begin);
+    return begins_in_it || (begins_before_it && ends_behind_it);
 }
 
 int rml_catalog_put_rows(MDB_txn *txn, MDB_dbi dbi, const struct rml_table_rows *rows,

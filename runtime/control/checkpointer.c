@@ -504,16 +504,18 @@ static uint64_t emptied(const struct rml_checkpointer *c)
 // A catalog that is damaged is mended where only tables would lose by it that begin anew.
 static int open_first(struct rml_checkpointer *c, struct rml_err *err)
 {
-    const struct rml_fitting_options *fitting = &c->options.fitting;
+    struct rml_fitting_options *fitting = &c->options.fitting;
     struct rml_table_mend mend = {.plan = c->options.plan,
                                   .names = fitting->names,
                                   .name_count = c->options.again ? 0 : fitting->name_count,
+                                  .all = c->options.fresh,
                                   .say = fitting->say,
                                   .say_context = fitting->say_context};
     const struct rml_catalog_mending mending = rml_table_mend(&mend);
     struct rml_vault_options options = vault_options(c);
     options.mending = &mending;
     int rc = rml_vault_open(&c->vault, c->options.folder, &options, err);
+    fitting->found = mend.found;
     rml_table_mend_fini(&mend);
     return rc;
 }

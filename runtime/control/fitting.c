@@ -181,7 +181,7 @@ static int check_names(const struct fit *fit, struct rml_err *err)
     const struct rml_plan *plan = fit->options->plan;
     for (uint32_t i = 0; i < fit->options->name_count; i++) {
         const char *name = fit->options->names[i], *names[RML_STAGES_MAX];
-        if (is_known(fit, name))
+        if (is_known(fit, name) || (fit->options->found >> i & 1) != 0)
             continue;
         for (uint32_t s = 0; s < plan->stage_count; s++)
             names[s] = plan->stages[s].name;

@@ -24,6 +24,7 @@ struct rml_fitting_options {
     const char *folder;        // of the state, for sentences
     const char *const *names;  // stages whose state is given up, of the plan or of the state
     uint32_t name_count;
+    uint64_t found;  // by bit, of names: nothing need be known of it, but a table that was given up
     /* Which life asks. What was given up is given up once: a state that this life has written fits as it
      * is, whatever the names say. */
     uint64_t life;

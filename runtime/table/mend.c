@@ -10,6 +10,9 @@
 #include "runtime/plan/plan.h"
 #include "runtime/table/shape.h"
 
+#define NOBODY_KNOWS \
+ "whether a table of a stage that the file has no more lay where nothing can be read, nobody can tell"
+
 struct rml_table_mend_count {
     char name[RML_TABLE_NAME_BYTES];
     uint64_t rows, listed;  // that can be read, and their entries by time
@@ -26,12 +29,13 @@ static bool is_of_stage(const char *name, const void *table, uint32_t bytes)
            && (bytes == length || text[length] == '.' || text[length] == '@');
 }
 
-static bool is_given_up(const struct rml_table_mend *mend, const void *table, uint32_t bytes)
+// By bit, by which of the names.
+static uint64_t given_up_by(const struct rml_table_mend *mend, const void *table, uint32_t bytes)
 {
-    bool is = false;
+    uint64_t names = 0;
     for (uint32_t i = 0; i < mend->name_count; i++)
-        is |= is_of_stage(mend->names[i], table, bytes);
-    return is;
+        names |= (uint64_t)is_of_stage(mend->names[i], table, bytes) << i;
+    return names;
 }
 
 static bool is_note(const struct rml_table_row *row)
@@ -43,8 +47,10 @@ static bool is_note(const struct rml_table_row *row)
 static bool gives_up(void *context, const struct rml_table_row *row)
 {
     struct rml_table_mend *mend = context;
-    bool is = is_note(row) ? is_given_up(mend, row->key, row->key_bytes)
-                           : is_given_up(mend, row->table, row->table_bytes);
+    uint64_t names = is_note(row) ? given_up_by(mend, row->key, row->key_bytes)
+                                  : given_up_by(mend, row->table, row->table_bytes);
+    bool is = mend->all || names != 0;
+    mend->found |= names;
     mend->given_up += is && !is_note(row) && memchr(row->table, '@', row->table_bytes) == NULL;
     return is;
 }
@@ -104,6 +110,12 @@ static void kept(void *context, const struct rml_table_row *row, bool is_whole)
         count->rows++;
 }
 
+static void lacks(void *context, const struct rml_catalog_gap *gap)
+{
+    struct rml_table_mend *mend = context;
+    mend->lacks_notes |= rml_catalog_gap_may_have(gap, RML_SHAPE_TABLES);
+}
+
 static bool is_all_there(const struct rml_table_mend_count *count)
 {
     // of a row that had been damaged before an old entry may be left
@@ -129,7 +141,7 @@ static bool is_missing(const struct rml_table_mend *mend, const char *name)
     for (uint32_t i = 0; i < mend->count; i++)
         if (strcmp(mend->counts[i].name, name) == 0)
             return false;
-    return !is_given_up(mend, name, (uint32_t)strlen(name));
+    return given_up_by(mend, name, (uint32_t)strlen(name)) == 0;
 }
 
 static void name_missing(const struct rml_table_mend *mend, char *stages, size_t room)
@@ -148,19 +160,24 @@ static void name_missing(const struct rml_table_mend *mend, char *stages, size_t
 static void say_mended(const struct rml_table_mend *mend)
 {
     char sentence[300];
-    if (mend->name_count > 0)
+    bool may_lack_others = mend->lacks_notes && !mend->all;
+    if (mend->name_count > 0 || mend->all)
         snprintf(sentence, sizeof sentence,
                  "the catalog was damaged, and is whole again: %" PRIu64
-                 " rows of tables that begin anew are given up, nothing else is lost",
-                 mend->given_up);
+                 " rows of tables that begin anew are given up, %s",
+                 mend->given_up,
+                 may_lack_others ? "and none of others of this file; " NOBODY_KNOWS
+                                 : "nothing else is lost");
     else
-        snprintf(sentence, sizeof sentence,
-                 "the catalog was damaged where nothing lay that is needed, and is whole again");
+        snprintf(sentence, sizeof sentence, "the catalog was damaged%s",
+                 may_lack_others
+                     ? ", and is whole again: no table of this file lacks a row; " NOBODY_KNOWS
+                     : " where nothing lay that is needed, and is whole again");
     if (mend->say != NULL)
         mend->say(mend->say_context, sentence);
 }
 
-static int approve(void *context, uint64_t left_out, struct rml_err *err)
+static int approve(void *context, struct rml_err *err)
 {
     struct rml_table_mend *mend = context;
     char stages[200] = "", first[RML_TABLE_NAME_BYTES] = "";
@@ -171,7 +188,7 @@ static int approve(void *context, uint64_t left_out, struct rml_err *err)
             memcpy(first, mend->counts[i].name, sizeof first);
         name_stage(mend->counts[i].name, stages, sizeof stages);
     }
-    if (left_out > 0)
+    if (mend->lacks_notes && !mend->all)
         name_missing(mend, stages, sizeof stages);
     if (stages[0] == '\0') {
         say_mended(mend);
@@ -187,7 +204,7 @@ static int approve(void *context, uint64_t left_out, struct rml_err *err)
 
 struct rml_catalog_mending rml_table_mend(struct rml_table_mend *mend)
 {
-    return (struct rml_catalog_mending){gives_up, kept, approve, mend};
+    return (struct rml_catalog_mending){gives_up, kept, lacks, approve, mend};
 }
 
 void rml_table_mend_fini(struct rml_table_mend *mend)

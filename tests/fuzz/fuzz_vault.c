@@ -45,13 +45,19 @@ static void keep(void *context, const struct rml_table_row *row, bool is_whole)
     (void)context, (void)row, (void)is_whole;
 }
 
-static int approve(void *context, uint64_t left_out, struct rml_err *err)
+static void lack(void *context, const struct rml_catalog_gap *gap)
 {
-    (void)context, (void)left_out, (void)err;
+    (void)context;
+    (void)rml_catalog_gap_may_have(gap, "rows");
+}
+
+static int approve(void *context, struct rml_err *err)
+{
+    (void)context, (void)err;
     return 0;
 }
 
-static const struct rml_catalog_mending mending = {give_up_none, keep, approve, NULL};
+static const struct rml_catalog_mending mending = {give_up_none, keep, lack, approve, NULL};
 static const struct rml_vault_options options = {
     .mending = &mending,
     .ways = plain,

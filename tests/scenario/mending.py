@@ -92,6 +92,11 @@ class WithTables(going_back.Asked):
         return found
 
 
+    def spoil_pages(self, data, nodes):
+        for page in {node // PAGE for node in nodes}:
+            data[page * PAGE + 10] ^= 16  # no kind of page
+
+
 class Mending(WithTables):
     def lead_astray(self, table):
         """Each row of a table says that it is a long one, and where that lies is no page."""
@@ -145,8 +150,7 @@ class Mending(WithTables):
         self.fed(1)
         self.stop()
         def change(data):
-            for node in self.nodes(data, "ever"):
-                data[node // PAGE * PAGE + 10] ^= 16  # no kind of page
+            self.spoil_pages(data, self.nodes(data, "ever"))
         self.change(change)
         said = self.ringmill("run", "p.yaml", want=1).stderr
         self.assertIn("is damaged: page", said)
@@ -191,6 +195,72 @@ class Mending(WithTables):
         self.fed(2)
         self.pipeline.end()
         self.check((1, 2), (2,), "tens")
+
+
+    def rewritten(self, *changes):
+        text = PIPELINE
+        for old, new in changes:
+            self.assertEqual(text.count(old), 1)
+            text = text.replace(old, new)
+        self.write("p.yaml", text)
+
+    def tables_there(self):
+        return self.ringctl("results", "./state").stdout
+
+    def start_rewritten(self, *args):
+        super(restarts.Restarts, self).start_text((self.dir / "p.yaml").read_text(), args=(*restarts.OFTEN, *args))
+
+    def test_that_tables_which_the_file_has_no_more_may_be_lost_is_said_where_their_notes_were(self):
+        self.start_as()
+        self.fed(1)
+        self.stop()
+        self.assertIn("ever", self.tables_there())
+        def change(data):
+            self.spoil_pages(data, self.nodes(data, "ever") + self.nodes(data, "ever@time") + self.nodes(data, "@tables"))
+        self.change(change)
+        self.rewritten(("tens, ever, all]", "tens, all]"))  # and no sign is left of the table `ever`
+        fresh = self.offered(self.ringmill("run", "p.yaml", want=1).stderr)
+        self.assertNotIn("ever", fresh[1].split(","))
+        self.start_rewritten(*fresh)
+        self.fed(2)
+        _, err = self.pipeline.end()
+        self.assertNotIn("ever", self.tables_there())
+        self.assertNotIn("nothing else is lost", err)
+        self.assertIn("whether a table of a stage that the file has no more lay where nothing can be read", err)
+
+    def test_the_table_of_a_stage_that_is_gone_for_long_is_given_up_by_the_command_that_is_offered(self):
+        self.start_as()
+        self.fed(1)
+        self.stop()
+        self.rewritten(("tens, ever, all]", "tens, all]"),
+                       ("  ever: {from: events, key: key, window: {type: global, trigger: {count: 5}}, aggregate: {n: count()}}\n", ""))
+        self.start_rewritten("--fresh", "ever")  # its state; the table stays
+        self.fed(2)
+        self.stop()
+        self.start_rewritten()
+        self.fed(3)  # no checkpoint that is kept has ever heard of the stage
+        self.stop()
+        self.assertIn("ever", self.tables_there())
+        self.lead_astray("ever")
+        said = self.ringmill("run", "p.yaml", want=1).stderr
+        self.assertIn("rows of table ever cannot be read", said)
+        self.assertEqual(self.offered(said), ["--fresh", "ever"])
+        self.start_rewritten("--fresh", "ever")
+        self.fed(4)
+        _, err = self.pipeline.end()
+        self.assertIn("4 rows of tables that begin anew are given up, nothing else is lost", err)
+        self.assertNotIn("ever", self.tables_there())
+        self.assertEqual(len(self.records()), 4 * COUNT)
+
+    def test_who_begins_anew_with_everything_does_so_whatever_rows_are_damaged(self):
+        self.start_as()
+        self.fed(1)
+        self.stop()
+        self.lead_astray("ever")
+        self.start_as("--fresh")
+        self.fed(2)
+        self.pipeline.end()
+        self.check((2,), (2,), *STAGES)
 
 
 class Fresh(WithTables):
