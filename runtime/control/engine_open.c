@@ -351,6 +351,10 @@ static int open_checkpoints(struct rml_engine *engine, struct rml_err *err)
         .complain_context = engine->options.complain_context,
     };
     int rc = rml_checkpointer_open(&engine->checkpointer, &options, err);
+    // it has been done, whatever comes of this engine, and the next one does not go back again
+    if (rc == 0 && engine->options.complain != NULL)
+        rml_gone_back_say(rml_checkpointer_gone_back(engine->checkpointer), engine->plan,
+                          engine->options.complain, engine->options.complain_context);
     if (rc == 0)
         rc = open_journal(engine, folder, err);
     for (uint32_t p = 0; rc == 0 && p < engine->plan->partitions; p++)
@@ -367,9 +371,6 @@ static int open_checkpoints(struct rml_engine *engine, struct rml_err *err)
                        rml_checkpointer_way(engine->checkpointer),
                        rml_checkpointer_why_not(engine->checkpointer),
                        rml_checkpointer_gone_back(engine->checkpointer));
-        if (engine->options.complain != NULL)
-            rml_gone_back_say(rml_checkpointer_gone_back(engine->checkpointer), engine->plan,
-                              engine->options.complain, engine->options.complain_context);
         rml_board_state_folder(&engine->board, folder);
     }
     return rc;

@@ -186,6 +186,18 @@ class GoingBack(Asked):
         self.check(3, 5)
 
 
+    def test_what_was_given_up_is_said_also_of_a_run_that_comes_to_nothing_then(self):
+        self.start()
+        epochs = [self.fed(seed) for seed in (1, 2)]
+        self.stop()
+        (self.dir / "state" / "journal").write_bytes(b"none" * 4096)
+        said = self.ringmill("run", "p.yaml", "--from", epochs[0], want=1).stderr
+        self.assertIn("damaged at byte 0: no journal begins so", said)
+        self.assertEqual(self.kept(), epochs[:1])
+        self.assertRegex(said, f"went back from checkpoint {epochs[1] + 1} to {epochs[0]} of 2")
+        self.assertIn(f"source events: {COUNT} records are missing", said)
+
+
 class WithTables(Asked, tables.Tables):
     """Tables stay as the newest commit left them, and what is made again takes its place."""
     WINDOWED = [stage for stage in tables.STAGES if stage not in tables.ONCE]
