@@ -383,7 +383,8 @@ int rml_cmd_run(int argc, char **argv)
             "Run a pipeline until SIGINT, SIGTERM, SIGHUP, `ringctl drain` or `ringctl stop`. The "
             "first signal drains: what producers published is taken, windows fire, files are "
             "complete. A second one stops at once, with what has fired so far; a further one does not "
-            "wait for files either. Files of sinks are written anew, but where the file names a state: then a run goes "
+            "wait for files either. As it comes up and waits for room for what it takes again, the first one "
+            "stops at once. Files of sinks are written anew, but where the file names a state: then a run goes "
             "on from the last checkpoint, unless the one before it was drained. The engine is a child of this "
             "process, which starts it again should it die: producers and subscribers stay attached.",
         .options = known,

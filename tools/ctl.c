@@ -211,9 +211,13 @@ int rml_ctl_open(const struct rml_ctl *ctl, struct rml_view *ret_view)
             return rml_ctl_fail(rc, err.text);
         pipeline = name;
     }
-    int rc = rml_view_open(ret_view, pipeline, rml_ctl_answer_ns(ctl), &err);
+    int rc = ctl->to_end != NULL
+                 ? rml_view_open_to_end(ret_view, pipeline, rml_ctl_answer_ns(ctl), &err)
+                 : rml_view_open(ret_view, pipeline, rml_ctl_answer_ns(ctl), &err);
     if (rc == -ENOENT)
         suggest(pipeline, &err);
+    if (ctl->to_end != NULL && (rc == -EAGAIN || rc == -ETIMEDOUT || rc == -EINPROGRESS))
+        rml_err_prefix(&err, rc, "not told to %s yet, ask again", ctl->to_end);
     return rc < 0 ? rml_ctl_fail(rc, err.text) : RML_EXIT_OK;
 }
 

@@ -10,7 +10,8 @@ int rml_ctl_cmd_drain(int argc, char **argv)
         .sentence =
             "Have a pipeline end in good order: no producer attaches any more, what is "
             "published is taken, all windows fire, files are written. Waits for the end, with "
-            "progress on standard error, then prints the balance. Exits 1 if it does not add "
+            "progress on standard error, then prints the balance. An engine that comes up and waits for room on "
+            "a disk drains once there is room. Exits 1 if it does not add "
             "up, rows were lost or records were left; 4 if the pipeline died meanwhile.",
     };
     return rml_ending_run(&drain, &args, argc, argv);

@@ -10,7 +10,9 @@ int rml_ctl_cmd_stop(int argc, char **argv)
         .sentence =
             "Have a pipeline end now: records that lie in lanes stay there, windows that are "
             "open do not fire, the results so far are written. Waits for the end and prints "
-            "the balance, which says what was left in lanes.",
+            "the balance, which says what was left in lanes. Exits 1 if what was taken last is in no "
+            "checkpoint, as it is where the disk is full, or rows were lost; 4 if the pipeline died "
+            "meanwhile.",
     };
     return rml_ending_run(&stop, &args, argc, argv);
 }

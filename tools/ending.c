@@ -36,6 +36,12 @@ static uint64_t taken(const struct rml_board *board)
 
 static void say_progress(const struct rml_view *view)
 {
+    char says[RML_CLAIM_SAYS];
+    if (rml_view_comes_up(view, says)) {
+        fprintf(stderr, "ringctl: pipeline %s: %s%s%s\n", view->pipeline,
+                rml_ctl_state(&view->board), says[0] != '\0' ? "; it says: " : "", says);
+        return;
+    }
     fprintf(stderr,
             "ringctl: pipeline %s: %s, %" PRIu32 " lanes to go, %" PRIu64 " records taken\n",
             view->pipeline, rml_ctl_state(&view->board), rml_ctl_lanes(&view->board),
@@ -151,10 +157,13 @@ static int end(const struct rml_ctl *ctl, struct rml_view *view)
 {
     struct rml_err err = {0};
     int64_t began = now();
-    int rc = rml_view_ask(view, ending->request, rml_ctl_answer_ns(ctl), NULL, &err);
+    char answer[RML_VIEW_ANSWER] = "";
+    int rc = rml_view_ask(view, ending->request, rml_ctl_answer_ns(ctl), answer, &err);
     // one that ends before it answers has been told by another
     if (rc < 0 && rc != -EPIPE)
         return rml_ctl_fail(rc, err.text);
+    if (rc == 0 && answer[0] != '\0')
+        fprintf(stderr, "ringctl: pipeline %s: %s\n", view->pipeline, answer);
     rc = wait_for_end(ctl, view, began);
     if (rc == 0)
         return sum_up(ctl, view);
@@ -168,7 +177,8 @@ static int end(const struct rml_ctl *ctl, struct rml_view *view)
 int rml_ending_run(const struct rml_ending *command, const struct rml_args *args, int argc,
                    char **argv)
 {
-    struct rml_ctl ctl = {.timeout_sentence =
+    struct rml_ctl ctl = {.to_end = command->request,
+                          .timeout_sentence =
                               "Wait at most so long for the end; then exit 5, while it goes on "
                               "ending. Without it: wait."};
     ending = command;

@@ -80,8 +80,9 @@ static int why_nobody(const char *pipeline, struct rml_err *err)
         return RML_FAIL(err, rc, "pipeline %s: %s", pipeline, strerrordesc_np(-rc));
     switch (state) {
     case RML_CLAIM_HELD:
-        return RML_FAIL(err, -EAGAIN, "pipeline %s is just starting or ending, as process %u",
-                        pipeline, pid);
+        rml_claim_says(pipeline, says);
+        return RML_FAIL(err, -EAGAIN, "pipeline %s is just starting or ending, as process %u%s%s",
+                        pipeline, pid, says[0] != '\0' ? "; it said last: " : "", says);
     case RML_CLAIM_RESTARTING:
         rml_claim_says(pipeline, says);
         return RML_FAIL(
@@ -99,6 +100,12 @@ static int why_nobody(const char *pipeline, struct rml_err *err)
     return RML_FAIL(err, -ENOENT, "pipeline %s is not running", pipeline);
 }
 
+static bool is_up(const struct rml_board *board)
+{
+    enum rml_board_state state = rml_board_state(board);
+    return state != RML_BOARD_STARTING && state != RML_BOARD_RESTARTING;
+}
+
 static bool is_restarting(const char *pipeline)
 {
     enum rml_claim_state state;
@@ -106,10 +113,12 @@ static bool is_restarting(const char *pipeline)
     return rml_claim_look(pipeline, &state, &pid) == 0 && state == RML_CLAIM_RESTARTING;
 }
 
-static int open_once(struct rml_view *view, const char *pipeline, int64_t timeout_ns,
-                     struct rml_err *err)
+// *ret_later: somebody was there, and may answer at another time.
+static int open_once(struct rml_view *view, const char *pipeline, int64_t timeout_ns, bool to_end,
+                     bool *ret_later, struct rml_err *err)
 {
     *view = RML_VIEW_CLOSED;
+    *ret_later = false;
     if (!rml_wire_is_name(pipeline, RML_WIRE_NAME))
         return RML_FAIL(err, -EINVAL, "\"%.60s\" is not the name of a pipeline", pipeline);
     struct request request;
@@ -123,22 +132,51 @@ static int open_once(struct rml_view *view, const char *pipeline, int64_t timeou
     view->socket = fd;
     snprintf(view->pipeline, sizeof view->pipeline, "%s", pipeline);
     int rc = take_board(view, timeout_ns, err);
-    if (rc == 0)
+    bool is_there = rc == 0 && (to_end || is_up(&view->board));
+    if (is_there)
         return 0;
+    *ret_later = rc == 0 || rc == -EPIPE;  // who hangs up has died, or is about to be gone
     rml_view_close(view);
+    if (rc == 0)
+        return why_nobody(pipeline, err);
     bool explained = rc == -EPIPE || (rc == -ETIMEDOUT && is_restarting(pipeline));
     return explained ? why_nobody(pipeline, err) : RML_WRAP(err, rc, "pipeline %s", pipeline);
+}
+
+static int open_in_time(struct rml_view *view, const char *pipeline, int64_t timeout_ns,
+                        bool to_end, struct rml_err *err)
+{
+    // an engine that dies as it is asked leaves the question to the next one, while there is time
+    int64_t end_ns = rml_attach_end_ns(timeout_ns);
+    bool later, was_there = false;
+    int rc = open_once(view, pipeline, timeout_ns, to_end, &later, err);
+    while (rc < 0 && (later || rc == -EINPROGRESS) && rml_attach_again(-EPIPE, end_ns)) {
+        was_there |= later;
+        rc = open_once(view, pipeline, end_ns - rml_attach_now_ns(), to_end, &later, err);
+    }
+    // what was left of the time was too short for an answer, which would have been the same
+    return rc == -ETIMEDOUT && was_there ? why_nobody(pipeline, err) : rc;
 }
 
 int rml_view_open(struct rml_view *view, const char *pipeline, int64_t timeout_ns,
                   struct rml_err *err)
 {
-    // an engine that dies as it is asked leaves the question to the next one, while there is time
-    int64_t end_ns = rml_attach_end_ns(timeout_ns);
-    int rc = open_once(view, pipeline, timeout_ns, err);
-    while (rc == -EINPROGRESS && rml_attach_again(-EPIPE, end_ns))
-        rc = open_once(view, pipeline, end_ns - rml_attach_now_ns(), err);
-    return rc;
+    return open_in_time(view, pipeline, timeout_ns, false, err);
+}
+
+int rml_view_open_to_end(struct rml_view *view, const char *pipeline, int64_t timeout_ns,
+                         struct rml_err *err)
+{
+    return open_in_time(view, pipeline, timeout_ns, true, err);
+}
+
+bool rml_view_comes_up(const struct rml_view *view, char ret_says[RML_CLAIM_SAYS])
+{
+    bool comes_up = !is_up(&view->board);
+    ret_says[0] = '\0';
+    if (comes_up)
+        rml_claim_says(view->pipeline, ret_says);
+    return comes_up;
 }
 
 int rml_view_ask(struct rml_view *view, const char *request, int64_t timeout_ns,

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "runtime/control/board.h"
+#include "runtime/control/claim.h"
 #include "runtime/lane/wire.h"
 
 struct rml_err;
@@ -27,11 +28,18 @@ struct rml_view {
 /*
  * Look at `pipeline`, waiting at most `timeout_ns` for its answer. 0; or with a sentence that says what
  * to do: -ENOENT: it does not run; -EOWNERDEAD: it died and left its files behind; -EAGAIN: it is just
- * starting or ending; -ETIMEDOUT: no answer; -EPROTONOSUPPORT: another version; -EACCES, -EPERM: not
+ * starting or ending; -EINPROGRESS: its engine died, and the next is not up; -ETIMEDOUT: no answer; -EPROTONOSUPPORT: another version; -EACCES, -EPERM: not
  * allowed; -EINVAL: no name of a pipeline; others. A view is closed after a failure.
  */
 int rml_view_open(struct rml_view *view, const char *pipeline, int64_t timeout_ns,
                   struct rml_err *err);
+
+/* Likewise for who wants it to end: also of an engine that comes up and waits for a file that cannot be written. */
+int rml_view_open_to_end(struct rml_view *view, const char *pipeline, int64_t timeout_ns,
+                         struct rml_err *err);
+
+/* An engine that is not up: what it says it waits for, or "". Else false. */
+bool rml_view_comes_up(const struct rml_view *view, char ret_says[RML_CLAIM_SAYS]);
 
 #define RML_VIEW_ANSWER 1024
 

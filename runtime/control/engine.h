@@ -65,6 +65,11 @@ struct rml_engine_options {
      * process would write it anew: see writer.h. Called by the writer's thread; may be NULL. */
     void (*unsure)(void *context, const char *sentence);
     void *unsure_context;
+    /* Called again and again by rml_engine_start while what an engine before this one took is taken again and a
+     * file cannot be written. True: wait no longer; then it starts without those rows, and no checkpoint will have
+     * them. NULL: it waits. */
+    bool (*is_enough)(void *context);
+    void *is_enough_context;
     /* Called by rml_engine_poll: no worker knows this listener any more. May be NULL where nobody
      * listens. */
     void (*listener_done)(void *context, uint32_t slot);

@@ -503,7 +503,10 @@ int rml_engine_start(struct rml_engine *engine, struct rml_err *err)
         return rc;
     engine->writer_started = true;
     if (engine->checkpointer != NULL) {
+        rml_writer_watch(engine->writer, engine->options.is_enough,
+                         engine->options.is_enough_context);
         rc = take_again(engine, err);
+        rml_writer_watch(engine->writer, NULL, NULL);
         if (rc == 0)
             rc = rml_checkpointer_start(engine->checkpointer, engine->writer, err);
         if (rc == 0 && engine->journaler != NULL)

@@ -21,6 +21,7 @@
 #include "runtime/control/kept.h"
 #include "runtime/control/leave.h"
 #include "runtime/control/server_accept.h"
+#include "runtime/control/server_coming_up.h"
 #include "runtime/control/server_conns.h"
 #include "runtime/control/server_producers.h"
 #include "runtime/control/server_readers.h"
@@ -60,6 +61,8 @@ void rml_server_begin_drain(struct rml_server *s, const char *why)
 
 void rml_server_stop(struct rml_server *s, const char *why)
 {
+    if (s->over)
+        return;
     rml_server_say(s, "stopping: %s", why);
     rml_board_to_end(rml_engine_board(s->engine), RML_BOARD_STOP);
     s->over = true;
@@ -68,7 +71,7 @@ void rml_server_stop(struct rml_server *s, const char *why)
 /* Messages */
 
 // What a connection is for is said by its first message; BYE, or the end, ends it.
-static void read_conn(struct rml_server *s, struct server_conn *conn)
+void rml_server_read(struct rml_server *s, struct server_conn *conn)
 {
     struct rml_err err = {0};
     uint32_t fd_count;
@@ -106,20 +109,26 @@ static void read_conn(struct rml_server *s, struct server_conn *conn)
 
 /* The loop */
 
-static void obey_signal(struct rml_server *s)
+void rml_server_obey_signal(struct rml_server *s)
 {
+    if (!s->is_up) {
+        s->signalled = true;
+        rml_server_stop(s,
+                        "signalled as it comes up, and there is no room for what it takes again");
+        return;
+    }
     s->over = s->over || s->signalled;
     s->signalled = true;
     rml_server_begin_drain(s, "signalled; once more stops at once");
 }
 
 // A terminal, or a service manager, signals the keeper and us: what counts is what the keeper passes on.
-static void read_signals(struct rml_server *s)
+void rml_server_read_signals(struct rml_server *s)
 {
     struct signalfd_siginfo info;
     while (read(s->signals, &info, sizeof info) == (ssize_t)sizeof info) {
         if (s->options.keeping == NULL || info.ssi_signo == (uint32_t)rml_ending_passed_on())
-            obey_signal(s);
+            rml_server_obey_signal(s);
     }
 }
 
@@ -161,13 +170,13 @@ static void handle(struct rml_server *s, uint64_t data)
         rml_server_accept_all(s);
         break;
     case ABOUT_SIGNALS:
-        read_signals(s);
+        rml_server_read_signals(s);
         break;
     case ABOUT_ENGINE:
         break;  // every round polls it
     case ABOUT_SOCKET:
         if (s->conns[number].socket >= 0)
-            read_conn(s, &s->conns[number]);
+            rml_server_read(s, &s->conns[number]);
         break;
     case ABOUT_PROCESS:
         if (rml_server_has_died(&s->conns[number]))
@@ -221,23 +230,31 @@ static void go_on_with(struct rml_server *s, uint32_t sort, const struct rml_kep
         conn->role = ROLE_CONTROL;
 }
 
+static void go_on_with_all(struct rml_server *s, uint32_t sort)
+{
+    const struct rml_kept *kept;
+    while ((kept = rml_keeping_next(s->options.keeping, sort)) != NULL)
+        go_on_with(s, sort, kept);
+}
+
 static void go_on(struct rml_server *s)
 {
-    static const uint32_t sorts[] = {RML_KEPT_PRODUCER, RML_KEPT_SUBSCRIBER, RML_KEPT_CONTROL};
-    struct rml_keeping *keeping = s->options.keeping;
+    const struct rml_keeping *keeping = s->options.keeping;
     rml_groups_again(&s->groups);
-    for (size_t i = 0; i < sizeof sorts / sizeof sorts[0]; i++) {
-        const struct rml_kept *kept;
-        while ((kept = rml_keeping_next(keeping, sorts[i])) != NULL)
-            go_on_with(s, sorts[i], kept);
-    }
+    go_on_with_all(s, RML_KEPT_PRODUCER);
+    go_on_with_all(s, RML_KEPT_SUBSCRIBER);
     rml_groups_rest(&s->groups);
-    rml_keeping_rest(keeping);
+    rml_keeping_rest(s->options.keeping);
     rml_server_finish_left_lanes(s);
     rml_server_say(s, "running again, after process %u died: %s", keeping->last.pid,
                    keeping->last.why);
+}
+
+// Of the engine before this one, or as this one came up.
+static void end_as_wanted(struct rml_server *s)
+{
     uint32_t wanted = rml_board_wanted_end(rml_engine_board(s->engine));
-    if ((wanted & RML_BOARD_DRAIN) != 0)
+    if ((wanted & RML_BOARD_DRAIN) != 0 && !s->over)
         rml_server_begin_drain(s, "as it was to before");
     if ((wanted & RML_BOARD_STOP) != 0)
         rml_server_stop(s, "as it was to before");
@@ -263,8 +280,9 @@ static void say_past(struct rml_server *s)
 // The signals that came before this engine did, which nobody who lives has obeyed.
 static void catch_up_with_signals(struct rml_server *s)
 {
-    for (uint32_t i = 0; s->options.keeping != NULL && i < s->options.keeping->asked; i++)
-        obey_signal(s);
+    for (uint32_t i = 0; s->options.keeping != NULL && i < s->options.keeping->asked && !s->over;
+         i++)
+        rml_server_obey_signal(s);
 }
 
 static int watch_signals(struct rml_server *s, struct rml_err *err)
@@ -320,6 +338,8 @@ void rml_server_hook(struct rml_server *s, struct rml_engine_options *options)
     options->listener_context = &s->subscribers;
     options->saved = rml_server_tell_saved;
     options->saved_context = s;
+    options->is_enough = rml_server_hear_coming_up;
+    options->is_enough_context = s;
 }
 
 int rml_server_run(struct rml_server *s, struct rml_engine *engine, bool *ret_drained,
@@ -330,14 +350,16 @@ int rml_server_run(struct rml_server *s, struct rml_engine *engine, bool *ret_dr
     s->subscribers.plan = s->options.plan;
     rml_groups_open(&s->groups, &s->subscribers, s->options.keeping);
     rml_gate_count_in(s->gate, &rml_engine_board(engine)->live->gate);
-    int rc = rml_engine_start(engine, err);
-    if (rc < 0)
-        return rc;
     if (rml_server_watch(s, s->options.claim->listen_fd, ABOUT_LISTENER, 0) < 0
         || rml_server_watch(s, s->signals, ABOUT_SIGNALS, 0) < 0
         || rml_server_watch(s, rml_engine_fd(engine), ABOUT_ENGINE, 0) < 0)
         return RML_FAIL(err, -errno, "cannot watch descriptors: %s", strerror(errno));
     struct rml_keeping *keeping = s->options.keeping;
+    go_on_with_all(s, RML_KEPT_CONTROL);  // who asks for the end may do so before the engine is up
+    int rc = rml_engine_start(engine, err);
+    if (rc < 0)
+        return rc;
+    rml_server_came_up(s);
     if (rml_keeping_again(keeping)) {
         go_on(s);
     } else {
@@ -345,6 +367,7 @@ int rml_server_run(struct rml_server *s, struct rml_engine *engine, bool *ret_dr
         rml_server_say(s, "running: %s, process %ld, socket %s", s->options.plan->name,
                        (long)rml_keeping_process(keeping), s->options.claim->socket);
     }
+    end_as_wanted(s);
     rml_keeping_ready(keeping);
     catch_up_with_signals(s);
     serve(s);

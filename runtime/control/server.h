@@ -59,7 +59,8 @@ void rml_server_hook(struct rml_server *server, struct rml_engine_options *optio
 /*
  * Start the engine and serve until SIGINT, SIGTERM or a request ends it. The first signal (or
  * `drain`) drains: nobody attaches any more, what is published is taken, windows fire. A second one
- * (or `stop`) ends at once; *ret_drained says which it was. From its return to rml_server_close a further
+ * (or `stop`) ends at once; *ret_drained says which it was. While the engine comes up and waits for a file that
+ * cannot be written, the first signal is a stop (server_coming_up.h). From its return to rml_server_close a further
  * signal ends the process, whatever files may still be waited for (leave.h). 0; or a negative errno and
  * a sentence when it could not start.
  */

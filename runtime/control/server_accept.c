@@ -8,6 +8,7 @@
 #include "runtime/base/err.h"
 #include "runtime/control/claim.h"
 #include "runtime/control/gate.h"
+#include "runtime/control/server_coming_up.h"
 #include "runtime/control/server_conns.h"
 #include "runtime/control/server_state.h"
 #include "runtime/lane/wire.h"
@@ -40,9 +41,7 @@ static void accept_one(struct rml_server *s, int socket)
 {
     struct rml_gate_peer peer;
     struct rml_err err = {0};
-    struct server_conn *conn = s->conns;
-    while (conn < s->conns + s->conn_max && conn->socket >= 0)
-        conn++;
+    struct server_conn *conn = s->conns + rml_server_free_place(s);
     if (conn == s->conns + s->conn_max) {
         rml_wire_send_refused(socket, EMFILE, "%u connections are open, as many as there can be",
                               s->conn_max);

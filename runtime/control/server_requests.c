@@ -74,8 +74,25 @@ void rml_server_tell_saved(void *context, const struct rml_engine_saved *saved)
 
 static void refresh(struct rml_server *s)
 {
+    if (!s->is_up)
+        return;  // what was taken again so far is on its way to the board
     rml_engine_refresh(s->engine);
     rml_groups_show(&s->groups, rml_engine_board(s->engine));
+}
+
+static void begin_drain(struct rml_server *s, const struct server_conn *conn)
+{
+    if (s->is_up) {
+        rml_server_begin_drain(s, "asked to");
+        reply(conn, 0, "", NULL, 0);
+        return;
+    }
+    rml_server_say(s, "draining once it is up: asked to");
+    rml_board_to_end(rml_engine_board(s->engine), RML_BOARD_DRAIN);
+    reply(conn, 0,
+          "it comes up, waits for a file that cannot be written, and drains once that can; "
+          "`ringctl stop` ends it before that",
+          NULL, 0);
 }
 
 static void answer(struct rml_server *s, struct server_conn *conn, const char *request)
@@ -92,8 +109,7 @@ static void answer(struct rml_server *s, struct server_conn *conn, const char *r
     } else if (strcmp(request, "checkpoint") == 0) {
         begin_checkpoint(s, conn);
     } else if (strcmp(request, "drain") == 0) {
-        rml_server_begin_drain(s, "asked to");
-        reply(conn, 0, "", NULL, 0);
+        begin_drain(s, conn);
     } else if (strcmp(request, "stop") == 0) {
         rml_server_stop(s, "asked to");
         reply(conn, 0, "", NULL, 0);

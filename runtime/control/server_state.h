@@ -2,7 +2,8 @@
  * server_state - what a server is made of, for the files that it is made of: who may open a connection
  * (server_accept.c), what any connection has and how it ends (server_conns.c), what is done for a producer
  * (server_producers.c), for who reads results (server_readers.c) and for who looks and steers (server_requests.c),
- * and the loop that hands each of them what it has to do (server.c).
+ * whom it hears before the engine is up (server_coming_up.c), and the loop that hands each of them what it has to do
+ * (server.c).
  *
  * The control thread alone calls any of it. A connection is a place in `conns`, and has its number in epoll; what
  * it is for is its role, which its first message says once.
@@ -58,6 +59,7 @@ struct rml_server {
     int spare_fd;  // kept for the day when there is no other
     uint32_t conn_max;
     struct server_conn *conns;
+    bool is_up;  // the engine has started
     bool draining, over, signalled;
     _Alignas(8) unsigned char message[RML_WIRE_BYTES_MAX];
 };
@@ -71,6 +73,13 @@ __attribute__((format(printf, 2, 3))) void rml_server_say(const struct rml_serve
 
 /* Nobody attaches any more, and it ends once all is taken. What has begun is not begun again. */
 void rml_server_begin_drain(struct rml_server *server, const char *why);
+
+/* Read a message of `conn`, and do what it says. */
+void rml_server_read(struct rml_server *server, struct server_conn *conn);
+
+/* Signals that have come; and what to do about one that counts. */
+void rml_server_read_signals(struct rml_server *server);
+void rml_server_obey_signal(struct rml_server *server);
 
 /* It ends now, and so does the engine after this one, should this one die before it has ended. */
 void rml_server_stop(struct rml_server *server, const char *why);

@@ -22,6 +22,7 @@
 
 #define PREFIX_BYTES 80   // of {"stage":"<a name>.late",
 #define TRY_AGAIN_MS 100  // after a write that failed
+#define WATCH_MS     50   // between two looks of who waits for that, where somebody watches
 
 /* One file, or one sink whose rows go to the row function. */
 struct target {
@@ -80,6 +81,9 @@ struct rml_writer {
     struct rml_err round;  // of the last round: code 0, or what it lacks
     _Atomic uint64_t rounds;
     _Atomic bool finishing, hurried;
+    _Atomic bool stuck;                // a file cannot be written, and is tried again
+    bool (*is_enough)(void *context);  // for who waits meanwhile; NULL: nobody watches
+    void *watch_context;
     bool started;
     pthread_t thread;
     uint64_t lost;
@@ -414,6 +418,19 @@ struct rml_result_block *rml_writer_take(struct rml_writer *w, uint32_t worker)
     return rml_queue_take(&channel->returned, &block) ? block : NULL;
 }
 
+static bool is_hurried(const struct rml_writer *w)
+{
+    // relaxed: nothing else is read by it
+    return atomic_load_explicit(&w->hurried, memory_order_relaxed);
+}
+
+static bool is_watched_and_stuck(const struct rml_writer *w)
+{
+    // relaxed: likewise
+    bool is_stuck = atomic_load_explicit(&w->stuck, memory_order_relaxed);
+    return is_stuck && w->is_enough != NULL && !is_hurried(w);
+}
+
 void rml_writer_wait(struct rml_writer *w, uint32_t worker)
 {
     struct channel *channel = &w->channels[worker];
@@ -424,7 +441,9 @@ void rml_writer_wait(struct rml_writer *w, uint32_t worker)
         rml_writer_put_back(w, worker, block);
         return;
     }
-    rml_bell_wait(&channel->bell, -1);
+    if (is_watched_and_stuck(w) && w->is_enough(w->watch_context))
+        rml_writer_hurry(w);
+    rml_bell_wait(&channel->bell, w->is_enough != NULL ? WATCH_MS : -1);
 }
 
 void rml_writer_give(struct rml_writer *w, uint32_t worker, struct rml_result_block *block)
@@ -506,12 +525,6 @@ static void lose(struct rml_writer *w, struct target *target, uint64_t rows)
     rml_count(&w->options.counts[target->sink].value[RML_SINK_lost], rows);
 }
 
-static bool is_hurried(const struct rml_writer *w)
-{
-    // relaxed: nothing else is read by it
-    return atomic_load_explicit(&w->hurried, memory_order_relaxed);
-}
-
 // Until the rows in the buffer are in the file, or nobody waits any more.
 static void try_until_written(struct rml_writer *w, struct target *target)
 {
@@ -520,6 +533,8 @@ static void try_until_written(struct rml_writer *w, struct target *target)
     if (rc == 0)
         return;
     say(w, target, strerrordesc_np(-rc), "results wait until it can be written again");
+    // relaxed: nothing else is told by it
+    atomic_store_explicit(&w->stuck, true, memory_order_relaxed);
     while (rc < 0 && !is_hurried(w)) {
         rml_bell_expect(&w->bell);
         if (is_hurried(w))
@@ -529,6 +544,8 @@ static void try_until_written(struct rml_writer *w, struct target *target)
         rml_count(retries, 1);
         rc = rml_text_file_try(&target->file);
     }
+    // relaxed: likewise
+    atomic_store_explicit(&w->stuck, false, memory_order_relaxed);
     if (rc == 0)
         say(w, target, "it can be written again", "results go on");
 }
@@ -817,6 +834,12 @@ int rml_writer_start(struct rml_writer *w, struct rml_err *err)
     pthread_setname_np(w->thread, "rml-writer");
     w->started = true;
     return 0;
+}
+
+void rml_writer_watch(struct rml_writer *w, bool (*is_enough)(void *context), void *context)
+{
+    w->is_enough = is_enough;
+    w->watch_context = context;
 }
 
 void rml_writer_hurry(struct rml_writer *w)

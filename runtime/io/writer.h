@@ -93,6 +93,12 @@ void rml_writer_give(struct rml_writer *writer, uint32_t worker, struct rml_resu
 void rml_writer_put_back(struct rml_writer *writer, uint32_t worker,
                          struct rml_result_block *block);
 
+/*
+ * Before workers run: from here on whoever waits for a block while a file cannot be written calls this again and
+ * again, in his own thread, and hurries the writer once it says so. NULL: no longer.
+ */
+void rml_writer_watch(struct rml_writer *writer, bool (*is_enough)(void *context), void *context);
+
 /* From here on nobody waits for files: rows of those that fail are lost, and so is the next round. For any
  * thread. */
 void rml_writer_hurry(struct rml_writer *writer);

@@ -15,6 +15,7 @@ import machine
 import restarts
 
 MIB = 1 << 20
+LACKS = f"sink records: records.csv: {os.strerror(errno.ENOSPC)}; "
 
 
 def mount(kind, where, options):
@@ -79,17 +80,144 @@ class ComingUp(Full):
         self.ends(feeder)
         self.until_taken(self.COUNT)  # and all of it is taken again
         self.machine.fail("records.csv", machine.WRITE, errno.ENOSPC, times=machine.ALWAYS)
-        before = self.said_bytes()
-        os.kill(self.pipeline.engine, harness.signal.SIGKILL)
-        self.until_said(f"records.csv: {os.strerror(errno.ENOSPC)}; {faults.WAITS}", before)
+        self.kill_until_the_next_waits()
         for words in ("status", "lanes", "balance"):
             said = self.ringctl(words, "p", "--timeout", "100ms", want=5).stderr
             self.assertIn("pipeline p is restarting: its engine died", said)
-            self.assertIn(f"the new one says: sink records: records.csv: {os.strerror(errno.ENOSPC)}; {faults.WAITS}", said)
+            self.assertIn(f"the new one says: {LACKS}{faults.WAITS}", said)
         self.machine.mend()
         self.until_taken(self.COUNT)
         self.pipeline.end()
         self.check_all([feeder])
+
+    def come_up_without_room(self, covered=True, journal=""):
+        """An engine that takes again what another took, and finds no room; whose records a checkpoint covers."""
+        self.start_on(runtime=hardships.NEVER, source=f", cells: {1 << 19}{journal}")
+        saved = [self.fed(1, 1000)] if covered else []
+        if covered:
+            self.ringctl("checkpoint", "now", "p")
+        self.unsaved = self.fed(2, self.COUNT)
+        self.machine.fail("records.csv", machine.WRITE, errno.ENOSPC, times=machine.ALWAYS)
+        self.kill_until_the_next_waits()
+        return saved
+
+    def kill_until_the_next_waits(self):
+        before = self.said_bytes()
+        os.kill(self.pipeline.engine, harness.signal.SIGKILL)
+        # the one that dies may have said the same, before its keeper says that it has died
+        harness.until("the next engine to wait for room", lambda: LACKS + faults.WAITS in
+                      self.said_since(before).partition("has died: SIGKILL")[2])
+
+    def fed(self, seed, count):
+        taken = self.source()["taken"]
+        feeder = self.feeder(seed, count, "keys", exactly_once.KEYS[seed], "batch", 300)
+        self.attached(feeder)
+        self.ends(feeder)
+        self.until_taken(taken + count)
+        return feeder
+
+    def end_by(self, request):
+        """Ask for the end until it hears: before the writer's queues are full it listens to nobody."""
+        while True:
+            ctl = self.spawn(harness.RINGCTL, request, "p")
+            first = ctl.stderr.readline()
+            if f"not told to {request} yet" not in first:
+                return ctl, first
+            ctl.communicate(timeout=harness.PATIENCE)
+
+    def ended(self, before):
+        """It has ended as one that could not save does, and left nothing; what it said."""
+        self.assertEqual(self.pipeline.process.wait(timeout=harness.PATIENCE), 1)
+        self.assertEqual(self.left_behind(), [])
+        said = self.said_since(before)
+        self.assertIn(LACKS + "rows are lost from here on", said)
+        return said
+
+    def check_goes_on(self, saved):
+        """The next run has what the checkpoint covers, and what it is given itself; each row once."""
+        self.machine.mend()
+        self.start_on(runtime=hardships.NEVER)
+        third = self.fed(3, 1000)
+        self.pipeline.end()
+        self.check_all(saved + [third])
+
+    def test_a_stop_ends_an_engine_that_comes_up_without_room_and_the_next_run_goes_on_from_the_checkpoint(self):
+        saved = self.come_up_without_room()
+        before = self.said_bytes()
+        stop, first = self.end_by("stop")
+        err, out = stop.stderr.read(), stop.stdout.read()  # communicate would not know what came with the first line
+        self.assertEqual(stop.wait(timeout=harness.PATIENCE), 1, err)
+        self.assertIn("pipeline p stopped", out)
+        self.assertIn("what was taken since checkpoint 1 is in none; the next run goes on from there", first + err)
+        self.assertIn(f"the last that failed: sink records: records.csv lacks rows: {os.strerror(errno.ENOSPC)}", err)
+        said = self.ended(before)
+        self.assertIn("stopping: asked to", said)
+        self.assertIn("what was taken since checkpoint 1 is in none", said)
+        self.check_goes_on(saved)
+
+    def test_one_signal_ends_an_engine_that_comes_up_without_room(self):
+        saved = self.come_up_without_room()
+        before = self.said_bytes()
+        self.pipeline.process.send_signal(harness.signal.SIGTERM)
+        self.assertIn("stopping: signalled as it comes up", self.ended(before))
+        self.check_goes_on(saved)
+
+    def test_one_signal_that_an_engine_died_over_ends_the_next_one_that_comes_up_without_room(self):
+        saved = self.come_up_without_room()
+        stopped = os.pidfd_open(self.pipeline.engine)
+        self.addCleanup(os.close, stopped)
+        harness.signal.pidfd_send_signal(stopped, harness.signal.SIGSTOP)
+        self.pipeline.process.send_signal(harness.signal.SIGTERM)
+        before = self.said_bytes()
+        harness.until("the keeper to have passed the signal on", self.is_signalled)
+        harness.signal.pidfd_send_signal(stopped, harness.signal.SIGKILL)  # it has not read it
+        self.assertIn("stopping: signalled as it comes up", self.ended(before))
+        self.check_goes_on(saved)
+
+    def is_signalled(self):
+        """Does the engine's process have a signal that it has not read?"""
+        with open(f"/proc/{self.pipeline.engine}/status") as status:
+            return any(int(line.split()[1], 16) for line in status if line.startswith("ShdPnd:"))
+
+    def test_a_drain_of_an_engine_that_comes_up_without_room_says_so_and_is_made_once_there_is_room(self):
+        saved = self.come_up_without_room()
+        drain, first = self.end_by("drain")
+        self.assertIn("it comes up, waits for a file that cannot be written, and drains once that can", first)
+        self.assertIn("`ringctl stop` ends it before that", first)
+        self.assertIn(f"restarting; it says: {LACKS}{faults.WAITS}", drain.stderr.readline())
+        self.machine.mend()
+        out, err = drain.communicate(timeout=harness.PATIENCE)
+        self.assertEqual(drain.returncode, 0, err)
+        self.assertIn("pipeline p drained", out)
+        self.assertEqual(self.pipeline.process.wait(timeout=harness.PATIENCE), 0)
+        self.assertEqual(self.left_behind(), [])
+        self.check_all(saved + [self.unsaved])
+
+    def is_said_to_start(self):
+        done = self.call(harness.RINGCTL, "status", "p", "--timeout", "200ms", want=None)
+        return (done.returncode == 3 and "pipeline p is just starting or ending" in done.stderr
+                and f"it said last: {LACKS}{faults.WAITS}" in done.stderr)
+
+    def test_a_run_that_takes_a_journal_again_without_room_is_said_to_be_starting_and_ends_when_told_to(self):
+        self.come_up_without_room(covered=False, journal=", journal: true")
+        before = self.said_bytes()
+        self.end_by("stop")
+        self.ended(before)
+        for tell in (lambda: self.end_by("stop"), lambda: self.pipeline.process.send_signal(harness.signal.SIGINT)):
+            before = self.said_bytes()
+            with self.machine.around():
+                self.pipeline.process = self.spawn(harness.RINGMILL, "run", "p.yaml", stderr=self.said)
+            self.until_said(LACKS + faults.WAITS, before)
+            harness.until("somebody who looks to be told", self.is_said_to_start)
+            tell()
+            self.ended(before)
+        self.machine.mend()
+        with self.machine.around():
+            self.pipeline.process = self.spawn(harness.RINGMILL, "run", "p.yaml", stderr=self.said)
+        harness.until("it to be up", lambda: self.call(harness.RINGCTL, "status", "p", want=None).returncode == 0)
+        self.until_taken(self.COUNT)
+        self.pipeline.end()
+        self.check_all([self.unsaved])
 
 
 class Mounted(Full):
