@@ -158,7 +158,7 @@ static int end(const struct rml_ctl *ctl, struct rml_view *view)
     struct rml_err err = {0};
     int64_t began = now();
     char answer[RML_VIEW_ANSWER] = "";
-    int rc = rml_view_ask(view, ending->request, rml_ctl_answer_ns(ctl), answer, &err);
+    int rc = rml_view_insist(view, ending->request, rml_ctl_answer_ns(ctl), answer, &err);
     // one that ends before it answers has been told by another
     if (rc < 0 && rc != -EPIPE)
         return rml_ctl_fail(rc, err.text);

@@ -6,14 +6,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "runtime/base/check.h"
 #include "runtime/base/err.h"
 #include "runtime/client/attach.h"
 #include "runtime/control/claim.h"
+#include "runtime/time/time.h"
 
 #define REQUEST_MAX 32
+#define LOOK_NS \
+ INT64_C(50000000)  // between two looks at whether the engine is still the one that was asked
 
 /* A request as it goes over the connection. */
 struct request {
@@ -179,27 +183,138 @@ bool rml_view_comes_up(const struct rml_view *view, char ret_says[RML_CLAIM_SAYS
     return comes_up;
 }
 
-int rml_view_ask(struct rml_view *view, const char *request, int64_t timeout_ns,
-                 char ret_answer[RML_VIEW_ANSWER], struct rml_err *err)
+static int send_request(const struct rml_view *view, const char *request, struct rml_err *err)
 {
     struct request message;
     int rc = rml_wire_send(view->socket, make_request(&message, request), NULL, 0);
-    if (rc < 0)
-        return RML_FAIL(err, rc == -ECONNRESET ? -EPIPE : rc, "pipeline %s: cannot ask: %s",
-                        view->pipeline, strerrordesc_np(-rc));
+    return rc < 0 ? RML_FAIL(err, rc == -ECONNRESET ? -EPIPE : rc, "pipeline %s: cannot ask: %s",
+                             view->pipeline, strerrordesc_np(-rc))
+                  : 0;
+}
+
+static int hear_words(const struct rml_view *view, int64_t timeout_ns,
+                      char ret_answer[RML_VIEW_ANSWER], struct rml_err *err)
+{
     char answer[RML_VIEW_ANSWER];
     int fd;
-    rc = hear(view, timeout_ns, ret_answer != NULL ? ret_answer : answer, &fd, err);
+    int rc = hear(view, timeout_ns, ret_answer != NULL ? ret_answer : answer, &fd, err);
     if (fd >= 0)
         close(fd);
     return rc < 0 ? RML_WRAP(err, rc, "pipeline %s", view->pipeline) : 0;
 }
 
-int rml_view_wait(const struct rml_view *view, int64_t timeout_ns)
+int rml_view_ask(struct rml_view *view, const char *request, int64_t timeout_ns,
+                 char ret_answer[RML_VIEW_ANSWER], struct rml_err *err)
+{
+    int rc = send_request(view, request, err);
+    return rc == 0 ? hear_words(view, timeout_ns, ret_answer, err) : rc;
+}
+
+static bool has_news(const struct rml_view *view, int64_t timeout_ns)
 {
     struct timespec limit = {timeout_ns / 1000000000, timeout_ns % 1000000000};
-    struct pollfd end = {.fd = view->socket, .events = POLLIN};
-    return ppoll(&end, 1, timeout_ns < 0 ? NULL : &limit, NULL) > 0;
+    struct pollfd news = {.fd = view->socket, .events = POLLIN};
+    return ppoll(&news, 1, timeout_ns < 0 ? NULL : &limit, NULL) > 0;
+}
+
+/* Asking until somebody has answered */
+
+// The run goes on, whatever became of the connection.
+static bool goes_on(const struct rml_view *view)
+{
+    enum rml_claim_state state;
+    uint32_t pid;
+    return rml_board_state(&view->board) != RML_BOARD_ENDED
+           && rml_claim_look(view->pipeline, &state, &pid) == 0 && rml_claim_is_held(state)
+           && pid == view->board.head->pid;
+}
+
+// Hung up on by an engine that died: on to the one after it. -EPIPE: the run has ended; or there is no time.
+static int follow(struct rml_view *view, int64_t end_ns, struct rml_err *err)
+{
+    struct rml_view next;
+    int64_t left_ns = end_ns - rml_attach_now_ns();
+    int rc = rml_view_open_to_end(&next, view->pipeline, left_ns > 0 ? left_ns : 1, err);
+    if (rc < 0)
+        return rc == -EINPROGRESS || rc == -ETIMEDOUT ? rc : -EPIPE;
+    if (next.board.head->epoch != view->board.head->epoch) {
+        rml_view_close(
+            &next);  // somebody has started it again since, and meant another end than this
+        return -EPIPE;
+    }
+    rml_view_close(view);
+    *view = next;
+    return 0;
+}
+
+// -EINPROGRESS: not answered, and the engine is another than it was.
+static int hear_of_one(const struct rml_view *view, uint32_t restarts, int64_t end_ns,
+                       char ret_answer[RML_VIEW_ANSWER], struct rml_err *err)
+{
+    for (;;) {
+        int64_t left_ns = end_ns - rml_attach_now_ns();
+        if (left_ns <= 0)
+            return -ETIMEDOUT;
+        if (has_news(view, left_ns < LOOK_NS ? left_ns : LOOK_NS))
+            return hear_words(view, left_ns, ret_answer, err);
+        if (rml_board_restarts(&view->board) != restarts)
+            return -EINPROGRESS;
+    }
+}
+
+static int say_unanswered(const struct rml_view *view, const char *request, struct rml_err *err)
+{
+    if (is_up(&view->board))
+        return RML_FAIL(err, -ETIMEDOUT,
+                        "pipeline %s has been told to %s and has not answered yet: is its process "
+                        "stopped, or the machine too busy? It obeys when it goes on",
+                        view->pipeline, request);
+    return RML_FAIL(err, -ETIMEDOUT,
+                    "pipeline %s has been told to %s, but its engine died and the next one is not "
+                    "up yet: that obeys once it is",
+                    view->pipeline, request);
+}
+
+int rml_view_insist(struct rml_view *view, const char *request, int64_t timeout_ns,
+                    char ret_answer[RML_VIEW_ANSWER], struct rml_err *err)
+{
+    int64_t end_ns = rml_attach_end_ns(timeout_ns);
+    for (;;) {
+        // of before we ask: an engine that comes after that may have heard nothing
+        uint32_t restarts = rml_board_restarts(&view->board);
+        int rc = send_request(view, request, err);
+        if (rc == 0)
+            rc = hear_of_one(view, restarts, end_ns, ret_answer, err);
+        if (rc == -EPIPE && goes_on(view)) {
+            rc = follow(view, end_ns, err);
+            if (rc < 0)
+                return rc;
+        } else if (rc == -ETIMEDOUT) {
+            return say_unanswered(view, request, err);
+        } else if (rc != -EINPROGRESS) {
+            return rc;
+        }
+    }
+}
+
+// An answer that nobody waits for any more: the question was asked twice.
+static bool take_answer(const struct rml_view *view)
+{
+    char byte;
+    return recv(view->socket, &byte, sizeof byte, MSG_DONTWAIT) > 0;
+}
+
+int rml_view_wait(const struct rml_view *view, int64_t timeout_ns)
+{
+    int64_t end_ns = timeout_ns < 0 ? INT64_MAX : rml_time_add(rml_attach_now_ns(), timeout_ns);
+    while (has_news(view, timeout_ns)) {
+        if (!take_answer(view))
+            return 1;
+        int64_t left_ns = end_ns - rml_attach_now_ns();
+        if (timeout_ns >= 0)
+            timeout_ns = left_ns > 0 ? left_ns : 0;
+    }
+    return 0;
 }
 
 bool rml_view_died(const struct rml_view *view)

@@ -49,6 +49,14 @@ bool rml_view_comes_up(const struct rml_view *view, char ret_says[RML_CLAIM_SAYS
 int rml_view_ask(struct rml_view *view, const char *request, int64_t timeout_ns,
                  char ret_answer[RML_VIEW_ANSWER], struct rml_err *err);
 
+/*
+ * Ask for something that is the same asked once or twice, until an engine has answered: one that dies over the question
+ * leaves it to the next, which is asked again. As rml_view_ask; -EPIPE: the run has ended; -ETIMEDOUT: it has been
+ * told, and has yet to answer; -EINPROGRESS: the next engine is not up, and has not been told.
+ */
+int rml_view_insist(struct rml_view *view, const char *request, int64_t timeout_ns,
+                    char ret_answer[RML_VIEW_ANSWER], struct rml_err *err);
+
 /* Wait for the engine's end, at most `timeout_ns` (< 0: for ever). 1: it has ended, and nothing
  * changes any more; 0: not yet, or a signal came. */
 int rml_view_wait(const struct rml_view *view, int64_t timeout_ns);

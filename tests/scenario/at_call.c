@@ -6,8 +6,10 @@
  *
  * The caller's process becomes PROGRAM, the keeper; an orphan beside it traces it and all engines that it starts. What
  * is to be killed stands in PLAN, a file that both map: an order for each engine that is born, in turn, and one that
- * counts from now on, which may mean the keeper. Calls that an order wants listed are written to LOG, a line each:
- * the thread, the call's number in that thread, its number in the kernel. every_call.py writes the plan.
+ * counts from now on, which may mean the keeper. An order may also be for the call by which a thread receives a message
+ * with certain words in it: it has been read then, and nothing has been done about it. Calls that an order wants listed
+ * are written to LOG, a line each: the thread, the call's number in that thread, its number in the kernel.
+ * every_call.py writes the plan.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -21,7 +23,10 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -34,6 +39,8 @@ enum when { AT_ENTRY, AT_EXIT };
 struct order {
     char thread[NAME_BYTES];  // its name; "all": calls of all threads count; "keeper": the keeper's
     uint64_t number;          // of the call, from 1; 0: none is
+    char heard
+        [NAME_BYTES];  // words: strikes when it has received a message with these, whatever the number
     uint32_t when, is_listed;
     _Atomic int64_t struck;  // the kernel's number of the call at which it was killed, and 1
 };
@@ -47,7 +54,7 @@ struct plan {
     struct order at_birth[ORDERS];
 };
 
-_Static_assert(sizeof(struct order) == 40 && sizeof(struct plan) == 56 + 40 * ORDERS,
+_Static_assert(sizeof(struct order) == 56 && sizeof(struct plan) == 72 + 56 * ORDERS,
                "as every_call.py has it");
 
 struct task {
@@ -56,6 +63,12 @@ struct task {
     uint64_t calls;
     uint64_t now_calls;
     struct order *order;  // of its process
+};
+
+/* The call that a thread is in. */
+struct entered {
+    int64_t number;
+    uint64_t argument;  // the second: what recvmsg receives into
 };
 
 static struct task tasks[TASKS];
@@ -132,8 +145,37 @@ static const char *name_of(struct task *task)
     return strcmp(task->name, "ringmill-engine") == 0 ? "new" : task->name;
 }
 
+// What a call that is just done has received by recvmsg; as much of it as fits.
+static size_t received(pid_t tid, uint64_t message_at, int64_t got, char *text, size_t room)
+{
+    struct msghdr message;
+    struct iovec first;
+    struct iovec here = {&message, sizeof message}, there = {(void *)message_at, sizeof message};
+    if (got <= 0 || process_vm_readv(tid, &here, 1, &there, 1, 0) != (ssize_t)sizeof message)
+        return 0;
+    here = (struct iovec){&first, sizeof first};
+    there = (struct iovec){message.msg_iov, sizeof first};
+    if (message.msg_iovlen == 0
+        || process_vm_readv(tid, &here, 1, &there, 1, 0) != (ssize_t)sizeof first)
+        return 0;
+    here = (struct iovec){text, room < (size_t)got ? room : (size_t)got};
+    there = (struct iovec){first.iov_base, here.iov_len};
+    ssize_t read = process_vm_readv(tid, &here, 1, &there, 1, 0);
+    return read > 0 ? (size_t)read : 0;
+}
+
+static bool has_heard(const struct order *order, const struct task *task,
+                      const struct entered *call, const struct __ptrace_syscall_info *info)
+{
+    char text[1024];
+    if (info->op != PTRACE_SYSCALL_INFO_EXIT || call->number != SYS_recvmsg)
+        return false;
+    size_t bytes = received(task->tid, call->argument, info->exit.rval, text, sizeof text);
+    return memmem(text, bytes, order->heard, strnlen(order->heard, NAME_BYTES)) != NULL;
+}
+
 /* Does this order kill the process at this stop? `mine` and `all`: calls of the thread and of its process so far. */
-static bool strikes(struct order *order, struct task *task,
+static bool strikes(struct order *order, struct task *task, const struct entered *call,
                     const struct __ptrace_syscall_info *info, uint64_t mine, uint64_t all)
 {
     const char *name = name_of(task);
@@ -143,6 +185,8 @@ static bool strikes(struct order *order, struct task *task,
         fprintf(list, "%s %llu %lld\n", name, (unsigned long long)mine, (long long)info->entry.nr);
     if (!is_all && strncmp(order->thread, name, NAME_BYTES) != 0)
         return false;
+    if (order->heard[0] != '\0')
+        return atomic_load(&order->struck) == 0 && has_heard(order, task, call, info);
     return order->number == (is_all ? all : mine) && is_entry == (order->when == AT_ENTRY)
            && atomic_load(&order->struck) == 0;
 }
@@ -160,8 +204,8 @@ static void at_call(struct task *task)
     if (ptrace(PTRACE_GET_SYSCALL_INFO, task->tid, sizeof info, &info) < 0)
         return;
     bool is_entry = info.op == PTRACE_SYSCALL_INFO_ENTRY;
-    static int64_t entered[TASKS];
-    int64_t *call = &entered[task - tasks];
+    static struct entered entered[TASKS];
+    struct entered *call = &entered[task - tasks];
     uint32_t now_given = atomic_load(&plan->now_given);
     if (now_given != atomic_load(&plan->now_taken)) {
         for (int i = 0; i < TASKS; i++)
@@ -170,7 +214,7 @@ static void at_call(struct task *task)
         atomic_store(&plan->now_taken, now_given);
     }
     if (is_entry) {
-        *call = (int64_t)info.entry.nr;
+        *call = (struct entered){(int64_t)info.entry.nr, info.entry.args[1]};
         task->calls++;
         task->now_calls++;
         if (task->process != keeper) {
@@ -178,10 +222,11 @@ static void at_call(struct task *task)
             all_now_calls++;
         }
     }
-    if (task->order != NULL && strikes(task->order, task, &info, task->calls, all_calls))
-        kill_at(task->order, task, *call);
-    else if (now_given != 0 && strikes(&plan->now, task, &info, task->now_calls, all_now_calls))
-        kill_at(&plan->now, task, *call);
+    if (task->order != NULL && strikes(task->order, task, call, &info, task->calls, all_calls))
+        kill_at(task->order, task, call->number);
+    else if (now_given != 0
+             && strikes(&plan->now, task, call, &info, task->now_calls, all_now_calls))
+        kill_at(&plan->now, task, call->number);
 }
 
 // What a stop was for, and how its thread goes on: the request, and the signal that it is given.

@@ -59,14 +59,14 @@ STAGES = ("fixed", "moving", "bursts", "fixed.late")
 ONCE = ("fixed.late",)
 DISORDER_NS = 16_000_000
 
-HEAD, ORDER, ORDERS = struct.Struct("=IIII"), struct.Struct("=16sQIIq"), 4096
+HEAD, ORDER, ORDERS = struct.Struct("=IIII"), struct.Struct("=16sQ16sIIq"), 4096
 BIRTHS, GIVEN, BORN, TAKEN = 0, 4, 8, 12
 ENTRY, EXIT = 0, 1
 NEVER = 1 << 60
-NO_ANSWER = 3, 5  # exit statuses: it is just starting or ending, it has not answered
 LONG = 6  # checkpoints of one engine, after which a call that it has not made is not waited for
 
-Moment = collections.namedtuple("Moment", "thread number when")
+# `heard`: words; then the moment is that at which the thread has received a message with them.
+Moment = collections.namedtuple("Moment", "thread number when heard", defaults=("",))
 
 
 class Plan:
@@ -82,7 +82,7 @@ class Plan:
 
     def _put(self, place, moment, listed):
         ORDER.pack_into(self.memory, HEAD.size + place * ORDER.size, moment.thread.encode(), moment.number,
-                        moment.when, listed, 0)
+                        moment.heard.encode(), moment.when, listed, 0)
 
     def _word(self, at):
         return struct.unpack_from("=I", self.memory, at)[0]
@@ -95,7 +95,7 @@ class Plan:
         struct.pack_into("=I", self.memory, BIRTHS, self.births)
 
     def from_now(self, moment, listed=False):
-        self._put(0, moment._replace(number=0), listed)
+        self._put(0, moment._replace(number=0, heard=""), listed)
         self._put(0, moment, listed)
         self.given += 1
         struct.pack_into("=I", self.memory, GIVEN, self.given)
@@ -105,7 +105,7 @@ class Plan:
 
     def struck(self, place=0):
         """Did this order kill? The last one from now on, or that of the engine of this number, from 1."""
-        return ORDER.unpack_from(self.memory, HEAD.size + place * ORDER.size)[4] != 0
+        return ORDER.unpack_from(self.memory, HEAD.size + place * ORDER.size)[5] != 0
 
     def moments(self):
         """Of each thread all calls that were listed."""
@@ -327,9 +327,6 @@ class Endings(EveryCall):
         """Nothing fires; the next run goes on, and is drained."""
         process = self.pipeline.process
         stop = self.asked_to_stop()
-        if stop.returncode in NO_ANSWER:  # it died over the question
-            self.assertTrue(self.plan.struck())
-            stop = self.asked_to_stop()
         self.assertEqual(stop.returncode, 0, stop.told)
         _, self.said = process.communicate(timeout=harness.PATIENCE)
         self.assertEqual(process.returncode, 0, self.said)
@@ -386,6 +383,39 @@ class Endings(EveryCall):
         self.assertIn("stopping: as it was to before", self.said)
         self.check_watched()
         self.assertEqual(self.check(feeder)[0], self.COUNT)
+
+
+    def test_a_stop_that_an_engine_read_and_died_over_is_asked_again_of_the_next(self):
+        self.end_over("stop", self.end_by_stop)
+        self.assertIn("stopping: asked to", self.said)  # and not for what the first had noted
+
+    def test_a_stop_that_an_engine_died_over_that_had_not_even_shown_its_board_is_made_by_the_next(self):
+        self.end_over("board", self.end_by_stop)
+        self.assertIn("stopping: asked to", self.said)
+
+    def test_a_drain_that_an_engine_read_and_died_over_is_asked_again_of_the_next(self):
+        self.end_over("drain", self.end_by_ringctl_drain)
+        self.assertIn("draining: asked to", self.said)
+
+    def end_over(self, words, end):
+        """End it so that the engine dies right when it has received these words."""
+        feeder = self.full(hardships.NEVER)
+        self.until_taken(self.COUNT)
+        self.plan.from_now(Moment("ringmill-engine", 0, EXIT, words))
+        end(feeder)
+        self.assertTrue(self.plan.struck())
+        feeder.communicate("", timeout=harness.PATIENCE)
+        self.check_watched()
+        self.assertEqual(self.check(feeder)[0], self.COUNT)
+
+
+    def end_by_ringctl_drain(self, feeder):
+        drain = self.spawn(harness.RINGCTL, "drain", "p")
+        told = drain.communicate(timeout=harness.PATIENCE)
+        self.assertEqual(drain.returncode, 0, told)
+        _, self.said = self.pipeline.process.communicate(timeout=harness.PATIENCE)
+        self.assertEqual(self.pipeline.process.returncode, 0, self.said)
+        self.assertEqual(self.progress(feeder), (self.COUNT, self.COUNT))
 
 
 class Lives(EveryCall):
