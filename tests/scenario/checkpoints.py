@@ -161,23 +161,6 @@ class Checkpoints(feeding.Feeding):
         feeder.stdin.close()
         self.pipeline.end()
 
-    def test_a_checkpoint_that_cannot_be_written_is_said_to_have_failed_and_the_next_may_succeed(self):
-        feeder = self.start_saving(every="1h")
-        self.attached(feeder)
-        feeder.kill()
-        engine = self.pipeline.engine
-        before = resource.prlimit(engine, resource.RLIMIT_FSIZE)
-        harness.until("the lane to be freed", lambda: self.pipeline.look("status")["lanes"] == 0)
-        most = 256 << 10  # a sink would wait for room, and has less than that; nothing is written there yet
-        self.assertLess((self.dir / "records.csv").stat().st_size, most)
-        resource.prlimit(engine, resource.RLIMIT_FSIZE, (most, before[1]))
-        said = self.ringctl("checkpoint", "now", "p", want=1).stderr
-        self.assertIn(f"the checkpoint failed: {os.strerror(errno.EFBIG)}", said)
-        resource.prlimit(engine, resource.RLIMIT_FSIZE, before)
-        self.checkpoint("now", "p")
-        self.ringctl("checkpoint", "verify", "p")
-        self.pipeline.process.kill()
-
     def limit(self, bytes_most):
         """Let no file of the engine grow beyond; None: as it was."""
         engine = self.pipeline.engine
@@ -186,6 +169,33 @@ class Checkpoints(feeding.Feeding):
             return
         self.before = resource.prlimit(engine, resource.RLIMIT_FSIZE)
         resource.prlimit(engine, resource.RLIMIT_FSIZE, (bytes_most, self.before[1]))
+
+    COVERED, REST = 500, 1000  # records; the rows of all are a good deal less than what files may have then
+
+    def fed(self, seed, count):
+        feeder = self.feeder(seed, count, "keys", 50, "batch", 64)
+        self.attached(feeder)
+        self.assertEqual(feeder.wait(timeout=harness.PATIENCE), 0)
+
+    def without_room(self):
+        """A pipeline that took records since its checkpoint, and has room for rows and none for checkpoints."""
+        self.start(runtime=RUNTIME % "1h")
+        self.fed(1, self.COVERED)
+        self.until_taken(self.COVERED)
+        epoch = self.checkpoint("now", "p")["epoch"]
+        self.fed(2, self.REST)
+        self.until_taken(self.COVERED + self.REST)
+        self.limit((256 << 10) - 1)
+        return epoch
+
+    def test_a_checkpoint_that_cannot_be_written_is_said_to_have_failed_and_the_next_may_succeed(self):
+        self.without_room()
+        said = self.ringctl("checkpoint", "now", "p", want=1).stderr
+        self.assertIn(f"the checkpoint failed: {os.strerror(errno.EFBIG)}", said)
+        self.limit(None)
+        self.checkpoint("now", "p")
+        self.ringctl("checkpoint", "verify", "p")
+        self.pipeline.process.kill()
 
     def status(self):
         return self.pipeline.look("status")["checkpoints"]
@@ -266,55 +276,42 @@ class Checkpoints(feeding.Feeding):
 
     def failing_drain(self):
         """A pipeline that has drained but for the checkpoint of its end, which fails."""
-        feeder = self.start_saving(every="1h")
-        self.attached(feeder)
-        harness.until("records", lambda: self.progress(feeder)[1] > 500)
-        epoch = self.checkpoint("now", "p")["epoch"]
-        harness.until("more", lambda: self.progress(feeder)[1] > 1500)
-        self.limit((256 << 10) - 1)  # room for rows, and none for checkpoints
-        feeder.kill()
+        epoch = self.without_room()
         self.pipeline.process.send_signal(signal.SIGTERM)
         harness.until("a failure of the end", lambda: self.status()["failed"] > 0)
-        return feeder, epoch
+        return epoch
+
+    def records_of(self, *fed):
+        return [r for seed, count in fed for r in feeding.stream.events(seed, count, 50)]
 
     def test_the_checkpoint_of_a_drains_end_is_tried_again_until_it_is_durable(self):
-        feeder, _ = self.failing_drain()
+        self.failing_drain()
         self.limit(None)
         _, err = self.pipeline.process.communicate(timeout=harness.PATIENCE)
         self.assertEqual(self.pipeline.process.returncode, 0, err)
         self.assertRegex(err, "checkpoint .* failed: .*" + os.strerror(errno.EFBIG))
-        self.assertGreater(len(self.records()), 1000)
+        self.assertEqual(self.records(), self.records_of((1, self.COVERED), (2, self.REST)))
         self.start_saving()  # begins anew
         self.pipeline.end()
         self.assertEqual(self.records(), [])
 
     def test_a_drain_whose_end_no_checkpoint_has_exits_1_and_the_next_run_has_no_row_twice(self):
-        feeder, epoch = self.failing_drain()
+        epoch = self.failing_drain()
         _, err = self.pipeline.end(want=1)  # a second signal ends it at once
         self.assertIn(f"what was taken since checkpoint {epoch} is in none", err)
-        out = len(self.records())
+        self.assertEqual(self.records(), self.records_of((1, self.COVERED), (2, self.REST)))
         self.start(runtime=RUNTIME % "1h")
         self.assertEqual(self.status()["restored_epoch"], epoch)
-        again = self.feeder(2, 500, "keys", 4)
-        self.attached(again)
-        self.assertEqual(again.wait(timeout=harness.PATIENCE), 0)
+        self.fed(3, self.COVERED)
         self.pipeline.end()
         came = self.records()
-        self.assertEqual(len({r["id"] for r in came}), len(came))
-        self.assertEqual(sum(r["id"] >> 32 == 2 for r in came), 500)
-        self.assertLess(len(came), out + 500)
+        self.assertEqual(came, self.records_of((1, self.COVERED), (3, self.COVERED)))
         self.check_windows(came)
 
     def test_who_asked_for_an_end_that_no_checkpoint_has_is_told_and_exits_1(self):
         for verbs in (("stop",), ("drain", "stop")):
             with self.subTest(verbs=verbs):
-                feeder = self.start_saving(every="1h")
-                self.attached(feeder)
-                harness.until("records", lambda: self.progress(feeder)[1] > 500)
-                epoch = self.checkpoint("now", "p")["epoch"]
-                harness.until("more", lambda: self.progress(feeder)[1] > 1500)
-                self.limit((256 << 10) - 1)
-                feeder.kill()
+                epoch = self.without_room()
                 asked = []
                 for verb in verbs:
                     asked.append(self.spawn(harness.RINGCTL, verb, "p"))

@@ -29,7 +29,10 @@ class Faulty(exactly_once.Saving):
         return (self.dir / "said").read_text()[before:]
 
     def until_said(self, sentence, before):
-        harness.until(f"it to say '{sentence}'", lambda: sentence in self.said_since(before))
+        try:
+            harness.until(f"it to say '{sentence}'", lambda: sentence in self.said_since(before))
+        except AssertionError as vain:
+            raise AssertionError(f"{vain}; but:\n{self.said_since(before)}") from None
 
     def said_bytes(self):
         return (self.dir / "said").stat().st_size
