@@ -260,7 +260,7 @@ class Rings(Faulty):
                     self.machine.until_met(1 if how == SHORT else times)
                     if how != SHORT:
                         self.until_said("records wait in their lanes until the journal works again", before)
-                        self.until_said("the journal works again", before)
+                        self.until_said(": the journal works again", before)  # and not the end of the other
                     if turn % 3 == 2:
                         self.kill_engine()
                     self.machine.mend()

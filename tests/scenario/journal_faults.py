@@ -19,7 +19,7 @@ SEED = int(os.environ.get("RML_SEED", "20261121"))
 ROUNDS = int(os.environ.get("RML_ROUNDS", "8"))
 COUNT = 20_000
 WAITS = "; records wait in their lanes until the journal works again"
-WORKS = "the journal works again"
+WORKS = ": the journal works again"  # and not the end of WAITS
 
 
 class Faulty(faults.Faulty):
