@@ -43,7 +43,6 @@ struct bytes {
 struct rows {
     struct bytes bytes;  // each row_bytes long
     uint64_t count;
-    uint64_t unseen;  // of them, which a ring lost before they were looked at
     bool may_shrink;  // nothing has come since the rings were new
 };
 
@@ -360,9 +359,10 @@ static void go_to_number(struct rows *rows, uint32_t output, uint32_t p, uint64_
 {
     if (rows->may_shrink) {
         rows->may_shrink = false;
-        if (number < rows->count) {
-            rows->count = number;
-            rows->bytes.used = number * row_bytes(output);
+        uint64_t first = number - missed;  // that was new, be it that it was missed
+        if (first < rows->count) {
+            rows->count = first;
+            rows->bytes.used = first * row_bytes(output);
         }
     }
     if (number < rows->count || number - rows->count > missed)
@@ -370,7 +370,7 @@ static void go_to_number(struct rows *rows, uint32_t output, uint32_t p, uint64_
                  output_name(output), p, (unsigned long long)number,
                  (unsigned long long)rows->count, (unsigned long long)missed);
     static const unsigned char nothing[RML_BROADCAST_ROW_MAX];
-    for (; rows->count < number; rows->count++, rows->unseen++)
+    for (; rows->count < number; rows->count++)
         put_bytes(&rows->bytes, nothing, row_bytes(output));
 }
 
