@@ -2,7 +2,8 @@
  * How a directory is made, and who has it.
  *
  * *Making the directory.* The header of the extent file is written as unfinished and flushed; the catalog
- * is made under another name, flushed, renamed; the folder is flushed; the header is written as whole.
+ * is made under another name, flushed, renamed; the folder is flushed, and the one that it lies in; the header
+ * is written as whole.
  * A header that is whole without a catalog is damage and not a new directory, so losing the catalog
  * cannot pass for having had none. Header and catalog carry the same random number, so files of two
  * directories cannot be mixed.
@@ -24,13 +25,21 @@
 
 int rml_vault_make_folder(const struct rml_vault *vault, struct rml_err *err)
 {
-    if (mkdir(vault->folder, 0700) < 0)
-        return errno == EEXIST ? 0
-                               : RML_FAIL(err, -errno, "cannot make folder %.250s: %s",
-                                          vault->folder, strerrordesc_np(errno));
+    return mkdir(vault->folder, 0700) == 0 || errno == EEXIST
+               ? 0
+               : RML_FAIL(err, -errno, "cannot make folder %.250s: %s", vault->folder,
+                          strerrordesc_np(errno));
+}
+
+// The folder's name, whoever made it: one who died at once may have. A parent that may be used and not read has its
+// file system flushed as a whole.
+static int flush_name(const struct rml_vault *vault, struct rml_err *err)
+{
     char parent[sizeof vault->folder + 4];
     snprintf(parent, sizeof parent, "%s/..", vault->folder);
-    return rml_disk_flush_folder(parent, err);
+    int rc = rml_disk_flush_folder(parent, err);
+    bool is_done = rc == 0 || (rc != -EIO && syncfs(vault->disk.fd) == 0);
+    return is_done ? 0 : rc;
 }
 
 static int write_header(struct rml_vault *vault, struct rml_vault_header *header,
@@ -148,6 +157,8 @@ int rml_vault_open_files(struct rml_vault *vault, struct rml_err *err)
         else
             rc = rml_disk_flush_folder(vault->folder, err);
         header.is_whole = 1;
+        if (rc == 0)
+            rc = flush_name(vault, err);
         if (rc == 0)
             rc = write_header(vault, &header, err);
         if (rc < 0)

@@ -83,6 +83,38 @@ static void a_fresh_directory_holds_no_checkpoint(void **state)
     assert_int_equal(rml_vault_go_back(vault, &err), -ENOENT);
 }
 
+static ino_t around;  // the folder that the directory lies in
+static uint32_t around_flushes;
+
+static void see_flushes(enum tape_call call, int fd, bool is_done)
+{
+    struct stat about;
+    around_flushes +=
+        call == TAPE_CALL_FLUSH && is_done && fstat(fd, &about) == 0 && about.st_ino == around;
+}
+
+// Who made the folder may have died before it was flushed.
+static void the_name_of_a_new_directory_is_flushed_whoever_made_its_folder(void **state)
+{
+    (void)state;
+    char path[sizeof folder.path + 8];
+    struct stat about;
+    assert_int_equal(stat(folder.path, &about), 0);
+    around = about.st_ino;
+    snprintf(path, sizeof path, "%s/mine", folder.path);
+    assert_int_equal(mkdir(path, 0700), 0);
+    close_vault();
+    tape_watcher = see_flushes;
+    for (uint32_t i = 0; i < 2; i++) {
+        around_flushes = 0;
+        assert_int_equal(rml_vault_open(&vault, path, &options, &err), 0);
+        close_vault();
+        assert_int_equal(around_flushes, i == 0);  // of one that is whole it has been done
+    }
+    tape_watcher = NULL;
+    open_vault();
+}
+
 static void what_was_committed_is_read_back(void **state)
 {
     (void)state;
@@ -685,6 +717,7 @@ int main(void)
 {
     const struct CMUnitTest claims[] = {
         IN_VAULT(a_fresh_directory_holds_no_checkpoint),
+        IN_VAULT(the_name_of_a_new_directory_is_flushed_whoever_made_its_folder),
         IN_VAULT(what_was_committed_is_read_back),
         IN_VAULT(as_many_are_kept_as_was_asked_for),
         IN_VAULT(space_is_used_again),
