@@ -246,6 +246,7 @@ class Mending(WithTables):
         self.assertIn("rows of table ever cannot be read", said)
         self.assertEqual(self.offered(said), ["--fresh", "ever"])
         self.start_rewritten("--fresh", "ever")
+        self.kill_engine()  # and no checkpoint tells the next one that it was given up
         self.fed(4)
         _, err = self.pipeline.end()
         self.assertIn("4 rows of tables that begin anew are given up, nothing else is lost", err)
