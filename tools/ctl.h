@@ -18,8 +18,7 @@ struct rml_ctl {
     bool wants_stage;              // behind the pipeline stands a stage
     bool wants_verb;               // before it stands what is to be done, behind it may be an epoch
     bool wants_words;              // what words mean is the command's business
-    const char
-        *to_end;  // the pipeline is told to do this, whether it is up or not; NULL: it is not
+    const char *to_end;  // told to a pipeline, be it up or not; NULL: nothing that ends it
 
     bool as_json;
     int64_t timeout_ns;    // of --timeout, or RML_CTL_TIMEOUT_NONE

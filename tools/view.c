@@ -237,9 +237,10 @@ static int follow(struct rml_view *view, int64_t end_ns, struct rml_err *err)
     int rc = rml_view_open_to_end(&next, view->pipeline, left_ns > 0 ? left_ns : 1, err);
     if (rc < 0)
         return rc == -EINPROGRESS || rc == -ETIMEDOUT ? rc : -EPIPE;
+    RML_CHECK(next.board.head != NULL);
+    // somebody has started it again since, and meant another end than this
     if (next.board.head->epoch != view->board.head->epoch) {
-        rml_view_close(
-            &next);  // somebody has started it again since, and meant another end than this
+        rml_view_close(&next);
         return -EPIPE;
     }
     rml_view_close(view);

@@ -28,8 +28,9 @@ struct rml_view {
 /*
  * Look at `pipeline`, waiting at most `timeout_ns` for its answer. 0; or with a sentence that says what
  * to do: -ENOENT: it does not run; -EOWNERDEAD: it died and left its files behind; -EAGAIN: it is just
- * starting or ending; -EINPROGRESS: its engine died, and the next is not up; -ETIMEDOUT: no answer; -EPROTONOSUPPORT: another version; -EACCES, -EPERM: not
- * allowed; -EINVAL: no name of a pipeline; others. A view is closed after a failure.
+ * starting or ending; -EINPROGRESS: its engine died, and the next is not up; -ETIMEDOUT: no answer;
+ * -EPROTONOSUPPORT: another version; -EACCES, -EPERM: not allowed; -EINVAL: no name of a pipeline; others. A
+ * view is closed after a failure.
  */
 int rml_view_open(struct rml_view *view, const char *pipeline, int64_t timeout_ns,
                   struct rml_err *err);

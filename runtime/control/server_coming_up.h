@@ -5,8 +5,8 @@
  * that starts the engine looks here again and again meanwhile (rml_engine_start, by way of the option is_enough):
  *
  *     board    answered; its state says that the engine is not up
- *     stop     obeyed, also where an engine died over it before: nothing is waited for any more, the engine comes up without the rows that find no room, and
- *              stops as one that cannot save (docs/checkpoints.md)
+ *     stop     obeyed, also where an engine died over it before: nothing is waited for any more, the engine comes
+ *              up without the rows that find no room, and stops as one that cannot save (docs/checkpoints.md)
  *     signals  likewise, the first one too: there is nothing to drain yet
  *     drain    noted on the board, and obeyed once the engine is up
  *
