@@ -115,8 +115,8 @@ static int await(int socket, int64_t wait_ns, struct rml_err *err)
         if (left_ns <= 0) {
             return RML_FAIL(
                 err, -ETIMEDOUT,
-                "the engine has not answered within %lld ms: is its process stopped, or the "
-                "machine too busy?",
+                "the engine has not answered within %lld ms: is it still coming up, its process "
+                "stopped, or the machine too busy?",
                 (long long)(wait_ns / 1000000));
         }
         struct timespec left = {.tv_sec = left_ns / 1000000000, .tv_nsec = left_ns % 1000000000};

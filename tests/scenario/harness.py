@@ -68,12 +68,14 @@ class Running:
         return 0
 
     def ctl(self, command, *args, want=0):
-        return self.scenario.ringctl(command, self.name, *args, want=want)
+        """An engine that comes up answers nobody who looks before it is there."""
+        waits = command in ("status", "lanes", "balance", "groups") and "--timeout" not in args
+        return self.scenario.ringctl(command, self.name, *(["--timeout", f"{PATIENCE:.0f}s"] if waits else []), *args,
+                                     want=want)
 
     def look(self, command, *args, want=0):
-        """What a look-command says, as Python values. An engine that comes up answers nobody before it is there."""
-        waits = ["--timeout", f"{PATIENCE:.0f}s"] if command in ("status", "lanes", "balance", "groups") else []
-        return json.loads(self.ctl(command, "--json", *waits, *args, want=want).stdout)
+        """What a look-command says, as Python values."""
+        return json.loads(self.ctl(command, "--json", *args, want=want).stdout)
 
     def end(self, with_signal=signal.SIGTERM, want=0):
         """Ask it to drain, wait, and see that it left nothing behind. Returns what it said."""
