@@ -1,11 +1,14 @@
 """A schedule has room for so many steps between two checkpoints: one is taken before it fills, and where none may be
 taken yet its partition waits, which is said and counted; nothing is lost."""
+import os
+
 import exactly_once
 import feeding
 import harness
 import restarts
 
 STEPS = 1 << 17  # of one partition
+HALVES = int(os.environ.get("RML_SCHEDULES", "2"))  # checkpoints that are waited for, each for half of a schedule
 RUNTIME = ", partitions: 1, workers: 1, state: ./state, checkpoint: {every: 1h, min_pause: %s}"
 SEEDS = range(1, 7)
 
@@ -49,7 +52,7 @@ class FullSchedules(exactly_once.Saving):
     def test_a_checkpoint_is_taken_before_one_is_full_and_nobody_waits(self):
         self.start_with("1ms")
         feeders = self.steady()
-        harness.until("a checkpoint for a schedule", lambda: self.saves()["wanted"]["schedule"] >= 2,
+        harness.until("a checkpoint for a schedule", lambda: self.saves()["wanted"]["schedule"] >= HALVES,
                       while_moves=self.taken)
         self.assertEqual(self.saves()["schedules_full"], 0)
         self.assertEqual(self.saves()["lanes_full"], 0)
