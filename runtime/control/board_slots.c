@@ -62,7 +62,7 @@ static void write_row(struct rml_board_slot *slots, uint32_t index, const void *
 }
 
 // An engine that died in the middle of a row leaves its stamp odd until another goes on with it: then
-// there is no such row.
+// there is no such row, and all of it reads as 0.
 #define READ_TRIES 1000
 
 static bool read_row(struct rml_board_slot *slots, uint32_t index, void *to, size_t bytes)
@@ -82,6 +82,7 @@ static bool read_row(struct rml_board_slot *slots, uint32_t index, void *to, siz
             return true;
         }
     }
+    memset(to, 0, bytes);
     return false;
 }
 
@@ -165,8 +166,7 @@ void rml_board_death_write(struct rml_board *board, const struct rml_board_death
 
 void rml_board_death_read(const struct rml_board *board, struct rml_board_death *ret_death)
 {
-    if (!read_row(board->death, 0, ret_death, sizeof *ret_death))
-        *ret_death = (struct rml_board_death){.wall_ns = 0};
+    (void)read_row(board->death, 0, ret_death, sizeof *ret_death);
     ret_death->why[RML_BOARD_WHY - 1] = '\0';
 }
 
@@ -177,8 +177,7 @@ void rml_board_saves_write(struct rml_board *board, const struct rml_board_saves
 
 void rml_board_saves_read(const struct rml_board *board, struct rml_board_saves *ret_saves)
 {
-    if (!read_row(board->saves, 0, ret_saves, sizeof *ret_saves))
-        *ret_saves = (struct rml_board_saves){.durable = 0};
+    (void)read_row(board->saves, 0, ret_saves, sizeof *ret_saves);
     ret_saves->way[sizeof ret_saves->way - 1] = '\0';
     ret_saves->why_not[sizeof ret_saves->why_not - 1] = '\0';
     ret_saves->failed_why[sizeof ret_saves->failed_why - 1] = '\0';
@@ -198,8 +197,7 @@ void rml_board_group_read(const struct rml_board *board, uint32_t index,
                           struct rml_board_group *ret_group)
 {
     RML_CHECK(index < RML_BOARD_GROUPS_MAX);
-    if (!read_row(board->groups, index, ret_group, sizeof *ret_group))
-        *ret_group = (struct rml_board_group){.is_there = 0};
+    (void)read_row(board->groups, index, ret_group, sizeof *ret_group);
     ret_group->name[RML_BOARD_NAME - 1] = '\0';
 }
 
@@ -214,8 +212,7 @@ void rml_board_member_read(const struct rml_board *board, uint32_t index,
                            struct rml_board_member *ret_member)
 {
     RML_CHECK(index < RML_BOARD_MEMBERS_MAX);
-    if (!read_row(board->members, index, ret_member, sizeof *ret_member))
-        *ret_member = (struct rml_board_member){.is_there = 0};
+    (void)read_row(board->members, index, ret_member, sizeof *ret_member);
     ret_member->program[RML_BOARD_NAME - 1] = '\0';
 }
 
@@ -226,8 +223,7 @@ void rml_board_journal_write(struct rml_board *board, const struct rml_board_jou
 
 void rml_board_journal_read(const struct rml_board *board, struct rml_board_journal *ret_journal)
 {
-    if (!read_row(board->journal, 0, ret_journal, sizeof *ret_journal))
-        *ret_journal = (struct rml_board_journal){.failed_ns = 0};
+    (void)read_row(board->journal, 0, ret_journal, sizeof *ret_journal);
     ret_journal->way[sizeof ret_journal->way - 1] = '\0';
     ret_journal->why_not[sizeof ret_journal->why_not - 1] = '\0';
     ret_journal->failed_why[sizeof ret_journal->failed_why - 1] = '\0';
