@@ -231,7 +231,7 @@ class Checkpoints(feeding.Feeding):
         self.assertEqual((seen["durable"], seen["failed"]), (3, 1))
         self.assertIn(os.strerror(errno.EFBIG), seen["last_failure"]["why"])
         self.assertRegex(self.pipeline.ctl("status").stdout, "1 failed, the last at .*" + os.strerror(errno.EFBIG))
-        os.kill(self.pipeline.engine, signal.SIGKILL)  # the next engine goes on counting
+        self.pipeline.kill_engine()  # the next engine goes on counting
         harness.until("the next one", lambda: self.status()["restored_epoch"] == saved[-1]["epoch"])
         self.assertEqual(self.status()["durable"], 3)
         self.pipeline.end()
@@ -337,11 +337,10 @@ class Checkpoints(feeding.Feeding):
         for _ in range(20):
             asked = self.spawn(harness.RINGCTL, "checkpoint", "now", "p")
             time.sleep(rng.random() * 0.03)
-            before = self.pipeline.engine
-            os.kill(before, signal.SIGKILL)
+            dead = self.pipeline.signal_engine()
             asked.communicate(timeout=harness.PATIENCE)
             codes.append(asked.returncode)
-            harness.until("another engine", lambda: self.pipeline.engine not in (0, before))
+            harness.until("another engine", lambda: self.pipeline.engine not in (0, dead))
         print("exit codes", codes)
         self.assertTrue(set(codes) <= {0, 3}, codes)
         self.checkpoint("now", "p")

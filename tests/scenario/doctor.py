@@ -2,7 +2,6 @@
 import json
 import os
 import resource
-import signal
 import subprocess
 
 import feeding
@@ -76,7 +75,7 @@ class Doctor(feeding.Feeding):
         self.assertTrue(found["checkpoints"]["what"].startswith(f"by {way}"), found["checkpoints"])
         self.assertTrue(found["writing"]["what"].startswith(f"by {way}"), found["writing"])
         self.assertEqual(found["engine"]["level"], "ok")
-        os.kill(self.pipeline.engine, signal.SIGKILL)
+        self.pipeline.kill_engine()
         harness.until("the next engine", lambda: self.pipeline.look("status")["restarts"] == 1)
         found = self.doctor("p")
         self.assertEqual(found["engine"]["level"], "warn")

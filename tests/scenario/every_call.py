@@ -432,7 +432,7 @@ class Lives(EveryCall):
         taken, shown, process = self.source()["taken"], self.lines(), self.pipeline.process
         born = self.plan.born()
         self.plan.from_now(moment, listed)
-        os.kill(self.pipeline.engine, signal.SIGKILL)
+        self.assertTrue(self.pipeline.signal_engine())
         harness.until("the keeper to be killed, or another engine to be there",
                       lambda: process.poll() is not None or self.plan.born() > born and self.answers(1))
         met = self.plan.struck()
@@ -536,7 +536,7 @@ class GivenUp(Lives):
         self.attached(*feeders)
         self.until_published(feeders, 100)
         taken, shown, process = self.source()["taken"], self.lines(), self.pipeline.process
-        os.kill(self.pipeline.engine, signal.SIGKILL)
+        self.assertTrue(self.pipeline.signal_engine())
         self.until_given_up(process)
         self.assertGreater(self.plan.born(), 1)
         for feeder in feeders:

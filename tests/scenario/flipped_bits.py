@@ -10,7 +10,6 @@ import json
 import os
 import random
 import shutil
-import signal
 import struct
 import subprocess
 
@@ -210,10 +209,8 @@ class Running(tables.Tables):
         self.until_it_matters()
         self.look()
         if self.runs() and rng.random() < 0.6:
-            engine = self.pipeline.engine
-            if engine:
-                os.kill(engine, signal.SIGKILL)
-            harness.until("the next one, or the end", lambda: not self.runs() or self.pipeline.engine not in (0, engine))
+            dead = self.pipeline.signal_engine()
+            harness.until("the next one, or the end", lambda: not self.runs() or self.pipeline.engine not in (0, dead))
         feeder.stdin.close()
         harness.until("the feeder to end, or not to", lambda: feeder.poll() is not None or not self.runs()
                       or (self.saves() or {"failed": 0})["failed"] > 0)

@@ -103,7 +103,7 @@ class ComingUp(Full):
 
     def kill_until_the_next_waits(self):
         before = self.said_bytes()
-        os.kill(self.pipeline.engine, harness.signal.SIGKILL)
+        self.assertTrue(self.pipeline.signal_engine())
         # the one that dies may have said the same, before its keeper says that it has died
         harness.until("the next engine to wait for room", lambda: LACKS + faults.WAITS in
                       self.said_since(before).partition("has died: SIGKILL")[2])

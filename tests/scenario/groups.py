@@ -153,9 +153,7 @@ class Groups(harness.Scenario):
                 stopped.append(victim)
                 stops += 1
             if kills in (3, 7):
-                engine = self.pipeline.engine
-                os.kill(engine, signal.SIGKILL)
-                harness.until("another engine", lambda e=engine: self.pipeline.engine not in (0, e))
+                self.pipeline.kill_engine()
                 harness.until("it to answer", lambda: self.pipeline.look("status")["state"] == "running")
             # Others go on while some are stopped.
             harness.until("rows to be taken", lambda t=taken: self.group("work")["taken"] > t or

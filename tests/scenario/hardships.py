@@ -194,10 +194,9 @@ class Moments(Hardships):
         for turn in range(8 * ROUNDS):
             process = self.spawn(harness.RINGMILL, "run", "p.yaml", *restarts.OFTEN)
             self.pipeline = harness.Running(self, "p", process)
-            first = harness.until("an engine", lambda: self.pipeline.engine)
+            harness.until("an engine", lambda: self.pipeline.engine)
             time.sleep(rng.random() * 0.01)  # somewhere on its way
-            os.kill(first, signal.SIGKILL)
-            harness.until("another engine", lambda: self.pipeline.engine not in (0, first))
+            self.pipeline.kill_engine()
             with self.subTest(turn=turn):
                 self.assertEqual(self.pipeline.look("status")["sources"][0]["published"], 2000)
                 self.assertTrue(self.pipeline.look("balance")["adds_up"])
@@ -217,10 +216,7 @@ class Moments(Hardships):
                 process.send_signal(signal.SIGTERM)
                 while process.poll() is None and kills < 3:
                     time.sleep(rng.random() * 0.015)
-                    engine = self.pipeline.engine
-                    if engine != 0:
-                        os.kill(engine, signal.SIGKILL)
-                        kills += 1
+                    kills += self.pipeline.signal_engine() != 0
                 _, err = process.communicate(timeout=harness.PATIENCE)
                 self.assertEqual(process.returncode, 0, err)
                 self.assertEqual(self.left_behind(), [])

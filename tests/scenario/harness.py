@@ -67,6 +67,22 @@ class Running:
                     return int(child)
         return 0
 
+    def signal_engine(self, number=signal.SIGKILL):
+        """Signal the engine that is there at this moment. Its process; 0 if there is none, or it was just ending."""
+        engine = self.engine
+        if engine != 0:
+            try:
+                os.kill(engine, number)
+            except ProcessLookupError:
+                return 0
+        return engine
+
+    def kill_engine(self, number=signal.SIGKILL):
+        """Have the engine die, as soon as there is one, and wait until another is there. Which one died."""
+        dead = until("an engine to kill", lambda: self.signal_engine(number))
+        until("another engine", lambda: self.engine not in (0, dead))
+        return dead
+
     def ctl(self, command, *args, want=0):
         """An engine that comes up answers nobody who looks before it is there."""
         waits = command in ("status", "lanes", "balance", "groups") and "--timeout" not in args

@@ -12,7 +12,6 @@ import json
 import os
 import random
 import re
-import signal
 import socket
 import struct
 import time
@@ -194,9 +193,7 @@ class Hostile(feeding.Feeding):
         harness.until("the lane to be free", lambda: self.pipeline.look("status")["lanes"] == 1)
 
     def kill_engine(self):
-        dead = self.pipeline.engine
-        os.kill(dead, signal.SIGKILL)
-        harness.until("another engine", lambda: self.pipeline.engine not in (0, dead))
+        self.pipeline.kill_engine()
         self.pipeline.ctl("status")
         self.restarts += 1
 

@@ -92,13 +92,13 @@ class Faults(Faulty):
                 self.machine.fail("journal", call, error, how, after=rng.randrange(3), times=machine.ALWAYS, bytes=100)
                 self.machine.until_met(1)
                 # while it fails, and while the one after it cannot even come up
-                before = self.pipeline.engine
-                os.kill(before, harness.signal.SIGKILL)
+                dead = self.pipeline.signal_engine()
+                self.assertNotEqual(dead, 0)
                 met = self.machine.met()
                 if how != SHORT:
                     self.machine.until_met(met + 1)
                 self.machine.mend()
-                harness.until("an engine", lambda: self.pipeline.engine not in (0, before))
+                harness.until("an engine", lambda: self.pipeline.engine not in (0, dead))
                 self.pipeline.ctl("status", "--timeout", "60s")
                 self.until_working()
                 self.assertGreater(self.restarts(), turn)
@@ -156,7 +156,7 @@ class GivenUp(Faulty):
         taken, shown = self.source()["taken"], self.lines()
         self.machine.fail("journal", FLUSH, errno.EIO, times=machine.ALWAYS)
         self.machine.until_met(1)
-        os.kill(self.pipeline.engine, harness.signal.SIGKILL)
+        self.assertTrue(self.pipeline.signal_engine())
         self.assertEqual(self.pipeline.process.wait(timeout=harness.PATIENCE), 4)
         last, way_out = self.said_since(0).splitlines()[-2:]
         self.assertRegex(last, "the engine died 3 times within 3600 s, the last one .* could not come up again "
@@ -239,8 +239,7 @@ class Replayed(journal.Journal):
             self.pipeline = harness.Running(self, "p", process)
             for _ in range(self.rng.randrange(3)):  # the engine alone, which is started again
                 time.sleep(self.rng.random() * took / 2)
-                if self.pipeline.engine:
-                    os.kill(self.pipeline.engine, harness.signal.SIGKILL)
+                self.pipeline.signal_engine()
             time.sleep(self.rng.random() * took)
             self.kill_all()
         self.start_journaled(hardships.NEVER)

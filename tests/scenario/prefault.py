@@ -1,8 +1,6 @@
 """Memory of state that is there before the first record: how much, when, and what is said where there is not so much."""
-import os
 import pathlib
 import re
-import signal
 
 import harness
 
@@ -52,9 +50,7 @@ class Prefault(harness.Scenario):
     def test_whoever_goes_on_has_it_soon_after(self):
         self.start(KEPT + ", state_prefault: 48MiB")
         self.assertGreaterEqual(self.state_in_memory(), 2 * 48 * MIB)
-        dead = self.pipeline.engine
-        os.kill(dead, signal.SIGKILL)
-        harness.until("another engine", lambda: self.pipeline.engine not in (0, dead))
+        self.pipeline.kill_engine()
         harness.until("it to have its memory", lambda: self.state_in_memory() >= 2 * 48 * MIB)
         self.pipeline.end()
         self.start(KEPT + ", state_prefault: 48MiB")  # from a checkpoint

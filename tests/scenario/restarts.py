@@ -44,11 +44,7 @@ class Restarts(feeding.Feeding):
         self.row_hash = re.search(r"COUNTS_ROW_SCHEMA_HASH UINT64_C\((\w+)\)", header)[1]
 
     def kill_engine(self, number=signal.SIGKILL):
-        """Kill it, and wait until another is there."""
-        before = self.pipeline.engine
-        os.kill(before, number)
-        harness.until("another engine", lambda: self.pipeline.engine not in (0, before))
-        return before
+        return self.pipeline.kill_engine(number)
 
     def restarts(self):
         return self.pipeline.look("status")["restarts"]
@@ -150,7 +146,7 @@ class Killed(Restarts):
                 feeder.wait(timeout=harness.PATIENCE)
             else:
                 self.written(feeder)
-                os.kill(self.pipeline.engine, signal.SIGSTOP)
+                self.assertTrue(self.pipeline.signal_engine(signal.SIGSTOP))
                 if seed == 1:
                     self.ends(feeder)
                 else:
@@ -216,11 +212,11 @@ class Ending(Restarts):
         feeder = self.feeder(1, 1000, "hold")
         self.attached(feeder)
         self.written(feeder)
-        os.kill(self.pipeline.engine, signal.SIGSTOP)
+        self.assertTrue(self.pipeline.signal_engine(signal.SIGSTOP))
         for _ in range(2):
             self.pipeline.process.send_signal(signal.SIGTERM)
             time.sleep(0.05)  # two of the same are one as long as nobody reads them
-        os.kill(self.pipeline.engine, signal.SIGKILL)
+        self.assertTrue(self.pipeline.signal_engine())
         self.assertEqual(self.pipeline.process.wait(timeout=harness.PATIENCE), 4)
         self.assertEqual(self.left_behind(), [])
         self.assertIn("died as it was to stop", self.pipeline.process.stderr.read())
@@ -238,7 +234,7 @@ class Ending(Restarts):
         self.attached(feeder)
         self.written(feeder)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            os.kill(self.pipeline.engine, number)
+            self.assertTrue(self.pipeline.signal_engine(number))
         self.assertEqual(self.pipeline.look("status")["state"], "running")
         self.pipeline.end()
         self.ends(feeder)
@@ -296,7 +292,7 @@ class GivingUp(Restarts):
         self.attached(feeder)
         for _ in range(2):
             self.kill_engine(signal.SIGSYS)  # a sanitizer has SIGSEGV for itself
-        os.kill(self.pipeline.engine, signal.SIGABRT)
+        self.assertTrue(self.pipeline.signal_engine(signal.SIGABRT))
         _, err = self.pipeline.process.communicate(timeout=harness.PATIENCE)
         self.assertEqual(self.pipeline.process.returncode, 4, err)
         self.assertEqual(self.left_behind(), [])
@@ -369,8 +365,7 @@ class Looking(Restarts):
 
         def is_paused():
             """Catch the keeper in a pause, and have it stand still there."""
-            if self.pipeline.engine:
-                os.kill(self.pipeline.engine, signal.SIGKILL)
+            self.pipeline.signal_engine()
             harness.until("the keeper to notice", lambda: listed() == "restarting" or self.pipeline.engine)
             keeper.send_signal(signal.SIGSTOP)
             paused = not self.pipeline.engine and listed() == "restarting"

@@ -142,11 +142,8 @@ class Run(killed_producers.Victims):
         dying = []
         for _ in range(count):
             time.sleep(self.rng.random() * self.rng.choice([0.005, 0.05, 0.15]))  # no moment is a particular one
-            before = self.pipeline.engine
-            if before != 0:
-                os.kill(before, signal.SIGKILL)
-                self.kills += 1
-            harness.until("another engine", lambda: self.pipeline.engine not in (0, before))
+            self.pipeline.kill_engine()
+            self.kills += 1
             dying = [v for v in dying if v.poll() is None]
             if len(dying) < 3 and self.rng.random() < 0.5:
                 dying.append(self.feed_victim())
@@ -172,10 +169,7 @@ class Run(killed_producers.Victims):
             process.send_signal(signal.SIGTERM)
             if self.rng.random() < 0.5:
                 time.sleep(self.rng.random() * 0.02)
-                engine = self.pipeline.engine
-                if engine != 0:
-                    os.kill(engine, signal.SIGKILL)
-                    self.kills += 1
+                self.kills += self.pipeline.signal_engine() != 0
             _, err = process.communicate(timeout=harness.PATIENCE)
             self.assertEqual(process.returncode, 0, err)
         for feeder in feeders + dying:
