@@ -1,12 +1,10 @@
 """With a journal, nothing that a pipeline has taken is lost, though its keeper dies with it."""
 import os
 import signal
-import time
 
 import exactly_once
 import harness
 import hardships
-import stream
 
 ROUNDS = int(os.environ.get("RML_ROUNDS", "6"))
 OFTEN = exactly_once.RUNTIME
@@ -58,12 +56,11 @@ class Journal(hardships.Hardships):
     def lives(self, runtime, rounds):
         """Lives that end in a kill of all, and one that does not."""
         self.rng = self.drawn()
-        before = []
+        before, taken = [], 0
         for life in range(rounds):
             self.start_journaled(runtime)
-            if life > 0:
-                # What an earlier life had taken, and had shown to anybody, is there again.
-                self.assertGreaterEqual(self.source()["taken"], taken)
+            # What an earlier life had taken, and had shown to anybody, is there again.
+            self.assertGreaterEqual(self.source()["taken"], taken)
             feeders = self.live(life)
             taken = self.source()["taken"]
             shown = self.lines()

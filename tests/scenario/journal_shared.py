@@ -6,7 +6,6 @@ import harness
 import hardships
 import journal
 import shared_lanes
-import stream
 
 ROUNDS = int(os.environ.get("RML_ROUNDS", "4"))
 KEYS = 4
@@ -35,11 +34,10 @@ class SharedJournal(journal.Journal, shared_lanes.Sharing):
 
     def lives(self, runtime):
         self.rng = self.drawn()
-        before = []
+        before, taken = [], 0
         for life in range(ROUNDS):
             self.start_shared(runtime)
-            if life > 0:
-                self.assertGreaterEqual(self.source()["taken"], taken)
+            self.assertGreaterEqual(self.source()["taken"], taken)
             feeders, _ = self.live(life)
             taken, shown = self.source()["taken"], self.lines()
             self.assertEqual(self.restarts(), self.kills)  # none died but by our hand

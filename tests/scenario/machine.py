@@ -1,7 +1,6 @@
 """A machine whose disks fail and whose clock is set, as a scenario wants it: the other half of faulty.c."""
 import contextlib
 import mmap
-import os
 import re
 import struct
 import subprocess

@@ -1,6 +1,5 @@
 """A catalog whose rows are damaged: what is said names the table, the row and the command that helps. Who types that loses
 this table and nothing else, and checkpoints are taken again. And what `--fresh STAGE` leaves of other stages' tables."""
-import json
 import re
 import shlex
 import struct

@@ -10,7 +10,6 @@ import subprocess
 import time
 
 import exactly_once
-import feeding
 import harness
 import killed_producers
 import restarts
