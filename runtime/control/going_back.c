@@ -8,7 +8,7 @@
 #include "runtime/base/err.h"
 #include "runtime/checkpoint/vault.h"
 #include "runtime/control/past.h"
-#include "runtime/io/writer.h"
+#include "runtime/io/file_sink.h"
 #include "runtime/time/time.h"
 
 static void name_taken(const struct rml_plan_source *source, char name[RML_PAST_NOTE_BYTES])
@@ -121,7 +121,7 @@ static void read_counts(const struct rml_manifest *manifest, const struct rml_pl
         const struct rml_manifest_note *note = rml_manifest_find_note(manifest, name);
         if (note != NULL)
             counts->rows[s] =
-                rml_writer_note_rows((struct rml_writer_note){note->data, note->bytes});
+                rml_file_sink_note_rows((struct rml_writer_note){note->data, note->bytes});
     }
 }
 

@@ -42,9 +42,6 @@ struct rml_writer_note {
     uint32_t bytes;
 };
 
-/* How many rows were in the file; 0 where that cannot be told. */
-uint64_t rml_writer_note_rows(struct rml_writer_note note);
-
 struct rml_writer_options {
     const struct rml_plan *plan;  // its sinks but rings, which are the workers' business
     const char *folder;           // relative paths start here; NULL: the present working directory
