@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "runtime/base/check.h"
@@ -15,6 +16,7 @@
 
 #define OPTIONS_MAX 16
 #define LIST_BYTES  300
+#define LEAST_NS    1000000  // that --timeout may be
 
 bool rml_ctl_duration(const char *option, const char *text, int64_t least_ns, int64_t *ret_ns)
 {
@@ -58,7 +60,8 @@ bool rml_ctl_read(struct rml_ctl *ctl, const struct rml_args *args, int argc, ch
          .value = "DURATION",
          .sentence = ctl->timeout_sentence != NULL
                          ? ctl->timeout_sentence
-                         : "Wait at most so long for the pipeline's answer (5s); then exit 5.",
+                         : "Wait at most so long for the pipeline's answer (5s, or as "
+                           "$" RML_CTL_ANSWER " says); then exit 5.",
          .ret_values = &timeout,
          .ret_count = &timeout_count,
          .most = 1},
@@ -82,8 +85,11 @@ bool rml_ctl_read(struct rml_ctl *ctl, const struct rml_args *args, int argc, ch
         ctl->epoch = ctl->pipeline;  // no pipeline has such a name
         ctl->pipeline = NULL;
     }
-    ctl->timeout_ns = RML_CTL_TIMEOUT_NONE;
-    if (timeout_count > 0 && !rml_ctl_duration("--timeout", timeout, 1000000, &ctl->timeout_ns)) {
+    ctl->timeout_ns = ctl->answer_ns = RML_CTL_TIMEOUT_NONE;
+    const char *answer = getenv(RML_CTL_ANSWER);
+    bool is_said = answer != NULL && answer[0] != '\0';
+    if ((timeout_count > 0 && !rml_ctl_duration("--timeout", timeout, LEAST_NS, &ctl->timeout_ns))
+        || (is_said && !rml_ctl_duration(RML_CTL_ANSWER, answer, LEAST_NS, &ctl->answer_ns))) {
         *ret_exit = RML_EXIT_USAGE;
         return false;
     }
@@ -92,11 +98,12 @@ bool rml_ctl_read(struct rml_ctl *ctl, const struct rml_args *args, int argc, ch
 
 int64_t rml_ctl_answer_ns(const struct rml_ctl *ctl)
 {
+    int64_t usual_ns = ctl->answer_ns != RML_CTL_TIMEOUT_NONE ? ctl->answer_ns : RML_CTL_ANSWER_NS;
     if (ctl->timeout_ns == RML_CTL_TIMEOUT_NONE)
-        return RML_CTL_ANSWER_NS;
+        return usual_ns;
     // where it limits something longer, an answer has its own limit within
     bool is_for_more = ctl->timeout_sentence != NULL;
-    return is_for_more && ctl->timeout_ns > RML_CTL_ANSWER_NS ? RML_CTL_ANSWER_NS : ctl->timeout_ns;
+    return is_for_more && ctl->timeout_ns > usual_ns ? usual_ns : ctl->timeout_ns;
 }
 
 int rml_ctl_fail(int rc, const char *sentence)

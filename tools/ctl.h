@@ -22,6 +22,7 @@ struct rml_ctl {
 
     bool as_json;
     int64_t timeout_ns;    // of --timeout, or RML_CTL_TIMEOUT_NONE
+    int64_t answer_ns;     // of $RINGCTL_ANSWER, likewise
     const char *pipeline;  // the word; NULL: none was given
     const char *stage;     // likewise, if wanted
     const char *verb, *epoch;
@@ -31,7 +32,11 @@ struct rml_ctl {
 
 #define RML_CTL_TIMEOUT_NONE INT64_C(-1)
 
-/* The answer of an engine that lives takes milliseconds; this is for machines out of breath. */
+/*
+ * The answer of an engine that lives takes milliseconds; this is for machines out of breath. Whoever has one that
+ * is worse says so in the environment, once for all commands.
+ */
+#define RML_CTL_ANSWER    "RINGCTL_ANSWER"
 #define RML_CTL_ANSWER_NS (INT64_C(5) * 1000000000)
 
 /*
@@ -47,7 +52,7 @@ bool rml_ctl_duration(const char *option, const char *text, int64_t least_ns, in
 /* Likewise a number of at least 1; *ret_count is left alone where `text` is NULL. */
 bool rml_ctl_count(const char *option, const char *text, int64_t *ret_count);
 
-/* How long to wait for an answer. */
+/* How long to wait for an answer: as --timeout says, else as the environment does, else as above. */
 int64_t rml_ctl_answer_ns(const struct rml_ctl *ctl);
 
 /* Open a view of the pipeline named, or of the only one that runs. RML_EXIT_OK, or all is said. */
