@@ -141,6 +141,9 @@ static void drop_silent(struct rml_server *s)
             const struct rml_wire_hello_produce hello = conn->hello;
             rml_server_attach_producer(s, conn, &hello);  // for the last time
         } else if (conn->socket >= 0 && conn->role == ROLE_UNKNOWN && present >= conn->deadline) {
+            rml_server_read(s, conn);  // it may be us who were slow
+            if (conn->socket < 0 || conn->role != ROLE_UNKNOWN || conn->waits)
+                continue;
             rml_gate_count(s->gate, RML_GATE_silent);
             rml_server_close_conn(s, conn);
         }

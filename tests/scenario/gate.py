@@ -4,12 +4,15 @@ import json
 import os
 import pwd
 import re
+import select
 import shutil
+import signal
 import socket
 import stat
 import struct
 import subprocess
 import sys
+import time
 import unittest
 
 import harness
@@ -29,6 +32,7 @@ sinks:
   file: {from: counts, type: csv, path: counts.csv}
 """
 NOBODY, DAEMON, FEEDERS, OTHERS = 65534, 1, 4242, 4243
+REPLY = 18
 
 
 @unittest.skipUnless(os.geteuid() == 0, "only root can be other users")
@@ -225,12 +229,17 @@ class Limits(harness.Scenario):
 
     def test_who_connects_too_often_is_told_so_and_who_says_nothing_is_hung_up_on(self):
         self.start("attaches: 50, hello: 20ms")
-        answers = [peer.recv(1000) for peer in [self.connect() for _ in range(120)]]
-        refused = [a for a in answers if a]
+        answers = []
+
+        def some_refused():
+            """Unless we are so slow ourselves that it was not too often."""
+            answers.extend([peer.recv(1000) for peer in [self.connect() for _ in range(120)]])
+            return [a for a in answers if a]
+
+        refused = harness.until("some to be refused", some_refused)
         for said in refused:
             self.assertIn(b"process %d connects more often than 25 times a second, half of what its user %d may "
                           b"(runtime.limits.attaches)" % (os.getpid(), os.geteuid()), said)
-        self.assertGreater(len(refused), 0)
         self.assertGreater(len(answers) - len(refused), 0)
 
         def seen():
@@ -249,11 +258,14 @@ class Limits(harness.Scenario):
         produce = struct.pack("<IHHII48s48sQII", 0x4C4D524D, 3, 1, 128, 0, b"events", b"slow",
                               int(self.hash["EVENT"], 0), 24, 0)
         silent = [self.connect() for _ in range(30)]
+        # none of the others is let in before it has said what it says
+        self.assertTrue(self.pipeline.signal_engine(signal.SIGSTOP))
         byte_by_byte, halves = [self.connect() for _ in range(10)], [self.connect() for _ in range(10)]
         for peer, hello in zip(byte_by_byte, [control, produce] * 5):
             peer.send(hello[:1])
         for peer, hello in zip(halves, [control, produce] * 5):
             peer.send(hello[:len(hello) // 2])
+        self.assertTrue(self.pipeline.signal_engine(signal.SIGCONT))
         self.feeder()  # is served while they are there
         for peer in byte_by_byte + halves:  # a message comes whole, or is none
             self.assertRegex(peer.recv(1000), b"not a message|a message of 64 bytes that says 128")
@@ -262,7 +274,36 @@ class Limits(harness.Scenario):
         for peer in silent:
             self.assertEqual(peer.recv(1000), b"")
         gate = self.pipeline.look("status")["gate"]
-        self.assertEqual((gate["silent"], gate["nonsense"]), (30, 20))
+        self.assertEqual(gate["nonsense"], 20)
+        self.assertGreaterEqual(gate["silent"], 30)  # a feeder and ringctl may themselves be held up, and come again
+        self.pipeline.end()
+
+    def test_who_spoke_while_the_engine_stood_still_is_heard_however_long_that_was(self):
+        self.start("hello: 2s")
+        refresh = struct.pack("<IHHII", 0x4C4D524D, 3, 3, 24, 0) + b"refresh\0"
+        fds = f"/proc/{self.pipeline.engine}/fd"
+
+        def hung_up(peers):
+            return select.select(peers, [], [], 0)[0]
+
+        def stopped_among_peers():
+            """All of them let in, and more than are looked at in one turn; None: that took too long."""
+            before = len(os.listdir(fds))
+            peers = [self.connect() for _ in range(150)]
+            harness.until("all to be let in", lambda: len(os.listdir(fds)) >= before + 150 or hung_up(peers))
+            self.pipeline.signal_engine(signal.SIGSTOP)
+            if not hung_up(peers):
+                return peers
+            self.pipeline.signal_engine(signal.SIGCONT)
+            return None
+
+        peers = harness.until("the engine to stand still among silent peers", stopped_among_peers)
+        for peer in peers:
+            peer.send(refresh)
+        time.sleep(2.1)  # however long: they are late only for an engine that counts its own time as theirs
+        self.pipeline.signal_engine(signal.SIGCONT)
+        for peer in peers:
+            self.assertEqual(struct.unpack_from("<H", peer.recv(1000), 6), (REPLY,))
         self.pipeline.end()
 
     def test_who_asks_without_end_is_hung_up_on_and_others_are_served(self):
