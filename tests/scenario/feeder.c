@@ -7,7 +7,8 @@
  *            [threads N] [asks] [settles]
  *
  * It publishes after each `batch` records, and has the library publish after each `every` by itself.
- * `wait` is how long a full lane may hold it up, -1 for ever. With `die` it kills itself with SIGKILL
+ * `wait` is how long a full lane may hold it up, -1 for ever, as it is where nothing is said: how long an engine takes
+ * is the machine's affair. For an answer it waits as long as any test may take. With `die` it kills itself with SIGKILL
  * so long after its first publish, or `early`, before it attaches. `in-place` fills claimed cells
  * instead of having records copied. With `gate` it feeds once its standard input says something, with
  * `until-told` as long as that does not end; with `hold` it stays attached, with nothing more to say, until its standard input ends.
@@ -32,6 +33,8 @@
 #include <unistd.h>
 
 #include "runtime/client/client.h"
+
+#define PATIENT_NS INT64_C(3600000000000)
 
 struct event {
     int64_t ts;
@@ -203,8 +206,8 @@ static struct rml_producer *attach(const struct settings *s)
 {
     struct rml_producer *producer;
     char error[RML_PRODUCER_ERROR_BYTES];
-    const struct rml_producer_options options = {.publish_every = (uint32_t)s->every,
-                                                 .wait_ns = (int64_t)s->wait_ns};
+    const struct rml_producer_options options = {
+        .publish_every = (uint32_t)s->every, .wait_ns = (int64_t)s->wait_ns, .open_ns = PATIENT_NS};
     int rc = rml_producer_open(&producer, s->place, s->hash, sizeof(struct event), &options, error,
                                sizeof error);
     if (rc == 0)
@@ -339,6 +342,7 @@ int main(int argc, char **argv)
                          .keys = 4,
                          .step = 1000000,
                          .batch = 64,
+                         .wait_ns = (uint64_t)-1,
                          .every = UINT32_MAX};
     read_settings(&s, argc, argv);
     return s.threads > 0 ? run_members(&s) : run_one(&s);

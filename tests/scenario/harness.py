@@ -6,6 +6,7 @@ again for what must come, and gives up loudly.
 """
 import contextlib
 import csv
+import fcntl
 import io
 import json
 import os
@@ -28,6 +29,7 @@ LOOKER = BUILD / "tests" / "scenario" / "looker"
 MEMBER = BUILD / "tests" / "scenario" / "member"
 EXAMPLES = BUILD / "tests" / "scenario"
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
+PIPE_BYTES = 1 << 20  # so much may be said before the end, when somebody reads it
 PATIENCE = float(os.environ.get("RML_PATIENCE", "60"))  # seconds; a sanitizer's build on a busy machine is slow
 
 
@@ -109,7 +111,8 @@ class Scenario(unittest.TestCase):
     def setUp(self):
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="ringmill-scenario-"))
         self.rundir = self.dir / "run"
-        self.env = dict(os.environ, RINGMILL_RUNDIR=str(self.rundir))
+        # Who asks an engine on a busy machine gives it time, but for those who say --timeout.
+        self.env = dict(os.environ, RINGMILL_RUNDIR=str(self.rundir), RINGCTL_ANSWER=f"{PATIENCE / 2:.0f}s")
         self.shm_before = set(os.listdir("/dev/shm"))
         self.children = []
         self.addCleanup(self._clean)
@@ -160,6 +163,9 @@ class Scenario(unittest.TestCase):
         """Start `ringmill run` and wait until it takes producers."""
         path = self.write(f"{name}.yaml", text)
         process = self.spawn(RINGMILL, "run", path, *args, **popen)
+        if process.stderr is not None:
+            with contextlib.suppress(PermissionError):  # more than this user may have
+                fcntl.fcntl(process.stderr, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         running = Running(self, name, process)
 
         def is_up():
