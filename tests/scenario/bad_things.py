@@ -74,10 +74,13 @@ class Beside(feeding.Feeding):
 class Connections(Beside):
     def test_more_silent_peers_than_there_are_places_are_told_and_the_places_come_free(self):
         self.begin(runtime=", lanes_max: 2")
-        peers = [self.connect() for _ in range(400)]
-        answers = [self.until_hung_up(peer) for peer in peers]
-        turned_away = [a for a in answers if a]
-        self.assertGreater(len(turned_away), 0)
+
+        def some_turned_away():
+            """Unless we are so slow that the first are hung up on before the last come."""
+            peers = [self.connect() for _ in range(400)]
+            return [a for a in map(self.until_hung_up, peers) if a]
+
+        turned_away = harness.until("some to be turned away", some_turned_away)
         self.assertLess(len(turned_away), 400)
         for said, in turned_away:
             self.assertIn(b"has 290 of the 322 connections that can be open", said)
@@ -99,7 +102,7 @@ class Connections(Beside):
                 for _ in range(rng.choice([0, 1, 5])):
                     data[rng.randrange(len(data))] = rng.randrange(256)
                 peer = self.connect()
-                with contextlib.suppress(BrokenPipeError):  # refused already
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # refused already, read or not
                     for _ in range(rng.choice([1, 1, 2])):
                         socket.send_fds(peer, [data], [null.fileno()] * rng.choice([0, 0, 3, 200]))
                 peer.close()

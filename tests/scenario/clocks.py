@@ -16,7 +16,7 @@ pipeline: p
 schema: {event: %s}
 runtime: {partitions: 3, workers: 2, state: ./state, checkpoint: {every: 30ms, min_pause: 1ms}}
 sources:
-  events: {schema: event, event_time: ts, partition_by: [key], idle_after: 10m}
+  events: {schema: event, event_time: ts, partition_by: [key], idle_after: 50m}
 stages:
   all: {from: events, filter: true}
   sums: {from: events, key: key, window: {type: tumbling, size: 1s}, aggregate: %s}

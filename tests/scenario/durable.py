@@ -127,6 +127,7 @@ class When(Durable):
             with self.subTest(source=source):
                 self.start_with(hardships.NEVER, source)
                 feeder = self.asker(3, 500, "batch", 500, "settles", "wait", -1, "hold")
+                harness.until("it to have published", lambda f=feeder: self.progress(f)[1] == 500)
                 if not source:
                     self.until_waiting(feeder)
                 self.ringctl("stop", "p")

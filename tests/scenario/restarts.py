@@ -37,6 +37,13 @@ sinks:
 """
 
 
+def pending(pid):
+    """Signals that a process has been sent and has not read."""
+    status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    mask = int(re.search(r"ShdPnd:\s*(\w+)", status)[1], 16)
+    return {number for number in range(1, 65) if mask >> (number - 1) & 1}
+
+
 class Restarts(feeding.Feeding):
     def start(self, *args, source="", **more):
         self.start_text(PIPELINE % (stream.SCHEMA, source, stream.AGGREGATES), args=args, **more)
@@ -215,7 +222,8 @@ class Ending(Restarts):
         self.assertTrue(self.pipeline.signal_engine(signal.SIGSTOP))
         for _ in range(2):
             self.pipeline.process.send_signal(signal.SIGTERM)
-            time.sleep(0.05)  # two of the same are one as long as nobody reads them
+            # two of the same are one as long as nobody reads them
+            harness.until("the keeper to read it", lambda: signal.SIGTERM not in pending(self.pipeline.process.pid))
         self.assertTrue(self.pipeline.signal_engine())
         self.assertEqual(self.pipeline.process.wait(timeout=harness.PATIENCE), 4)
         self.assertEqual(self.left_behind(), [])
@@ -246,14 +254,9 @@ class Ending(Restarts):
         engine = self.pipeline.engine
         os.kill(engine, signal.SIGSTOP)
 
-        def pending():
-            status = pathlib.Path(f"/proc/{engine}/status").read_text()
-            mask = int(re.search(r"ShdPnd:\s*(\w+)", status)[1], 16)
-            return {number for number in range(1, 65) if mask >> (number - 1) & 1}
-
         os.kill(engine, signal.SIGTERM)
         self.pipeline.process.send_signal(signal.SIGTERM)
-        harness.until("the keeper to pass it on", lambda: pending() - {signal.SIGTERM})
+        harness.until("the keeper to pass it on", lambda: pending(engine) - {signal.SIGTERM})
         os.kill(engine, signal.SIGCONT)
         self.pipeline.process.wait(harness.PATIENCE)
         self.assertIn("draining: signalled", self.pipeline.process.stderr.read())
@@ -353,7 +356,7 @@ class Looking(Restarts):
         self.pipeline.end()
 
     def test_who_looks_while_it_is_down_is_told_that_it_is_restarting(self):
-        self.start("--restarts", "20", "--within", "1h")
+        self.start("--restarts", "1000", "--within", "1h")  # pauses grow to seconds, and it is not given up
         stat = self.spawn(harness.RINGCTL, "stat", "p", "--json", "--every", "20ms")
         self.assertEqual(json.loads(stat.stdout.readline())["state"], "running")
 

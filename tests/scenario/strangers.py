@@ -195,6 +195,7 @@ class Strangers(harness.Scenario):
                 harness.until("the lane to end", lambda: theirs[STATE])
                 self.assertEqual(theirs[TEXT:TEXT + 48].split(b"\0")[0], b"positions that cannot be true")
             peer.close()
+            harness.until("its place to be free", lambda: self.pipeline.look("status")["lanes"] == 0)
         self.end_with_all_of(3000)
 
 
