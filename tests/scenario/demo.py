@@ -13,13 +13,29 @@ CALM = ("--rate", "20000", "--producers", "2")  # a sanitizer's build on a busy 
 class Demo(harness.Scenario):
     def start(self, *args):
         """A demo that has begun to show rows."""
+        demo = self.begun(*args)
+        if demo.poll() is not None:
+            raise AssertionError(f"no row came: {self.said} {demo.stderr.read()}")
+        return demo
+
+    def begun(self, *args):
+        """A demo that has begun to show rows, or has ended before that."""
         demo = self.spawn(harness.RINGMILL, "demo", *args)
         self.said = []
         for line in demo.stdout:
             self.said.append(line)
             if " calls of " in line:
                 return demo
-        raise AssertionError(f"no row came: {self.said} {demo.communicate()}")
+        demo.wait(timeout=harness.PATIENCE)
+        return demo
+
+    def start_short(self):
+        """One that lasts as long as it takes for rows to come, and not until it is told to end."""
+        for seconds in (2, 8, 32, 128):
+            demo = self.begun("--seconds", seconds, *CALM)
+            if " calls of " in self.said[-1]:
+                break
+        return demo
 
     def processes(self):
         """All processes that belong to this scenario's run directory, but for zombies."""
@@ -34,7 +50,7 @@ class Demo(harness.Scenario):
         return mine
 
     def end(self, demo, want=0):
-        out, err = demo.communicate(timeout=harness.PATIENCE)
+        out, err = harness.rest_of(demo)
         self.said.append(out)
         self.assertEqual(demo.returncode, want, "".join(self.said) + err)
         self.assertEqual(self.processes(), [])
@@ -50,7 +66,7 @@ class Demo(harness.Scenario):
         self.assertGreater(written, 0)
 
     def test_a_short_demo_shows_rows_and_sums_up_and_leaves_nothing(self):
-        out, err = self.end(self.start("--seconds", "2", *CALM))
+        out, err = self.end(self.start_short())
         self.assert_summed_up(out)
         self.assertIn("every record left by one door", err)
         self.assertIn("p50", out)

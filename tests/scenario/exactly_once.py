@@ -101,6 +101,7 @@ class ExactlyOnce(Saving):
             time.sleep(rng.random() * 0.1)
             self.kill_engine()
         self.until_back(KILLS)
+        self.until_published([feeder], 3000)  # which makes some windows of each kind
         self.end_feeders([feeder])
         self.pipeline.end()
         made = stream.events(7, self.progress(feeder)[1], 9, disorder_ns=16_000_000)

@@ -111,6 +111,10 @@ class Killed(Hardships, killed_producers.Victims):
         for life in range(ROUNDS):
             self.start()
             feeders = self.live(life)
+            if life == 0:  # there is one checkpoint to go on from at least
+                self.until_published(feeders, 1)
+                harness.until("something to be taken", lambda: self.pipeline.look("status")["sources"][0]["taken"] > 0)
+                self.ringctl("checkpoint", "now", "p")
             self.pipeline.process.kill()
             self.pipeline.process.wait()
             for feeder in feeders:
@@ -142,6 +146,7 @@ class Killed(Hardships, killed_producers.Victims):
             time.sleep(rng.random() * 0.06)
             self.kill_engine()
         self.until_back(10 * ROUNDS)
+        harness.until("some rows", lambda: self.pipeline.look("status")["stages"][0]["rows_out"] > 20)
         self.ends(feeder)
         self.pipeline.end()
         _, err = watcher.communicate(timeout=harness.PATIENCE)

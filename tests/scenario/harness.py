@@ -51,6 +51,13 @@ def until(what, condition, seconds=PATIENCE, while_moves=None):
         time.sleep(0.005)
 
 
+def rest_of(child):
+    """All that a child still says, of which lines were read before: communicate() loses what came along with them."""
+    out, err = [pipe.read() for pipe in (child.stdout, child.stderr)]
+    child.wait()
+    return out, err
+
+
 class Running:
     """A pipeline that runs, as a child process of the test."""
 

@@ -114,7 +114,13 @@ class Faults(Faulty):
         self.machine.until_met(2)  # what was on the disk before has been taken by then, or will be soon
         harness.until("producers to wait for room", lambda: all(
             self.waits_in(f.pid, (feeding.SYS_PPOLL,)) for f in feeders))
-        taken = self.source()["taken"]
+
+        def stands_still():
+            before = self.source()["taken"]
+            self.machine.until_met(self.machine.met() + 2)
+            return self.source()["taken"] == before and before
+
+        taken = harness.until("nothing more to be taken", stands_still)
         self.machine.until_met(self.machine.met() + 2)
         self.assertEqual(self.source()["taken"], taken)
         self.machine.mend()
