@@ -152,6 +152,7 @@ struct kept {
 static void keeper_says(void *context, const char *sentence)
 {
     const struct kept *kept = context;
+    rml_claim_say(kept->claim, sentence);
     fprintf(stderr, "ringmill: %s: %s\n", kept->plan->name, sentence);
 }
 
@@ -161,15 +162,19 @@ static void keeper_pauses(void *context, const char *why)
     rml_claim_restarting(kept->claim, why != NULL);
 }
 
-// The keeper has given up, and said why.
+// The keeper has given up, and said why. Lanes end with it.
 static void say_how_to_go_on(struct rml_plan *plan)
 {
-    char sentence[700];
+    char sentence[800];
     if (plan->state == NULL)
-        return;
-    snprintf(sentence, sizeof sentence,
-             "once that is put right, `ringmill run %.400s` goes on from the last checkpoint%s",
-             plan->path, plan->journals ? ", and with what the journal has behind it" : "");
+        snprintf(sentence, sizeof sentence,
+                 "its file names no state: what windows held and what lay in lanes is lost");
+    else
+        snprintf(
+            sentence, sizeof sentence,
+            "once that is put right, `ringmill run %.400s` goes on from the last checkpoint%s; of "
+            "what is durable nothing is lost, and what else producers had published is",
+            plan->path, plan->journals ? ", and with what the journal has behind it" : "");
     complain(plan, sentence);
 }
 
@@ -384,7 +389,8 @@ int rml_cmd_run(int argc, char **argv)
             "first signal drains: what producers published is taken, windows fire, files are "
             "complete. A second one stops at once, with what has fired so far; a further one does not "
             "wait for files either. As it comes up and waits for room for what it takes again, the first one "
-            "stops at once. Files of sinks are written anew, but where the file names a state: then a run goes "
+            "stops at once; where it died and cannot come up, one ends it after one more try (exit 4). "
+            "Files of sinks are written anew, but where the file names a state: then a run goes "
             "on from the last checkpoint, unless the one before it was drained. The engine is a child of this "
             "process, which starts it again should it die: producers and subscribers stay attached.",
         .options = known,

@@ -12,7 +12,8 @@ int rml_ctl_cmd_drain(int argc, char **argv)
             "published is taken, all windows fire, files are written. Waits for the end, with "
             "progress on standard error, then prints the balance. An engine that comes up and waits for room on "
             "a disk drains once there is room. Exits 1 if it does not add "
-            "up, rows were lost or records were left; 4 if the pipeline died meanwhile.",
+            "up, rows were lost or records were left; 4 if the pipeline died "
+            "meanwhile, or could not come up to obey.",
     };
     return rml_ending_run(&drain, &args, argc, argv);
 }

@@ -12,7 +12,7 @@ int rml_ctl_cmd_stop(int argc, char **argv)
             "open do not fire, the results so far are written. Waits for the end and prints "
             "the balance, which says what was left in lanes. Exits 1 if what was taken last is in no "
             "checkpoint, as it is where the disk is full, or rows were lost; 4 if the pipeline died "
-            "meanwhile.",
+            "meanwhile, or could not come up to obey.",
     };
     return rml_ending_run(&stop, &args, argc, argv);
 }

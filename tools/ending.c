@@ -85,6 +85,29 @@ static uint64_t count_left(void)
     return left;
 }
 
+// Lanes end with the keeper, and what the last engine counted is not what was in them.
+static void say_what_died(const struct rml_board *board)
+{
+    struct rml_board_death death;
+    bool has_journal = false;
+    rml_board_death_read(board, &death);
+    fflush(stdout);
+    if (death.wall_ns != 0)
+        fprintf(stderr, "ringctl: process %" PRIu32 " died before that: %s\n", death.pid,
+                death.why);
+    for (uint32_t s = 0; s < board->head->sources; s++)
+        has_journal |= board->sources[s].has_journal != 0;
+    if (board->head->state_folder[0] == '\0')
+        fprintf(stderr,
+                "ringctl: it keeps no state: what windows held and what lay in lanes is lost\n");
+    else
+        fprintf(
+            stderr,
+            "ringctl: the next run goes on from the last checkpoint%s; of what is durable nothing is "
+            "lost, and what else producers had published is\n",
+            has_journal ? ", and with what the journal has behind it" : "");
+}
+
 static void print_text(const struct rml_view *view, const char *how, uint64_t left, uint64_t lost,
                        const struct rml_board_saves *saves)
 {
@@ -96,6 +119,8 @@ static void print_text(const struct rml_view *view, const char *how, uint64_t le
     if (lost > 0)
         printf("; %" PRIu64 " result rows could not be written", lost);
     printf("\n");
+    if (rml_view_died(view))
+        say_what_died(&view->board);
     if ((saves->is_end_unsaved & RML_BOARD_END_UNSAVED) == 0)
         return;
     uint64_t epoch = saves->epoch != 0 ? saves->epoch : saves->restored_epoch;

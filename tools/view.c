@@ -92,7 +92,7 @@ static int why_nobody(const char *pipeline, struct rml_err *err)
         return RML_FAIL(
             err, -EINPROGRESS,
             "pipeline %s is restarting: its engine died, and process %u starts it again%s%s",
-            pipeline, pid, says[0] != '\0' ? "; the new one says: " : "", says);
+            pipeline, pid, says[0] != '\0' ? "; it says: " : "", says);
     case RML_CLAIM_LEFT:
         return RML_FAIL(err, -EOWNERDEAD,
                         "pipeline %s is dead: process %u ended without cleaning up; `ringmill run` "

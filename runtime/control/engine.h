@@ -65,6 +65,10 @@ struct rml_engine_options {
      * process would write it anew: see writer.h. Called by the writer's thread; may be NULL. */
     void (*unsure)(void *context, const char *sentence);
     void *unsure_context;
+    /* Called by rml_engine_open when the board is there, and nothing else of the engine: who has to wait before more
+     * is done does so in it. 0, or a negative errno and a sentence, and it is not opened. May be NULL. */
+    int (*shown)(void *context, struct rml_board *board, struct rml_err *err);
+    void *shown_context;
     /* Called again and again by rml_engine_start while what an engine before this one took is taken again and a
      * file cannot be written. True: wait no longer; then it starts without those rows, and no checkpoint will have
      * them. NULL: it waits. */

@@ -443,6 +443,8 @@ static int reserve(struct rml_engine *engine, struct rml_err *err)
         return RML_FAIL(err, -ENOMEM, "no memory for lanes");
     struct rml_keeping *keeping = engine->options.keeping;
     int rc = rml_board_open(&engine->board, engine->plan, keeping, clock, new_epoch(clock), err);
+    if (rc == 0 && engine->options.shown != NULL)
+        rc = engine->options.shown(engine->options.shown_context, &engine->board, err);
     if (rc == 0)
         rc = rml_rings_open(&engine->rings, engine->plan, keeping, err);
     if (rc == 0 && engine->options.plan->state != NULL && !engine->options.replay)

@@ -64,7 +64,7 @@ void rml_server_stop(struct rml_server *s, const char *why)
     if (s->over)
         return;
     rml_server_say(s, "stopping: %s", why);
-    rml_board_to_end(rml_engine_board(s->engine), RML_BOARD_STOP);
+    rml_board_to_end(s->board, RML_BOARD_STOP);
     s->over = true;
 }
 
@@ -111,6 +111,14 @@ void rml_server_read(struct rml_server *s, struct server_conn *conn)
 
 void rml_server_obey_signal(struct rml_server *s)
 {
+    if (s->engine == NULL) {
+        RML_CHECK(s->options.keeping != NULL);  // nobody else has it wait
+        s->options.keeping->asked++;            // obeyed with those of before this process
+        rml_server_say(
+            s,
+            "signalled: the next engine comes up at once, to drain; if it cannot, that is the end");
+        return;
+    }
     if (!s->is_up) {
         s->signalled = true;
         rml_server_stop(s,
@@ -206,7 +214,7 @@ static void serve(struct rml_server *s)
 
 /* After an engine that died */
 
-static void go_on_with(struct rml_server *s, uint32_t sort, const struct rml_kept *kept)
+static void go_on_with_one(struct rml_server *s, uint32_t sort, const struct rml_kept *kept)
 {
     uint32_t index = (uint32_t)kept->id;
     struct server_kept_conn what;
@@ -233,19 +241,19 @@ static void go_on_with(struct rml_server *s, uint32_t sort, const struct rml_kep
         conn->role = ROLE_CONTROL;
 }
 
-static void go_on_with_all(struct rml_server *s, uint32_t sort)
+void rml_server_go_on_with(struct rml_server *s, uint32_t sort)
 {
     const struct rml_kept *kept;
     while ((kept = rml_keeping_next(s->options.keeping, sort)) != NULL)
-        go_on_with(s, sort, kept);
+        go_on_with_one(s, sort, kept);
 }
 
 static void go_on(struct rml_server *s)
 {
     const struct rml_keeping *keeping = s->options.keeping;
     rml_groups_again(&s->groups);
-    go_on_with_all(s, RML_KEPT_PRODUCER);
-    go_on_with_all(s, RML_KEPT_SUBSCRIBER);
+    rml_server_go_on_with(s, RML_KEPT_PRODUCER);
+    rml_server_go_on_with(s, RML_KEPT_SUBSCRIBER);
     rml_groups_rest(&s->groups);
     rml_keeping_rest(s->options.keeping);
     rml_server_finish_left_lanes(s);
@@ -256,7 +264,7 @@ static void go_on(struct rml_server *s)
 // Of the engine before this one, or as this one came up.
 static void end_as_wanted(struct rml_server *s)
 {
-    uint32_t wanted = rml_board_wanted_end(rml_engine_board(s->engine));
+    uint32_t wanted = rml_board_wanted_end(s->board);
     if ((wanted & RML_BOARD_DRAIN) != 0 && !s->over)
         rml_server_begin_drain(s, "as it was to before");
     if ((wanted & RML_BOARD_STOP) != 0)
@@ -268,7 +276,7 @@ static void end_as_wanted(struct rml_server *s)
 // What a run that begins goes on from, where there could be something.
 static void say_past(struct rml_server *s)
 {
-    const struct rml_board *board = rml_engine_board(s->engine);
+    const struct rml_board *board = s->board;
     struct rml_board_saves saves;
     rml_board_saves_read(board, &saves);
     if (board->head->state_folder[0] == '\0')
@@ -341,6 +349,8 @@ void rml_server_hook(struct rml_server *s, struct rml_engine_options *options)
     options->listener_context = &s->subscribers;
     options->saved = rml_server_tell_saved;
     options->saved_context = s;
+    options->shown = rml_server_wait_its_turn;
+    options->shown_context = s;
     options->is_enough = rml_server_hear_coming_up;
     options->is_enough_context = s;
 }
@@ -352,14 +362,11 @@ int rml_server_run(struct rml_server *s, struct rml_engine *engine, bool *ret_dr
     s->subscribers.engine = engine;
     s->subscribers.plan = s->options.plan;
     rml_groups_open(&s->groups, &s->subscribers, s->options.keeping);
-    rml_gate_count_in(s->gate, &rml_engine_board(engine)->live->gate);
-    if (rml_server_watch(s, s->options.claim->listen_fd, ABOUT_LISTENER, 0) < 0
-        || rml_server_watch(s, s->signals, ABOUT_SIGNALS, 0) < 0
-        || rml_server_watch(s, rml_engine_fd(engine), ABOUT_ENGINE, 0) < 0)
-        return RML_FAIL(err, -errno, "cannot watch descriptors: %s", strerror(errno));
     struct rml_keeping *keeping = s->options.keeping;
-    go_on_with_all(s, RML_KEPT_CONTROL);  // who asks for the end may do so before the engine is up
-    int rc = rml_engine_start(engine, err);
+    int rc = rml_server_watch(s, rml_engine_fd(engine), ABOUT_ENGINE, 0);
+    if (rc < 0)
+        return RML_FAIL(err, rc, "cannot watch the engine: %s", strerrordesc_np(-rc));
+    rc = rml_engine_start(engine, err);
     if (rc < 0)
         return rc;
     rml_server_came_up(s);

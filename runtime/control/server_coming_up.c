@@ -1,10 +1,15 @@
 #include "runtime/control/server_coming_up.h"
 
+#include <poll.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 
+#include "runtime/base/err.h"
+#include "runtime/control/claim.h"
+#include "runtime/control/gate.h"
 #include "runtime/control/kept.h"
 #include "runtime/control/server_accept.h"
 #include "runtime/control/server_conns.h"
@@ -13,6 +18,7 @@
 
 #define EVENTS_AT_ONCE 64
 #define REQUEST_MAX    16  // longer than those that are heard
+#define LOOK_MS        20  // between two looks
 
 // Its next message, which stays there: is it one that is answered before the engine is up?
 static bool asks_now(const struct server_conn *conn)
@@ -40,9 +46,8 @@ static void hear(struct rml_server *s, struct server_conn *conn, uint32_t events
         rml_server_close_conn(s, conn);  // whatever it wanted: it has gone
 }
 
-bool rml_server_hear_coming_up(void *context)
+static void look(struct rml_server *s)
 {
-    struct rml_server *s = context;
     struct epoll_event events[EVENTS_AT_ONCE];
     int count = epoll_wait(s->epoll, events, EVENTS_AT_ONCE, 0);
     for (int i = 0; i < count; i++) {
@@ -54,9 +59,57 @@ bool rml_server_hear_coming_up(void *context)
         else if (about == ABOUT_SIGNALS)
             rml_server_read_signals(s);
     }
+    if (!s->is_ending && rml_board_wanted_end(s->board) != 0)
+        rml_keeping_ending(s->options.keeping);
+    s->is_ending |= rml_board_wanted_end(s->board) != 0;
+}
+
+static int begin(struct rml_server *s, struct rml_board *board, struct rml_err *err)
+{
+    s->board = board;
+    rml_gate_count_in(s->gate, &board->live->gate);
+    int rc = rml_server_watch(s, s->options.claim->listen_fd, ABOUT_LISTENER, 0);
+    if (rc == 0)
+        rc = rml_server_watch(s, s->signals, ABOUT_SIGNALS, 0);
+    if (rc < 0)
+        return RML_FAIL(err, rc, "cannot watch descriptors: %s", strerrordesc_np(-rc));
+    rml_server_go_on_with(s, RML_KEPT_CONTROL);  // one of them may have asked for the end
+    return 0;
+}
+
+// A process that waits for its turn is none that works, for whoever looks at the list of processes.
+static void wait_until(struct rml_server *s, int64_t until_ns)
+{
+    uint32_t signals = s->options.keeping->asked, wanted = rml_board_wanted_end(s->board);
+    prctl(PR_SET_NAME, "ringmill-waits");
+    for (look(s); rml_server_now(s) < until_ns && s->options.keeping->asked == signals
+                  && rml_board_wanted_end(s->board) == wanted;
+         look(s))
+        poll(NULL, 0, LOOK_MS);
+    prctl(PR_SET_NAME, "ringmill-engine");
+}
+
+int rml_server_wait_its_turn(void *context, struct rml_board *board, struct rml_err *err)
+{
+    struct rml_server *s = context;
+    int64_t began_ns = rml_server_now(s);
+    int rc = begin(s, board, err);
+    if (rc < 0 || !rml_keeping_again(s->options.keeping))
+        return rc;
+    if (s->options.keeping->pause_ns > 0)
+        wait_until(s, began_ns + s->options.keeping->pause_ns);
+    else
+        look(s);
+    return 0;
+}
+
+bool rml_server_hear_coming_up(void *context)
+{
+    struct rml_server *s = context;
+    look(s);
     if (s->options.keeping != NULL && s->options.keeping->asked > 0)
         rml_server_obey_signal(s);  // of before this engine was there
-    if ((rml_board_wanted_end(rml_engine_board(s->engine)) & RML_BOARD_STOP) != 0)
+    if ((rml_board_wanted_end(s->board) & RML_BOARD_STOP) != 0)
         rml_server_stop(s, "as it was to before");
     return s->over;
 }

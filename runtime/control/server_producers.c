@@ -40,9 +40,8 @@ static int check_producer(const struct rml_server *s, const struct server_conn *
 static void offer_lane(struct rml_server *s, struct server_conn *conn)
 {
     const struct rml_lane_in *in = rml_engine_lane(s->engine, conn->number);
-    int rc =
-        rml_wire_send_lane(conn->socket, rml_lane_in_geometry(in), rml_lane_in_fds(in),
-                           rml_engine_board(s->engine)->head->epoch, conn->number, conn->owner);
+    int rc = rml_wire_send_lane(conn->socket, rml_lane_in_geometry(in), rml_lane_in_fds(in),
+                                s->board->head->epoch, conn->number, conn->owner);
     if (rc < 0)
         rml_server_close_conn(s, conn);
     else

@@ -77,7 +77,7 @@ static void refresh(struct rml_server *s)
     if (!s->is_up)
         return;  // what was taken again so far is on its way to the board
     rml_engine_refresh(s->engine);
-    rml_groups_show(&s->groups, rml_engine_board(s->engine));
+    rml_groups_show(&s->groups, s->board);
 }
 
 static void begin_drain(struct rml_server *s, const struct server_conn *conn)
@@ -88,17 +88,31 @@ static void begin_drain(struct rml_server *s, const struct server_conn *conn)
         return;
     }
     rml_server_say(s, "draining once it is up: asked to");
-    rml_board_to_end(rml_engine_board(s->engine), RML_BOARD_DRAIN);
+    rml_board_to_end(s->board, RML_BOARD_DRAIN);
     reply(conn, 0,
-          "it comes up, waits for a file that cannot be written, and drains once that can; "
-          "`ringctl stop` ends it before that",
+          s->engine == NULL
+              ? "its engine died, and the next one comes up at once to drain; if it cannot, the "
+                "pipeline ends without that"
+              : "it comes up, waits for a file that cannot be written, and drains once that can; "
+                "`ringctl stop` ends it before that",
+          NULL, 0);
+}
+
+static void stop(struct rml_server *s, const struct server_conn *conn)
+{
+    rml_server_stop(s, "asked to");
+    reply(conn, 0,
+          s->engine == NULL
+              ? "its engine died, and the next one comes up at once to save what there is; if it "
+                "cannot, the pipeline ends without that"
+              : "",
           NULL, 0);
 }
 
 static void answer(struct rml_server *s, struct server_conn *conn, const char *request)
 {
     if (strcmp(request, "board") == 0) {
-        const struct rml_segment *board = &rml_engine_board(s->engine)->segment;
+        const struct rml_segment *board = &s->board->segment;
         char bytes[24];
         snprintf(bytes, sizeof bytes, "%zu", board->bytes);
         refresh(s);
@@ -111,8 +125,7 @@ static void answer(struct rml_server *s, struct server_conn *conn, const char *r
     } else if (strcmp(request, "drain") == 0) {
         begin_drain(s, conn);
     } else if (strcmp(request, "stop") == 0) {
-        rml_server_stop(s, "asked to");
-        reply(conn, 0, "", NULL, 0);
+        stop(s, conn);
     } else {
         reply(conn, EINVAL, "unknown request: board, refresh, checkpoint, drain and stop are known",
               NULL, 0);

@@ -51,7 +51,8 @@ struct server_conn {
 
 struct rml_server {
     struct rml_server_options options;
-    struct rml_engine *engine;
+    struct rml_board *board;    // the engine's; NULL: nobody is heard yet
+    struct rml_engine *engine;  // NULL: it waits for its turn, and has not begun to come up
     struct rml_gate *gate;
     struct rml_subscribers subscribers;
     struct rml_groups groups;
@@ -59,7 +60,8 @@ struct rml_server {
     int spare_fd;  // kept for the day when there is no other
     uint32_t conn_max;
     struct server_conn *conns;
-    bool is_up;  // the engine has started
+    bool is_up;      // the engine has started
+    bool is_ending;  // its keeper has been told that somebody asked for the end
     bool draining, over, signalled;
     _Alignas(8) unsigned char message[RML_WIRE_BYTES_MAX];
 };
@@ -80,6 +82,9 @@ void rml_server_read(struct rml_server *server, struct server_conn *conn);
 /* Signals that have come; and what to do about one that counts. */
 void rml_server_read_signals(struct rml_server *server);
 void rml_server_obey_signal(struct rml_server *server);
+
+/* Connections of this sort that a dead engine had. */
+void rml_server_go_on_with(struct rml_server *server, uint32_t sort);
 
 /* It ends now, and so does the engine after this one, should this one die before it has ended. */
 void rml_server_stop(struct rml_server *server, const char *why);

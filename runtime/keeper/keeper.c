@@ -38,6 +38,8 @@ struct rml_keeper {
     pid_t engine;      // 0: there is none
     int status;        // of the last one
     uint32_t asked;    // signals that ask for the end
+    bool is_ending;    // somebody has asked an engine for it
+    int64_t pause_ns;  // that the next engine is to wait out
     bool is_ready;     // the engine serves
     bool has_babbled;  // it said what cannot be
     uint32_t deaths;
@@ -90,6 +92,7 @@ static int hear(struct rml_keeper *k)
         k->is_ready = true;
         k->options.paused(k->options.context, NULL);
     }
+    k->is_ending |= is_whole && rc == 0 && message.request == RML_KEEPER_ENDING;
     if (rc < 0 && !k->has_babbled)
         say(k, "the engine asked its keeper for what cannot be (%s); it is ignored",
             strerrordesc_np(-rc));
@@ -135,13 +138,15 @@ static int become_engine(struct rml_keeper *k, int channel, pid_t keeper,
                                     .deaths = k->deaths,
                                     .last = k->last,
                                     .asked = k->asked,
+                                    .pause_ns = k->pause_ns,
                                     .store = k->store};
     k->store = (struct rml_store){.list = NULL};
     k->note = NULL;  // stays mapped
-    sigset_t endings;
-    rml_endings(&endings);
-    pthread_sigmask(SIG_SETMASK, &k->before, NULL);
-    pthread_sigmask(SIG_BLOCK, &endings, NULL);
+    sigset_t blocked;
+    rml_endings(&blocked);
+    sigorset(&blocked, &blocked, &k->before);
+    pthread_sigmask(SIG_SETMASK, &blocked,
+                    NULL);  // at once: one that is passed on now would end it
     *ret_keeping = keeping;
     return 1;
 }
@@ -250,19 +255,7 @@ static int64_t pause_before(uint32_t recent)
     return pause_ns < PAUSE_MOST_NS ? pause_ns : PAUSE_MOST_NS;
 }
 
-// Who asks for the end meanwhile gets it from the next engine, at once.
-static void wait_out(struct rml_keeper *k, int64_t pause_ns)
-{
-    int64_t until = now_ns() + pause_ns;
-    uint32_t asked = k->asked;
-    for (int64_t left = pause_ns; left > 0 && k->asked == asked; left = until - now_ns()) {
-        struct pollfd news = {.fd = k->signals, .events = POLLIN};
-        if (poll(&news, 1, (int)(left / 1000000) + 1) > 0)
-            read_signals(k);
-    }
-}
-
-// What to do about a death: 0 when the engine is to be started again, after a pause that is over.
+// What to do about a death: 0 when the engine is to be started again, for which k->pause_ns is set.
 static int get_over(struct rml_keeper *k, pid_t engine, struct rml_err *err)
 {
     note_death(k, engine);
@@ -271,19 +264,23 @@ static int get_over(struct rml_keeper *k, pid_t engine, struct rml_err *err)
     if (k->asked > 1)
         return RML_FAIL(err, -EOWNERDEAD, "the engine (process %d) died as it was to stop: %s",
                         (int)engine, k->last.why);
+    if (WIFEXITED(k->status) && (k->asked > 0 || k->is_ending))
+        return RML_FAIL(
+            err, -EOWNERDEAD,
+            "asked to end, and the engine that was started again for that (process %d) is the last: %s",
+            (int)engine, k->last.why);
     if (recent > k->options.restarts_most)
         return RML_FAIL(err, -EOWNERDEAD,
                         "the engine died %u times within %" PRId64
                         " s, the last one (process %d) of %s: it is not started again",
                         recent, k->options.within_ns / 1000000000, (int)engine, k->last.why);
-    int64_t pause_ns = pause_before(recent);
+    k->pause_ns = pause_before(recent);
     char when[40] = "now";
-    if (pause_ns > 0)
-        snprintf(when, sizeof when, "in %" PRId64 " ms", pause_ns / 1000000);
+    if (k->pause_ns > 0)
+        snprintf(when, sizeof when, "in %" PRId64 " ms", k->pause_ns / 1000000);
+    k->options.paused(k->options.context, k->last.why);
     say(k, "the engine (process %d) has died: %s; it is started again %s", (int)engine, k->last.why,
         when);
-    k->options.paused(k->options.context, k->last.why);
-    wait_out(k, pause_ns);
     return 0;
 }
 

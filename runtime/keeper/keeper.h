@@ -11,7 +11,11 @@
  * says on trust, never waits for one, and does no more than this, so that there is little in it to fail.
  *
  * An engine that ends by itself, with whatever exit code, is not started again: that is the end, or it
- * could not start. One that a signal killed is; and so is one that could not come up after a death.
+ * could not start. One that a signal killed is; and so is one that could not come up after a death, until somebody
+ * asks for the end, by a signal or of an engine: then it is tried once more at most.
+ *
+ * Where deaths follow each other there is a pause before the next engine. The engine itself waits it out, as the first
+ * thing that it does: so whoever comes meanwhile is heard, and not by the keeper.
  */
 #ifndef RML_KEEPER_KEEPER_H
 #define RML_KEEPER_KEEPER_H
@@ -47,7 +51,8 @@ int rml_keeper_open(struct rml_keeper **ret_keeper, const struct rml_keeper_opti
  *     < 0   in the keeper: it could not be started, or (-EOWNERDEAD) it died and is not started any more;
  *           with a sentence
  *
- * Signals are passed on to the engine as rml_ending_passed_on(); who signals twice does not want it back when it dies.
+ * Signals are passed on to the engine as rml_ending_passed_on(); who signals twice does not want it back when it dies,
+ * and who does so once, or has asked an engine (rml_keeping_ending), not when it exits before it was ready.
  * The engine dies with the keeper.
  */
 int rml_keeper_run(struct rml_keeper *keeper, struct rml_keeping **ret_keeping, int *ret_code,

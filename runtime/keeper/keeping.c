@@ -93,12 +93,22 @@ void rml_keeping_drop(struct rml_keeping *keeping, uint64_t id)
     (void)send_message(keeping, &message, NULL, 0);  // likewise
 }
 
-void rml_keeping_ready(struct rml_keeping *keeping)
+static void tell(struct rml_keeping *keeping, enum rml_keeper_request what)
 {
     if (keeping == NULL)
         return;
-    struct rml_keeper_message message = {.request = RML_KEEPER_READY};
+    struct rml_keeper_message message = {.request = what};
     (void)send_message(keeping, &message, NULL, 0);  // likewise
+}
+
+void rml_keeping_ready(struct rml_keeping *keeping)
+{
+    tell(keeping, RML_KEEPER_READY);
+}
+
+void rml_keeping_ending(struct rml_keeping *keeping)
+{
+    tell(keeping, RML_KEEPER_ENDING);
 }
 
 static int open_new(struct rml_keeping *keeping, const struct rml_keeping_segment *what,

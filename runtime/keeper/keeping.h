@@ -36,7 +36,8 @@ struct rml_keeping {
     uint64_t sequence;
     uint32_t deaths;        // of engines before this one
     struct rml_death last;  // of them
-    uint32_t asked;         // how often somebody had signalled the end when this one was forked
+    uint32_t asked;    // how often somebody had signalled the end before this one reads signals
+    int64_t pause_ns;  // to be waited out before it comes up; 0: none
     struct rml_store store;
 };
 
@@ -72,6 +73,9 @@ void rml_keeping_drop(struct rml_keeping *keeping, uint64_t id);
 
 /* The engine serves: from here on its end is not one of starting. */
 void rml_keeping_ready(struct rml_keeping *keeping);
+
+/* Somebody other than the keeper has asked for the end: an engine that cannot come up is the last, then. */
+void rml_keeping_ending(struct rml_keeping *keeping);
 
 /*
  * Open a segment of ours (runtime/segment/segment.h) that is kept under `id`: the one that was inherited, or else

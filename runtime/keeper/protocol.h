@@ -6,6 +6,7 @@
  *     UPDATE  other bytes under this id
  *     DROP    close what is kept under this id
  *     READY   the engine has come up and serves
+ *     ENDING  somebody has asked the engine for the end, and not its keeper by a signal
  *
  * The keeper answers a PUT once it has done it, so that what the engine does next (seal the segment,
  * show it to a peer) happens to something that is kept already. The others need no answer: they come
@@ -27,6 +28,7 @@ enum rml_keeper_request {
     RML_KEEPER_UPDATE,
     RML_KEEPER_DROP,
     RML_KEEPER_READY,
+    RML_KEEPER_ENDING,
 };
 
 struct rml_keeper_message {

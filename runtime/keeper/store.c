@@ -139,6 +139,7 @@ static int obey(struct rml_store *store, const struct rml_keeper_message *messag
     case RML_KEEPER_DROP:
         return drop(store, message->id);
     case RML_KEEPER_READY:
+    case RML_KEEPER_ENDING:
         return 0;
     }
     return -EPROTO;

@@ -39,8 +39,8 @@ void rml_store_close(struct rml_store *store);
 /*
  * Do what the `bytes` at `message` say, with descriptors that came along: they are the store's, or
  * closed, when this returns. 0; or -EPROTO (no message of ours), -EEXIST, -ENOENT (the id), -ENOSPC (the
- * table is full), -EINVAL (a mapping that cannot be), or why the kernel does not map it. READY is 0 and
- * changes nothing.
+ * table is full), -EINVAL (a mapping that cannot be), or why the kernel does not map it. READY and ENDING are 0
+ * and change nothing.
  */
 int rml_store_obey(struct rml_store *store, const struct rml_keeper_message *message, size_t bytes,
                    const int *fds, uint32_t fd_count);

@@ -48,6 +48,19 @@ class Faulty(exactly_once.Saving):
         return harness.subprocess.run([str(a) for a in argv], env=self.env, cwd=self.dir, capture_output=True,
                                       text=True, timeout=5 * harness.PATIENCE, check=False)
 
+    def end_by(self, request):
+        """Ask for the end until it is heard: an engine that comes up listens to nobody but as it waits."""
+        while True:
+            ctl = self.spawn(harness.RINGCTL, request, "p")
+            first = ctl.stderr.readline()
+            if f"not told to {request} yet" not in first:
+                return ctl, first
+            ctl.communicate(timeout=harness.PATIENCE)
+
+    def is_signalled(self, process):
+        """Does this process have a signal that it has not read?"""
+        with open(f"/proc/{process}/status") as status:
+            return any(int(line.split()[1], 16) for line in status if line.startswith("ShdPnd:"))
 
     def stop_without_saving(self, feeders):
         """Stop a pipeline that cannot save, which it does not wait for; what it said."""

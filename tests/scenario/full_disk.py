@@ -84,7 +84,7 @@ class ComingUp(Full):
         for words in ("status", "lanes", "balance"):
             said = self.ringctl(words, "p", "--timeout", "100ms", want=5).stderr
             self.assertIn("pipeline p is restarting: its engine died", said)
-            self.assertIn(f"the new one says: {LACKS}{faults.WAITS}", said)
+            self.assertIn(f"it says: {LACKS}{faults.WAITS}", said)
         self.machine.mend()
         self.until_taken(self.COUNT)
         self.pipeline.end()
@@ -115,15 +115,6 @@ class ComingUp(Full):
         self.ends(feeder)
         self.until_taken(taken + count)
         return feeder
-
-    def end_by(self, request):
-        """Ask for the end until it hears: before the writer's queues are full it listens to nobody."""
-        while True:
-            ctl = self.spawn(harness.RINGCTL, request, "p")
-            first = ctl.stderr.readline()
-            if f"not told to {request} yet" not in first:
-                return ctl, first
-            ctl.communicate(timeout=harness.PATIENCE)
 
     def ended(self, before):
         """It has ended as one that could not save does, and left nothing; what it said."""
@@ -169,15 +160,10 @@ class ComingUp(Full):
         harness.signal.pidfd_send_signal(stopped, harness.signal.SIGSTOP)
         self.pipeline.process.send_signal(harness.signal.SIGTERM)
         before = self.said_bytes()
-        harness.until("the keeper to have passed the signal on", self.is_signalled)
+        harness.until("the keeper to have passed the signal on", lambda: self.is_signalled(self.pipeline.engine))
         harness.signal.pidfd_send_signal(stopped, harness.signal.SIGKILL)  # it has not read it
         self.assertIn("stopping: signalled as it comes up", self.ended(before))
         self.check_goes_on(saved)
-
-    def is_signalled(self):
-        """Does the engine's process have a signal that it has not read?"""
-        with open(f"/proc/{self.pipeline.engine}/status") as status:
-            return any(int(line.split()[1], 16) for line in status if line.startswith("ShdPnd:"))
 
     def test_a_drain_of_an_engine_that_comes_up_without_room_says_so_and_is_made_once_there_is_room(self):
         saved = self.come_up_without_room()

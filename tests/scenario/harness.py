@@ -67,12 +67,21 @@ class Running:
     @property
     def engine(self):
         """The process of the engine; `process` is its keeper, which outlives it."""
+        return self.child("ringmill-engine")
+
+    @property
+    def waiting(self):
+        """The process that waits for its turn to be the engine."""
+        return self.child("ringmill-waits")
+
+    def child(self, name):
+        """The keeper's child of this name; 0 if there is none."""
         pid = self.process.pid
         children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         for child in children:
             # A sanitizer that looks for leaks as the keeper ends is a child, too.
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                if pathlib.Path(f"/proc/{child}/comm").read_text() == "ringmill-engine\n":
+                if pathlib.Path(f"/proc/{child}/comm").read_text() == f"{name}\n":
                     return int(child)
         return 0
 

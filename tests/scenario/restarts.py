@@ -1,4 +1,5 @@
 """An engine that dies is started again: what producers, subscribers and those who look see of that."""
+import contextlib
 import json
 import os
 import pathlib
@@ -58,6 +59,29 @@ class Restarts(feeding.Feeding):
 
     def until_back(self, count):
         harness.until(f"{count} restarts", lambda: self.restarts() == count)
+
+    def catch_waiting(self, by_killing=False):
+        """Have a process stand still that waits for its turn to be the engine; it, and what makes it go on."""
+        def stand_still():
+            process = self.pipeline.waiting
+            if process == 0 and by_killing:
+                self.pipeline.signal_engine()  # the next one waits longer, and is easier to see
+            if process == 0:
+                return 0
+            with contextlib.suppress(ProcessLookupError, FileNotFoundError):  # it may have ended
+                os.kill(process, signal.SIGSTOP)
+                harness.until("it to stand still", lambda: self.status_of(process, "State") in "TZ")
+                if self.status_of(process, "Name") == "ringmill-waits":
+                    return process
+                os.kill(process, signal.SIGCONT)
+            return 0
+
+        caught = harness.until("a process that waits for its turn", stand_still)
+        return caught, lambda: os.kill(caught, signal.SIGCONT)
+
+    def status_of(self, process, word):
+        lines = pathlib.Path(f"/proc/{process}/status").read_text().splitlines()
+        return next(line.split()[1] for line in lines if line.startswith(f"{word}:"))
 
     def keeper_fds(self):
         return len(os.listdir(f"/proc/{self.pipeline.process.pid}/fd"))
@@ -360,29 +384,14 @@ class Looking(Restarts):
         stat = self.spawn(harness.RINGCTL, "stat", "p", "--json", "--every", "20ms")
         self.assertEqual(json.loads(stat.stdout.readline())["state"], "running")
 
-        keeper = self.pipeline.process
-
-        def listed():
-            one, = json.loads(self.ringctl("ls", "--json", "--timeout", "50ms").stdout)["pipelines"]
-            return one["state"]
-
-        def is_paused():
-            """Catch the keeper in a pause, and have it stand still there."""
-            self.pipeline.signal_engine()
-            harness.until("the keeper to notice", lambda: listed() == "restarting" or self.pipeline.engine)
-            keeper.send_signal(signal.SIGSTOP)
-            paused = not self.pipeline.engine and listed() == "restarting"
-            if not paused:
-                keeper.send_signal(signal.SIGCONT)
-            return paused
-
-        self.addCleanup(keeper.send_signal, signal.SIGCONT)
-        harness.until("a pause that is long enough to see", is_paused)
+        _, go_on = self.catch_waiting(by_killing=True)
+        one, = json.loads(self.ringctl("ls", "--json", "--timeout", "50ms").stdout)["pipelines"]
+        self.assertEqual(one["state"], "restarting")
         said = self.pipeline.ctl("status", "--timeout", "1ms", want=5).stderr
-        self.assertIn("pipeline p is restarting", said)
+        self.assertRegex(said, "pipeline p is restarting: .* it says: the engine .* has died: SIGKILL; it is started again in")
         while json.loads(stat.stdout.readline())["state"] != "restarting":
             self.assertIsNone(stat.poll())
-        keeper.send_signal(signal.SIGCONT)
+        go_on()
         while json.loads(stat.stdout.readline())["state"] != "running":
             self.assertIsNone(stat.poll())
         self.pipeline.end()

@@ -165,6 +165,102 @@ static void one_that_cannot_come_up_after_a_death_is_tried_again(void **state)
     assert_int_equal(resumed, 2);
 }
 
+static void is_told_of_a_pause(struct rml_keeping *keeping, uint32_t run)
+{
+    shared->rc[run] = (int)(keeping->pause_ns / 1000000);
+    if (run < 9)
+        die(SIGKILL);
+    _exit(0);
+}
+
+static void the_pause_before_an_engine_is_its_to_wait_out_and_grows_with_deaths(void **state)
+{
+    (void)state;
+    static const int wanted_ms[] = {0, 0, 100, 200, 400, 800, 1600, 3200, 5000, 5000};
+    int code = -1;
+    assert_int_equal(keep(is_told_of_a_pause, 10, &code), 0);
+    for (int run = 0; run < 10; run++)
+        assert_int_equal(shared->rc[run], wanted_ms[run]);
+}
+
+/* Ends that are asked for */
+
+static void wait_for_passed_on(void)
+{
+    sigset_t set;
+    siginfo_t info;
+    sigemptyset(&set);
+    sigaddset(&set, rml_ending_passed_on());
+    RML_CHECK(sigwaitinfo(&set, &info) > 0);
+}
+
+static void is_asked_and_cannot_come_up(struct rml_keeping *keeping, uint32_t run)
+{
+    if (run == 0)
+        die(SIGKILL);
+    if (run == 2)
+        rml_keeping_ending(keeping);
+    rml_note_say("a disk that fails");
+    _exit(1);
+}
+
+static void one_that_cannot_come_up_is_the_last_once_an_engine_was_asked_to_end(void **state)
+{
+    (void)state;
+    int code = -1;
+    assert_int_equal(keep(is_asked_and_cannot_come_up, 10, &code), -EOWNERDEAD);
+    assert_int_equal(shared->runs, 3);
+    assert_non_null(
+        strstr(err.text, "asked to end, and the engine that was started again for that"));
+    assert_non_null(strstr(err.text, "could not come up again (exit code 1): a disk that fails"));
+}
+
+static void is_signalled_and_cannot_come_up(struct rml_keeping *keeping, uint32_t run)
+{
+    (void)keeping;
+    if (run == 0)
+        die(SIGKILL);
+    if (run == 2) {
+        kill(getppid(), SIGTERM);
+        wait_for_passed_on();
+    }
+    _exit(1);
+}
+
+static void one_that_cannot_come_up_is_the_last_once_its_keeper_was_signalled(void **state)
+{
+    (void)state;
+    int code = -1;
+    assert_int_equal(keep(is_signalled_and_cannot_come_up, 10, &code), -EOWNERDEAD);
+    assert_int_equal(shared->runs, 3);
+    assert_non_null(strstr(err.text, "asked to end"));
+}
+
+static void is_killed_over_an_end(struct rml_keeping *keeping, uint32_t run)
+{
+    if (run == 0) {
+        rml_keeping_ready(keeping);
+        rml_keeping_ending(keeping);
+        kill(getppid(), SIGTERM);
+        wait_for_passed_on();
+    }
+    if (run < 3)
+        die(SIGKILL);
+    shared->asked = keeping->asked;
+    rml_keeping_ready(keeping);
+    _exit(5);
+}
+
+static void one_that_is_killed_over_an_end_that_was_asked_for_leaves_it_to_the_next(void **state)
+{
+    (void)state;
+    int code = -1;
+    assert_int_equal(keep(is_killed_over_an_end, 10, &code), 0);
+    assert_int_equal(code, 5);
+    assert_int_equal(shared->runs, 4);
+    assert_int_equal(shared->asked, 1);
+}
+
 /* What is kept */
 
 static const struct rml_keeping_segment segment_wanted = {
@@ -520,6 +616,10 @@ static void the_engine_dies_with_its_keeper(void **state)
 TEST_MAIN(SHARED(an_engine_that_ends_by_itself_is_not_started_again),
           SHARED(one_that_dies_too_often_is_given_up),
           SHARED(one_that_cannot_come_up_after_a_death_is_tried_again),
+          SHARED(the_pause_before_an_engine_is_its_to_wait_out_and_grows_with_deaths),
+          SHARED(one_that_cannot_come_up_is_the_last_once_an_engine_was_asked_to_end),
+          SHARED(one_that_cannot_come_up_is_the_last_once_its_keeper_was_signalled),
+          SHARED(one_that_is_killed_over_an_end_that_was_asked_for_leaves_it_to_the_next),
           SHARED(what_an_engine_had_is_the_next_ones), SHARED(what_nobody_takes_is_let_go_of),
           SHARED(what_cannot_be_is_refused_and_closed), SHARED(the_table_has_an_end),
           SHARED(one_that_hangs_up_is_still_looked_after),
