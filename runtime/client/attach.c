@@ -110,15 +110,19 @@ bool rml_attach_again(int rc, int64_t end_ns)
 static int await(int socket, int64_t wait_ns, struct rml_err *err)
 {
     int64_t end_ns = rml_attach_now_ns() + wait_ns;
+    bool is_over = false;
     for (;;) {
         int64_t left_ns = end_ns - rml_attach_now_ns();
-        if (left_ns <= 0) {
+        if (is_over) {
             return RML_FAIL(
                 err, -ETIMEDOUT,
                 "the engine has not answered within %lld ms: is it still coming up, its process "
                 "stopped, or the machine too busy?",
                 (long long)(wait_ns / 1000000));
         }
+        is_over =
+            left_ns <= 0;  // a last look: it may be us who were held up, and the answer is there
+        left_ns = is_over ? 0 : left_ns;
         struct timespec left = {.tv_sec = left_ns / 1000000000, .tv_nsec = left_ns % 1000000000};
         struct pollfd answer = {.fd = socket, .events = POLLIN};
         int rc = ppoll(&answer, 1, &left, NULL);
