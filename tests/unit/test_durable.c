@@ -16,6 +16,7 @@
 #include "runtime/lane/lane_out.h"
 #include "runtime/lane/layout.h"
 #include "runtime/segment/segment.h"
+#include "tests/support/patience.h"
 #include "tests/support/random.h"
 #include "tests/support/test.h"
 
@@ -368,13 +369,15 @@ static void no_wake_up_is_lost_by_who_waits(void **state)
     map_words();
     assert_int_equal(told(), 0);
     rml_lane_out_wait_max(out, FOREVER);
-    alarm(120);  // a lost wake-up is a hang
+    patience_renew();  // a lost wake-up is a hang
     assert_int_equal(pthread_create(&thread, NULL, producer, &ok), 0);
     while (atomic_load_explicit(&is_over, memory_order_acquire) == 0) {
         for (uint32_t p = 0; p < PARTITIONS; p++) {
             uint64_t before = rml_lane_in_position(in, p);
             take_all(p);
             uint64_t taken = rml_lane_in_position(in, p);
+            if (taken > before)
+                patience_renew();
             if (taken > before && rml_test_random(&turn) % 8 == 0)
                 until_waiting();
             // in two parts, of which the first must not count as the answer
@@ -385,7 +388,7 @@ static void no_wake_up_is_lost_by_who_waits(void **state)
         }
     }
     assert_int_equal(pthread_join(thread, NULL), 0);
-    alarm(0);
+    patience_ends();
     assert_true(ok);
     struct rml_lane_out_counts counts;
     rml_lane_out_counts(out, &counts);

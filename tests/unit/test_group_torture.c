@@ -15,15 +15,15 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "runtime/ring/group.h"
 #include "runtime/ring/roster.h"
+#include "tests/support/patience.h"
 #include "tests/support/random.h"
 #include "tests/support/test.h"
 
-enum { MEMBERS = 6, ROWS = 1024, HOLD_MAX = 8, TROUBLES = 120, QUIET_S = 60 };
+enum { MEMBERS = 6, ROWS = 1024, HOLD_MAX = 8, TROUBLES = 120 };
 
 struct row {
     uint64_t number, inverse;
@@ -197,18 +197,11 @@ static void trouble_some(void)
     kill(children[draw % MEMBERS].pid, (draw >> 32) % 2 == 0 ? SIGKILL : SIGSTOP);
 }
 
-static time_t now_s(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec;
-}
-
 // Until all rows are done with, or may be. The ring is never given so much that it overwrites one that is not.
 static void give_until_all_are_done(struct rml_broadcast_out *out)
 {
-    uint64_t settled = 0, seen = 0, trouble_at = row_total / TROUBLES;
-    time_t quiet_since = now_s();
+    uint64_t settled = 0, trouble_at = row_total / TROUBLES;
+    struct patience patience = {0};
     while (settled < row_total) {
         while (out->given < row_total && out->given < settled + ROWS) {
             const struct row row = {out->given, ~out->given};
@@ -217,10 +210,8 @@ static void give_until_all_are_done(struct rml_broadcast_out *out)
         rml_broadcast_announce(out);
         while (settled < out->given && fate_of(settled) >= FINISHING)
             settled++;
-        if (done_by_all() != seen)
-            quiet_since = now_s();
-        seen = done_by_all();
-        assert_true(now_s() - quiet_since < QUIET_S);
+        uint64_t seen = done_by_all();
+        assert_true(patience_lasts(&patience, seen));
         hear_of_children(true);
         wake_some(rml_group_waiting(shape, memory, roster, ring, 0) == 0);
         if (seen >= trouble_at && row_total - settled > 2 * ROWS) {

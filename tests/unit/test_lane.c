@@ -17,6 +17,7 @@
 #include "runtime/lane/layout.h"
 #include "runtime/lane/route.h"
 #include "runtime/segment/segment.h"
+#include "tests/support/patience.h"
 #include "tests/support/random.h"
 #include "tests/support/test.h"
 
@@ -582,6 +583,7 @@ static void *worker(void *argument)
             rml_lane_in_take(in, self->index, (uint32_t)rows);
             rml_lane_in_release(in, self->index, (uint32_t)rows);
             atomic_fetch_add_explicit(&stream_seen, (uint64_t)rows, memory_order_relaxed);
+            patience_renew();
             continue;
         }
         if (atomic_load_explicit(&stream_seen, memory_order_relaxed) >= stream_records)
@@ -609,7 +611,7 @@ static void no_wake_up_is_lost_in_either_direction(void **state)
     struct worker workers[SLEEPERS_WORKERS];
     pthread_t threads[SLEEPERS_WORKERS + 1];
     bool ok = false;
-    alarm(120);  // a lost wake-up is a hang
+    patience_renew();  // a lost wake-up is a hang
     assert_int_equal(pthread_create(&threads[SLEEPERS_WORKERS], NULL, producer, &ok), 0);
     for (uint32_t w = 0; w < SLEEPERS_WORKERS; w++) {
         workers[w] = (struct worker){.index = w};
@@ -624,7 +626,7 @@ static void no_wake_up_is_lost_in_either_direction(void **state)
         assert_int_equal(write(rml_lane_in_fds(in)->wake[w], &one, sizeof one), sizeof one);
         assert_int_equal(pthread_join(threads[w], NULL), 0);
     }
-    alarm(0);
+    patience_ends();
     assert_true(ok);
     assert_int_equal(atomic_load_explicit(&stream_seen, memory_order_relaxed), stream_records);
     struct rml_lane_out_counts counts;
@@ -695,6 +697,7 @@ static int produce_in_a_child(const struct rml_lane_geometry *geometry,
         return 1;
     if (rml_lane_out_force_variant(child_out, variant) < 0)
         return 2;
+    rml_lane_out_wait_max(child_out, -1);
     for (uint64_t i = 0; i < SENT_TOTAL; i++) {
         struct record record = record_of(i, (int64_t)i);
         snprintf(record.name, sizeof record.name, "k%u", (unsigned)(i % 50));
@@ -717,7 +720,7 @@ static void another_process_sends_each_record_once_and_in_order(void **state)
             _exit(produce_in_a_child(&geometry, (enum rml_ring_variant)v));
 
         uint64_t seen = 0, sum = 0, disorder = 0, last[3] = {0};
-        alarm(120);
+        patience_renew();
         while (seen < SENT_TOTAL) {
             uint64_t before = seen;
             for (uint32_t p = 0; p < 3; p++) {
@@ -735,8 +738,10 @@ static void another_process_sends_each_record_once_and_in_order(void **state)
             }
             if (seen == before)
                 sched_yield();
+            else
+                patience_renew();
         }
-        alarm(0);
+        patience_ends();
         int status;
         assert_int_equal(waitpid(child, &status, 0), child);
         assert_int_equal(status, 0);

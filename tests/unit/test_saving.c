@@ -12,6 +12,7 @@
 #include "runtime/state/restored.h"
 #include "runtime/worker/schedule.h"
 #include "runtime/worker/worker.h"
+#include "tests/support/patience.h"
 #include "tests/support/random.h"
 #include "tests/support/test.h"
 
@@ -533,11 +534,11 @@ what_changes_under_a_snapshot_finds_a_buffer_while_the_rest_waits_for_a_disk(voi
     assert_true(rounds > 5);
     assert_int_equal(f.parts_left, PARTITIONS);  // all buffers but some are with the disk
     uint64_t before = taken();
-    alarm(60);  // for lack of a buffer the worker would wait for ever
+    patience_renew();  // for lack of a buffer the worker would wait for ever
     for (uint32_t i = batch - 100; i < batch; i++)
         put_key(i % LANES, i * batches);
     take_all();
-    alarm(0);
+    patience_ends();
     assert_int_equal(taken() - before, 100);
     while (f.parts_left > 0) {
         carry();

@@ -20,6 +20,7 @@
 
 #include "runtime/ring/shared_ring.h"
 #include "runtime/segment/segment.h"
+#include "tests/support/patience.h"
 #include "tests/support/random.h"
 #include "tests/support/test.h"
 
@@ -41,8 +42,7 @@ enum {
     ALL = PROCESSES + READERS,
     RUN = 16,
     CELLS = 512,
-    TURNS = 4 * CELLS,  // what must go by while somebody is stopped
-    QUIET_S = 60        // without a record: nobody gets on
+    TURNS = 4 * CELLS  // what must go by while somebody is stopped
 };
 
 struct record {
@@ -310,13 +310,6 @@ static void trouble_some(void)
         kill(child->pid, (draw >> 32) % 4 == 0 ? SIGKILL : SIGSTOP);
 }
 
-static time_t now_s(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec;
-}
-
 static void end_readers(void)
 {
     // relaxed: it is asked again and again
@@ -334,15 +327,13 @@ static void end_readers(void)
 static void read_until_all_have_written(struct rml_shared_in *in)
 {
     uint64_t step = SLOTS * records_each / 60, trouble_at = step;
-    time_t quiet_since = now_s();
+    struct patience patience = {0};
     while (writers(false) + writers(true) > 0) {
         int32_t count = read_some(in, &board->readers[0]);
         assert_true(count >= 0);
-        if (count > 0)
-            quiet_since = now_s();
-        else
+        if (count == 0)
             sched_yield();
-        assert_true(now_s() - quiet_since < QUIET_S);
+        assert_true(patience_lasts(&patience, taken_by_all()));  // else nobody gets on
         hear_of_children();
         wake_some();
         if (taken_by_all() >= trouble_at) {
