@@ -24,7 +24,6 @@
 
 #define SECOND        INT64_C(1000000000)
 #define LOOK_AGAIN_NS INT64_C(5000000)
-#define PATIENCE_NS   (30 * SECOND)  // for what takes milliseconds on a machine that is well
 #define WORD          32
 #define SEED          "1"
 #define NONE          UINT32_MAX  // no such child was started
@@ -96,7 +95,7 @@ static const char *helper(const struct demo *demo, const char *name, char *path,
 /* Wait until `is_there`; false when it will not be: a child ended, or one wants us to end. */
 static bool wait_until(struct demo *demo, const char *what, bool (*is_there)(const struct demo *))
 {
-    int64_t end = rml_clock_system.monotonic_ns(NULL) + PATIENCE_NS;
+    int64_t end = rml_clock_system.monotonic_ns(NULL) + LLM_PATIENCE_NS;
     while (!is_there(demo)) {
         switch (rml_children_wait(&demo->children, LOOK_AGAIN_NS)) {
         case RML_CHILDREN_ENDED:
@@ -224,7 +223,7 @@ static bool end_producers(struct demo *demo)
         rml_child_signal(&children->child[i], SIGTERM);
     bool well = true;
     for (uint32_t i = demo->first_producer; i < children->count; i++)
-        well = rml_child_join(children, i, PATIENCE_NS) && well;
+        well = rml_child_join(children, i, LLM_PATIENCE_NS) && well;
     return well;
 }
 
@@ -247,10 +246,10 @@ static bool wind_down(struct demo *demo)
             say("the engine drains: what was published is taken, all windows fire");
         if (!was_drained(demo->tally))  // a signal on top of that would stop it at once
             rml_child_signal(engine, SIGTERM);
-        well = rml_child_join(children, demo->engine, PATIENCE_NS) && well;
+        well = rml_child_join(children, demo->engine, LLM_PATIENCE_NS) && well;
     }
     if (demo->rows != NONE)
-        well = rml_child_join(children, demo->rows, PATIENCE_NS) && well;
+        well = rml_child_join(children, demo->rows, LLM_PATIENCE_NS) && well;
     return well;
 }
 

@@ -173,8 +173,10 @@ int main(int argc, char **argv)
     sigaction(SIGINT, &end, NULL);
     sigaction(SIGTERM, &end, NULL);
     char error[RML_PRODUCER_ERROR_BYTES];
+    const struct rml_producer_options options = {.wait_ns = LLM_PATIENCE_NS,
+                                                 .open_ns = LLM_PATIENCE_NS};
     int rc = rml_producer_open(&calls.producer, argv[1], LLM_CALL_SCHEMA_HASH,
-                               sizeof(struct llm_call), NULL, error, sizeof error);
+                               sizeof(struct llm_call), &options, error, sizeof error);
     if (rc < 0) {
         fprintf(stderr, "ringmill-llm-calls: %s\n", error);
         return 1;

@@ -215,8 +215,9 @@ int main(int argc, char **argv)
     for (uint32_t i = 0; i < WINDOWS_KEPT; i++)
         watch.seconds[i] = (struct second){.start_ns = INT64_MIN, .shown = true};
     char error[RML_SUBSCRIBER_ERROR_BYTES];
+    const struct rml_subscriber_options options = {.open_ns = LLM_PATIENCE_NS};
     int rc = rml_subscriber_open(&watch.subscriber, argv[1], PER_SECOND_ROW_SCHEMA_HASH,
-                                 sizeof(struct per_second_row), NULL, error, sizeof error);
+                                 sizeof(struct per_second_row), &options, error, sizeof error);
     if (rc < 0) {
         fprintf(stderr, "ringmill-llm-rows: %s\n", error);
         return 1;

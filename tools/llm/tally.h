@@ -12,6 +12,10 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
+/* How long the processes of a demo wait for one another, for what takes milliseconds on a machine that is well: who is
+ * the first to lose its patience ends it for all. */
+#define LLM_PATIENCE_NS INT64_C(60000000000)
+
 #define LLM_PRODUCERS_MAX 64
 #define LLM_WINDOWS_MAX   4096   // beyond which the latency of windows is not measured
 #define LLM_SAMPLES_MAX   65536  // of latency
