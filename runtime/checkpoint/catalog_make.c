@@ -122,7 +122,8 @@ static int collect(void *context, enum rml_catalog_tree tree, const void *key, s
         return collect_head(c, &name, &data);
     bool is_row = tree == RML_CATALOG_TREE_ROWS;
     MDB_dbi dbi = is_row ? c->to->rows : c->to->checkpoints;
-    int rc = mdb_put(c->txn, dbi, &name, &data, 0);
+    // Entries come in order. So said, LMDB fills each page; else it would leave room, and more pages be needed.
+    int rc = mdb_put(c->txn, dbi, &name, &data, MDB_APPEND);
     if (rc != 0)
         return rml_catalog_fail(c->to, rc, "cannot write it", c->err);
     if (is_row && rml_catalog_row_of(key, key_bytes, &row)) {
@@ -144,8 +145,11 @@ static int fill_mended(struct collecting *c, const char *from, struct rml_err *e
 {
     const struct rml_catalog_entries entries = {wants_row, collect, lacks, c};
     struct stat about;
-    if (stat(from, &about) == 0 && c->to->map_bytes < 2 * (uint64_t)about.st_size)
-        c->to->map_bytes = 2 * (uint64_t)about.st_size;
+    uint64_t bytes = stat(from, &about) == 0 ? (uint64_t)about.st_size : 0;
+    if (c->to->map_bytes < 2 * bytes)
+        c->to->map_bytes = 2 * bytes;
+    if (c->to->options.map_bytes_max < bytes)  // by other rules, as where it is opened
+        c->to->options.map_bytes_max = bytes;
     int rc = rml_catalog_map(c->to, 0, err);
     if (rc < 0)
         return rc;
@@ -168,7 +172,9 @@ static int fill_mended(struct collecting *c, const char *from, struct rml_err *e
 
 /*
  * Who reads the damaged file keeps it, and the locks that go with it; for the new one LMDB makes others. Were
- * the old ones to stay, it would take the number of the next transaction from them.
+ * the old ones to stay, it would take the number of the next transaction from them, and the new one be refused. So they
+ * go before it comes, for it may be the last that is done here; nobody writes to the damaged file, and so misses
+ * nothing. Who begins to read that between the two makes locks for it, which go when it has.
  */
 int rml_catalog_mend(const char *folder, const struct rml_catalog_options *options,
                      const struct rml_catalog_mending *mending, struct rml_err *err)
@@ -180,11 +186,11 @@ int rml_catalog_mend(const char *folder, const struct rml_catalog_options *optio
     if (catalog == NULL)
         return -ENOMEM;
     struct collecting c = {.to = catalog, .mending = mending, .err = err};
-    int rc = put_in_place(catalog, folder, fill_mended(&c, from, err), err);
-    if (rc < 0)
-        remove_file(folder, NEW_FILE);
-    else
+    int rc = fill_mended(&c, from, err);
+    if (rc == 0)
         remove_file(folder, RML_CATALOG_FILE "-lock");
+    rc = put_in_place(catalog, folder, rc, err);
+    remove_file(folder, rc < 0 ? NEW_FILE : RML_CATALOG_FILE "-lock");
     remove_file(folder, NEW_FILE "-lock");
     return rc == 0 ? rml_disk_flush_folder(folder, err) : rc;
 }

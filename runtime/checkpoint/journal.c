@@ -31,6 +31,10 @@
  * segment begins with the same sequence. Segments are taken in turn, so that the next try meets another
  * place of the disk.
  *
+ * A flush that fails while the file grows may lose its new length, though the next process sees it; what that has
+ * flushed into the new segment is there nevertheless. So a last segment that is cut short is read, and taken for one
+ * if anything in it counts.
+ *
  * USED AGAIN
  *
  * A segment is free once the oldest of the kept checkpoints covers all its entries, and the segments
@@ -108,6 +112,7 @@ struct rml_journal {
     struct rml_journal_options options;
     char folder[300], path[320];
     struct rml_disk disk;
+    uint64_t least_bytes;  // of the file, as far as it is known
     uint32_t segment_bytes, segment_count, segments_max;
     struct segment *segments;
     uint32_t *used;  // segments in use, by generation
@@ -223,11 +228,13 @@ static int read_header(struct rml_journal *j, struct rml_err *err)
 
 static int set_aside(struct rml_journal *j, uint64_t file_bytes)
 {
-    uint64_t there = file_bytes > SEGMENTS_AT ? (file_bytes - SEGMENTS_AT) / j->segment_bytes : 0;
+    uint64_t bytes = file_bytes > SEGMENTS_AT ? file_bytes - SEGMENTS_AT : 0;
+    uint64_t there = (bytes + j->segment_bytes - 1) / j->segment_bytes;
     uint64_t most = j->options.max_bytes / j->segment_bytes;
     most =
         most > 3 ? most : 3;  // the one that is written, the one before it, and the one left alone
     uint64_t room = most > there ? most : there;
+    j->least_bytes = file_bytes;
     j->segment_count = (uint32_t)there;
     j->segments_max = (uint32_t)most;
     j->segments = calloc(room, sizeof *j->segments);
@@ -265,6 +272,7 @@ static int grow(struct rml_journal *j, struct rml_err *err)
     if (rc < 0)
         return failed(j, rc, "make room in", err);
     j->segment_count++;
+    j->least_bytes = begin_of(j, j->segment_count);
     return 0;
 }
 
@@ -322,6 +330,10 @@ static int look_at_segments(struct rml_journal *j, struct rml_err *err)
             j->used[at] = j->used[at - 1];
         j->used[at] = i;
     }
+    // One that is cut short and holds nothing is made anew.
+    if (j->segment_count > 0 && j->segments[j->segment_count - 1].generation == 0
+        && j->least_bytes < begin_of(j, j->segment_count))
+        j->segment_count--;
     return 0;
 }
 
@@ -643,12 +655,17 @@ int rml_journal_renew(struct rml_journal *j, struct rml_err *err)
     j->current = NO_SEGMENT;
     while (j->used_count > 0 && j->segments[j->used[j->used_count - 1]].first >= j->sequence)
         drop_used(j, j->used_count - 1);
+    // the block that was to say that a segment is not needed comes under another number
+    for (uint32_t i = 0; i < j->segment_count; i++) {
+        if (j->segments[i].free_from > j->sequence)
+            j->segments[i].free_from = j->sequence;
+    }
     rml_disk_close(&j->disk);
     int rc = open_disk(j, err);
     struct stat about;
     if (rc == 0 && fstat(j->disk.fd, &about) < 0)
         rc = failed(j, -errno, "look at", err);
-    if (rc == 0 && (uint64_t)about.st_size < begin_of(j, j->segment_count))
+    if (rc == 0 && (uint64_t)about.st_size < j->least_bytes)
         rc = RML_FAIL(err, -ESTALE, "%.300s is not the file that it was", j->path);
     if (rc < 0)
         rml_disk_close(&j->disk);

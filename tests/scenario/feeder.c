@@ -4,7 +4,7 @@
  *
  *     feeder PLACE SCHEMA_HASH SEED COUNT [keys N] [from NS] [step NS] [disorder NS] [batch N]
  *            [pause US] [every N] [wait NS] [progress FILE] [die NS] [in-place] [gate] [until-told] [hold]
- *            [threads N] [asks] [settles]
+ *            [threads N] [asks] [settles] [one-by-one]
  *
  * It publishes after each `batch` records, and has the library publish after each `every` by itself.
  * `wait` is how long a full lane may hold it up, -1 for ever, as it is where nothing is said: how long an engine takes
@@ -14,6 +14,8 @@
  * `until-told` as long as that does not end; with `hold` it stays attached, with nothing more to say, until its standard input ends.
  * With `asks` it says in FILE-durable, after each publish, how many of its records it has been told are durable; with
  * `settles` it waits before that until all are, for as long as `wait` says.
+ * With `one-by-one`, and as the only producer of its pipeline, it waits after each publish until the engine has taken that:
+ * no step of a partition is of more than a batch then, however slow the engine is.
  * With `threads` it is so many producers, each in a thread of its own, with the seeds that follow SEED; their
  * progress files have the seed behind the name.
  */
@@ -22,6 +24,7 @@
 #include <inttypes.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -32,7 +35,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "runtime/base/err.h"
 #include "runtime/client/client.h"
+#include "tools/view.h"
 
 #define PATIENT_NS INT64_C(3600000000000)
 
@@ -47,8 +52,9 @@ struct settings {
     uint64_t seed, count, keys, from, step, disorder, batch, pause_us, every, wait_ns, die_ns;
     uint64_t threads, hash;
     const char *place, *progress_path;
-    bool in_place, gate, early, hold, until_told, asks, settles;
+    bool in_place, gate, early, hold, until_told, asks, settles, one_by_one;
     _Atomic uint64_t *durable;
+    struct rml_view view;
 };
 
 /* What outlives this process, however it ends. Records below `published` are visible to the engine for
@@ -98,6 +104,7 @@ static void read_settings(struct settings *s, int argc, char **argv)
                  {"hold", &s->hold},
                  {"asks", &s->asks},
                  {"settles", &s->settles},
+                 {"one-by-one", &s->one_by_one},
                  {"until-told", &s->until_told}};
 
     for (int i = 5; i < argc; i++) {
@@ -173,6 +180,30 @@ static int tell_durable(struct rml_producer *producer, const struct settings *s,
     return settled < 0 ? settled : rc;
 }
 
+/* Have a look at how much the engine has taken. */
+static void open_view(struct settings *s)
+{
+    struct rml_err err;
+    char pipeline[RML_WIRE_NAME];
+    snprintf(pipeline, sizeof pipeline, "%.*s", (int)strcspn(s->place, "/"), s->place);
+    if (rml_view_open(&s->view, pipeline, PATIENT_NS, &err) == 0)
+        return;
+    fprintf(stderr, "feeder: %s\n", err.text);
+    exit(1);
+}
+
+static bool is_taken(const struct settings *s, uint64_t published)
+{
+    struct rml_board_totals totals;
+    if (!s->one_by_one)
+        return true;
+    rml_board_total(&s->view.board, &totals);
+    uint64_t taken = 0;
+    for (uint32_t i = 0; i < RML_SOURCES_MAX; i++)
+        taken += totals.source[i][RML_SOURCE_taken];
+    return taken >= published;
+}
+
 static int feed(struct rml_producer *producer, const struct settings *s, struct progress *progress)
 {
     uint64_t pending = 0;
@@ -194,6 +225,8 @@ static int feed(struct rml_producer *producer, const struct settings *s, struct 
         rc = tell_durable(producer, s, s->settles);
         if (rc < 0)
             return rc;
+        while (!is_taken(s, i + 1) && !is_told(s))
+            sched_yield();
         if (is_told(s))
             break;
         if (s->pause_us > 0)
@@ -320,11 +353,14 @@ static int run_one(struct settings *s)
     if (s->early)
         die_in(s->die_ns);
     struct rml_producer *producer = attach(s);
+    if (s->one_by_one)
+        open_view(s);
     say_attached(s);
     uint64_t written = 0, dropped = 0;
     int rc = feed_all(producer, s, progress, &written, &dropped);
     say_written(s, written, dropped);
     rml_producer_close(producer);
+    rml_view_close(&s->view);
     return rc < 0;
 }
 
@@ -343,7 +379,8 @@ int main(int argc, char **argv)
                          .step = 1000000,
                          .batch = 64,
                          .wait_ns = (uint64_t)-1,
-                         .every = UINT32_MAX};
+                         .every = UINT32_MAX,
+                         .view = RML_VIEW_CLOSED};
     read_settings(&s, argc, argv);
     return s.threads > 0 ? run_members(&s) : run_one(&s);
 }

@@ -10,7 +10,6 @@ import restarts
 STEPS = 1 << 17  # of one partition
 HALVES = int(os.environ.get("RML_SCHEDULES", "2"))  # checkpoints that are waited for, each for half of a schedule
 RUNTIME = ", partitions: 1, workers: 1, state: ./state, checkpoint: {every: 1h, min_pause: %s}"
-SEEDS = range(1, 7)
 
 
 class FullSchedules(exactly_once.Saving):
@@ -21,11 +20,23 @@ class FullSchedules(exactly_once.Saving):
         with open(self.dir / "said", "w") as said:
             super(restarts.Restarts, self).start_text(text, args=restarts.OFTEN, stderr=said)
 
-    def steady(self):
-        """Producers of single records, so that a step is of few."""
-        some = [self.feeder(s, 1 << 31, "keys", 1, "batch", 1, "pause", 20, "wait", -1, "until-told") for s in SEEDS]
-        self.attached(*some)
-        return some
+    def step_by_step(self):
+        """A producer whose steps are of one record each, so that a schedule is full before its lane is."""
+        feeder = self.feeder(1, 1 << 31, "keys", 1, "batch", 1, "one-by-one", "until-told")
+        self.attached(feeder)
+        return feeder
+
+    def stuck(self, feeders):
+        """How much was taken when the one checkpoint that may be is durable, and records of others wait."""
+        saves = self.saves()
+        if saves["durable"] == 0 or saves["schedules_full"] == 0:
+            return None
+        taken = self.taken()
+        other = self.feeder(len(feeders) + 1, 5000, "keys", 1)
+        feeders.append(other)
+        self.attached(other)
+        self.assertEqual(other.wait(timeout=harness.PATIENCE), 0)
+        return taken if self.taken() == taken else None
 
     def saves(self):
         return self.pipeline.look("status")["checkpoints"]
@@ -37,33 +48,25 @@ class FullSchedules(exactly_once.Saving):
         source, = self.pipeline.look("status")["sources"]
         return source["taken"]
 
-    def full(self, feeders):
-        """How much was taken when the one checkpoint that may be is durable, and producers go on alone."""
-        saves = self.saves()
-        if saves["durable"] == 0 or saves["schedules_full"] == 0:
-            return None
-        taken = self.taken()
-        self.until_published(feeders, max(self.progress(f)[1] for f in feeders) + 5000)
-        return taken if self.taken() == taken else None
-
     def words(self):
         return (self.dir / "said").read_text()
 
     def test_a_checkpoint_is_taken_before_one_is_full_and_nobody_waits(self):
         self.start_with("1ms")
-        feeders = self.steady()
+        feeder = self.step_by_step()
         harness.until("a checkpoint for a schedule", lambda: self.saves()["wanted"]["schedule"] >= HALVES,
                       while_moves=self.taken)
         self.assertEqual(self.saves()["schedules_full"], 0)
         self.assertEqual(self.saves()["lanes_full"], 0)
-        self.end_feeders(feeders)
+        self.ends(feeder)
         self.pipeline.end()
-        self.check_all(feeders)
+        self.check_all([feeder])
 
     def test_where_none_may_be_taken_the_partition_waits_and_goes_on_with_the_next(self):
         self.start_with("1h")
-        feeders = self.steady()
-        taken = harness.until("the schedule to be full", lambda: self.full(feeders), while_moves=self.taken)
+        feeders = [self.step_by_step()]
+        taken = harness.until("the schedule to be full", lambda: self.stuck(feeders), while_moves=self.taken)
+        self.ends(feeders[0])
         self.assertIn("a schedule is full of steps that no checkpoint covers yet: its partition waits", self.words())
         self.assertRegex(self.pipeline.ctl("status").stdout, r"[1-9]\d* times a schedule")
         times = self.saves()["schedules_full"]
@@ -73,7 +76,6 @@ class FullSchedules(exactly_once.Saving):
                       lambda: self.saves()["schedules_full"] > times or self.taken() > taken)
         self.ringctl("checkpoint", "now", "p")
         harness.until("it to go on", lambda: self.taken() > taken)
-        self.end_feeders(feeders)
         drained = self.spawn(harness.RINGCTL, "drain", "p")
         self.pipeline.process.wait(timeout=harness.PATIENCE)
         self.assertEqual(drained.wait(timeout=harness.PATIENCE), 0)

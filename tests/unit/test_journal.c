@@ -174,7 +174,7 @@ static void give_group(struct history *h, struct rml_journal *journal)
         if (rc == 0)
             break;
         assert_true(tries < 20);
-        if (rc == -ENOSPC)
+        if (rc == -ENOSPC || draw(3) == 0)
             cover(h, journal);
         struct rml_err err = {0};
         if (rml_journal_renew(journal, &err) < 0)
@@ -605,6 +605,87 @@ static void a_full_journal_has_room_once_two_checkpoints_cover_it(void **state)
     place_remove(&place);
 }
 
+// A block of 8 KiB.
+static int put_large(struct place *place)
+{
+    _Alignas(8) unsigned char block[8000];
+    uint32_t bytes = 0;
+    uint64_t next = place->next;
+    while (bytes <= 4096)
+        bytes += put_entry(block + bytes, 0, next++, 0);
+    int rc = rml_journal_write(place->journal, block, bytes, NULL);
+    if (rc == 0)
+        rc = rml_journal_flush(place->journal, NULL);
+    if (rc == 0)
+        place->next = next;
+    return rc;
+}
+
+// By both of the checkpoints that are kept.
+static void cover_all(struct place *place)
+{
+    const uint64_t covered[PARTITIONS] = {place->next, 0, 0};
+    for (int i = 0; i < 2; i++)
+        rml_journal_cover(place->journal, covered);
+}
+
+// It waits for a block that says so, and the number of that is another once the group is written again, in larger blocks.
+static void what_is_covered_while_a_group_fails_is_used_again(void **state)
+{
+    (void)state;
+    struct place place = {.folder = folder_make("/tmp"),
+                          .options = options_of(NULL, nothing_covered, 0)};
+    place.options.max_bytes = 3 * SEGMENT;
+    place.journal = open_journal(place.folder.path, &place.options);
+    for (uint32_t i = 0; i < SEGMENT / 4096 + 1; i++)
+        assert_int_equal(put(&place, NULL), 0);
+    for (uint64_t next = place.next; next < place.next + 6; next++) {
+        _Alignas(8) unsigned char block[BLOCK_MAX];
+        uint32_t bytes = put_entry(block, 0, next, 0);
+        assert_int_equal(rml_journal_write(place.journal, block, bytes, NULL), 0);
+    }
+    cover_all(&place);
+    assert_int_equal(rml_journal_renew(place.journal, NULL), 0);
+    for (uint32_t i = 0; i < 40; i++) {
+        int rc = put_large(&place);
+        if (rc == -ENOSPC) {
+            cover_all(&place);
+            rc = put_large(&place);
+        }
+        assert_int_equal(rc, 0);
+    }
+    place_remove(&place);
+}
+
+// As where the flush failed that was to make the file longer, and a process after that believed its length.
+static void what_was_flushed_into_a_segment_that_is_cut_short_is_read(void **state)
+{
+    (void)state;
+    const uint32_t in_segment = SEGMENT / 4096;
+    struct place place = {.folder = folder_make("/tmp"),
+                          .options = options_of(NULL, nothing_covered, 0)};
+    place.options.max_bytes = 3 * SEGMENT;
+    place.journal = open_journal(place.folder.path, &place.options);
+    for (uint32_t i = 0; i < 2 * in_segment; i++)
+        assert_int_equal(put(&place, NULL), 0);
+    assert_int_equal(put(&place, NULL), -ENOSPC);
+    cover_all(&place);
+    assert_int_equal(put(&place, NULL), 0);  // in the last
+    const off_t end = (256 << 10) + 3 * (off_t)SEGMENT;
+    assert_int_equal(truncate(folder_file(&place.folder, RML_JOURNAL_FILE), end - 512), 0);
+    assert_int_equal(open_again(&place, NULL), 0);
+    assert_int_equal(count_entries(&place), in_segment + 1);
+    cover_all(&place);
+    for (uint32_t i = 0; i < 4 * in_segment; i++) {  // all around, and through it again
+        int rc = put(&place, NULL);
+        if (rc == -ENOSPC)
+            cover_all(&place);
+        assert_int_equal(rc == -ENOSPC ? put(&place, NULL) : rc, 0);
+        assert_int_equal(rml_journal_renew(place.journal, NULL), 0);
+    }
+    place_remove(&place);
+}
+
 // The first segment begins at 256 KiB; each block here has 4 KiB.
 static void damage_in_what_was_flushed_is_named_and_no_end(void **state)
 {
@@ -728,6 +809,8 @@ int main(void)
         CLAIM(opening_again_and_again_takes_no_more_room),
         CLAIM(another_life_believes_nothing_of_it),
         CLAIM(a_full_journal_has_room_once_two_checkpoints_cover_it),
+        CLAIM(what_is_covered_while_a_group_fails_is_used_again),
+        CLAIM(what_was_flushed_into_a_segment_that_is_cut_short_is_read),
         CLAIM(damage_in_what_was_flushed_is_named_and_no_end),
         CLAIM(another_format_is_refused_by_its_number),
         CLAIM(a_journal_of_another_folder_or_pipeline_is_refused),
