@@ -168,7 +168,6 @@ class GoingBack(Asked):
         self.pipeline.end()
         self.check(2)
 
-
     def test_where_no_checkpoint_can_be_read_beginning_anew_is_offered_and_does_so(self):
         self.start()
         epochs = [self.fed(1)]
@@ -185,7 +184,6 @@ class GoingBack(Asked):
         self.pipeline.end()
         self.check(3, 5)
 
-
     def test_what_was_given_up_is_said_also_of_a_run_that_comes_to_nothing_then(self):
         self.start()
         epochs = [self.fed(seed) for seed in (1, 2)]
@@ -196,6 +194,40 @@ class GoingBack(Asked):
         self.assertEqual(self.kept(), epochs[:1])
         self.assertRegex(said, f"went back from checkpoint {epochs[1] + 1} to {epochs[0]} of 2")
         self.assertIn(f"source events: {COUNT} records are missing", said)
+
+
+class WithJournal(Asked):
+    """What a journal has is kept for as long as a checkpoint is kept that does not cover it."""
+    def start(self, *args):
+        super(restarts.Restarts, self).start(runtime=ASKED, source=", journal: true", args=(*restarts.OFTEN, *args))
+
+    def test_with_a_journal_going_back_loses_no_record_however_often(self):
+        self.start()
+        epochs = [self.fed(seed) for seed in (1, 2, 3)]
+        self.stop()
+        self.start("--from", epochs[1])
+        self.fed(4)
+        self.pipeline.process.kill()
+        _, err = self.pipeline.process.communicate(timeout=harness.PATIENCE)
+        self.assertIn(f"source events: {COUNT} records are taken again from the journal", err)
+        self.start("--from", epochs[0])
+        self.fed(5)
+        self.assertTrue(self.pipeline.look("balance")["adds_up"])
+        _, err = self.pipeline.end()
+        self.assertIn(f"to {epochs[0]} of 2", err)
+        self.assertNotIn("missing", err)
+        self.check(1, 2, 3, 4, 5)
+
+    def test_with_a_journal_a_drain_that_is_taken_back_loses_no_record(self):
+        self.start()
+        before = self.fed(1)
+        self.fed(2)
+        self.pipeline.end()
+        self.start("--from", before)
+        self.fed(3)
+        _, err = self.pipeline.end()
+        self.assertIn(f"source events: {COUNT} records are taken again from the journal", err)
+        self.check(1, 2, 3)
 
 
 class WithTables(Asked, tables.Tables):
