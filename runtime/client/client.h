@@ -114,7 +114,8 @@ RML_PUBLIC int rml_producer_commit(struct rml_producer *producer, uint32_t parti
  * either nothing ever is, and both calls return -ENOTSUP; so they do in a shared lane, where the engine does not
  * know whose a record is. Records that were dropped are not meant.
  *
- * What they tell is never taken back, and can still be asked when the engine is gone: of records behind those
+ * What they tell holds whatever stops, until somebody gives up on purpose what was saved (`ringmill run` with --fresh, or
+ * without a journal with --from); and it can still be asked when the engine is gone: of records behind those
  * that rml_producer_durable counts then, some may be in the results and some not.
  */
 
