@@ -61,7 +61,7 @@ class GoingBack(Asked):
         epochs = [self.fed(seed) for seed in (1, 2, 3)]
         self.stop()
         self.check_windows([])  # none has fired
-        self.start("--from", epochs[0])
+        self.start("--from", epochs[0], "--quiet")  # which does not keep it from being said
         self.fed(4)
         self.kill_engine()  # which does not go back again
         self.until_back(1)

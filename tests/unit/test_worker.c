@@ -454,6 +454,39 @@ static void a_lane_that_ends_is_taken_to_what_it_had_published_and_no_further(vo
     close_worker(false);
 }
 
+static uint64_t taken_of(uint32_t lane)
+{
+    struct rml_lane_counts counts;
+    rml_lane_in_counts(f.in[lane], &counts);
+    return counts.taken;
+}
+
+static void however_much_a_lane_has_others_have_their_turn_behind_2048_records(void **state)
+{
+    (void)state;
+    char text[sizeof pipeline];
+    memcpy(text, pipeline, sizeof text);
+    memcpy(strstr(text, "cells: 1024"), "cells: 8192", strlen("cells: 8192"));
+    open_worker_of(text, &rml_clock_system);
+    attach(0);
+    attach(1);
+    while (rml_worker_round(f.worker))
+        ;
+    const uint32_t many = 5000, few = 10, step = 2048;
+    for (uint32_t i = 0; i < many; i++)
+        put(0, 1, 1, 1);  // of one key, so that all are in one partition
+    for (uint32_t i = 0; i < few; i++)
+        put(1, 1, 1, 1);
+    for (uint32_t lane = 0; lane < 2; lane++)
+        rml_lane_out_publish(f.out[lane]);
+    for (uint64_t round = 1; taken_of(0) < many; round++) {
+        assert_true(rml_worker_round(f.worker));
+        assert_true(taken_of(0) <= round * step);
+        assert_int_equal(taken_of(1), few);
+    }
+    close_worker(false);
+}
+
 static void a_lane_that_lies_is_reported_and_spares_the_others(void **state)
 {
     (void)state;
@@ -684,6 +717,7 @@ TEST_MAIN(CLAIM(records_become_rows_in_the_ring),
           CLAIM(a_wall_clock_that_is_set_makes_no_lane_idle_and_stops_no_trigger),
           CLAIM(a_checkpoint_is_wanted_when_a_schedule_is_half_full_of_ticks),
           CLAIM(a_lane_that_ends_is_taken_to_what_it_had_published_and_no_further),
+          CLAIM(however_much_a_lane_has_others_have_their_turn_behind_2048_records),
           CLAIM(a_lane_that_lies_is_reported_and_spares_the_others),
           CLAIM(a_sleeping_listener_is_woken_once_for_each_sleep),
           CLAIM(nothing_allocates_in_a_running_worker),
