@@ -3,9 +3,11 @@ import collections
 import random
 import re
 import shlex
+import subprocess
 
 import checkpoints
 import exactly_once
+import hardships
 import harness
 import restarts
 import stream
@@ -228,6 +230,64 @@ class WithJournal(Asked):
         _, err = self.pipeline.end()
         self.assertIn(f"source events: {COUNT} records are taken again from the journal", err)
         self.check(1, 2, 3)
+
+
+class WithRing(Asked):
+    LATER = 61 * 10**9
+
+    def start(self, *args):
+        self.start_text(hardships.WATCHED % (stream.SCHEMA, ASKED), args=(*restarts.OFTEN, *args))
+        header = self.ringmill("gen", "header", self.dir / "p.yaml").stdout
+        self.row_hash = re.search(r"COUNTS_ROW_SCHEMA_HASH UINT64_C\((\w+)\)", header)[1]
+
+    def watched(self, name):
+        """Have somebody follow the ring into a file of this name."""
+        with open(self.dir / name, "w") as rows:
+            watcher = self.spawn(harness.WATCHER, "p/counts", self.row_hash, stdin=subprocess.PIPE, stdout=rows)
+        self.assertEqual(watcher.stderr.readline(), "attached\n")
+        return watcher
+
+    def seen(self, watcher, name):
+        """By partition, the numbers that the one who followed it has seen, and under each the row."""
+        watcher.communicate(timeout=harness.PATIENCE)
+        *lines, missed = (self.dir / name).read_text().splitlines()
+        self.assertEqual(missed, "missed 0")
+        seen = collections.defaultdict(dict)
+        for line in lines:
+            partition, number, *row = (int(v) for v in line.split(","))
+            seen[partition][number] = row
+        return seen
+
+    def ticked(self, seed, begin):
+        """Feed a minute of ticks from then on. The checkpoint that covers them."""
+        before = self.pipeline.look("status")["sources"][0]["taken"]
+        feeder = self.spawn(harness.FEEDER, "p/ticks", self.hash, seed, COUNT, "keys", 4, "from", begin,
+                            "step", 20_000_000, stdin=subprocess.PIPE)
+        self.attached(feeder)
+        self.ends(feeder)
+        self.until_taken(before + COUNT)
+        return self.checkpoint("now", "p")["epoch"]
+
+    def test_numbers_of_a_ring_are_given_again_from_the_checkpoint_on_and_to_other_rows(self):
+        self.start()
+        watcher = self.watched("before")
+        epoch = self.ticked(1, 0)
+        self.ticked(2, self.LATER)
+        self.stop()
+        before = self.seen(watcher, "before")
+        self.start("--from", epoch)
+        watcher = self.watched("after")
+        self.ticked(3, self.LATER)
+        self.pipeline.end()
+        after = self.seen(watcher, "after")
+        self.assertEqual(before.keys(), after.keys())
+        for partition, rows in after.items():
+            with self.subTest(partition=partition):
+                first = min(rows)
+                self.assertEqual(list(rows), list(range(first, first + len(rows))))
+                self.assertTrue(all(before[partition][n][0] < self.LATER for n in range(first)))
+                again = [n for n in rows if n in before[partition]]
+                self.assertNotEqual([rows[n] for n in again], [before[partition][n] for n in again])
 
 
 class WithTables(Asked, tables.Tables):
