@@ -284,5 +284,34 @@ class Rings(Faulty):
         self.check_all(feeders)
 
 
+class Unsaved(Faulty):
+    NEVER = ", state: ./state, checkpoint: {every: 1h, min_pause: 1h}"
+
+    def fed(self, seed):
+        """Feed so many records, all of which have been taken by the end of this."""
+        before = self.source()["taken"]
+        feeder = self.feeder(seed, 1000, "keys", exactly_once.KEYS[seed], "batch", 16, "hold")
+        self.attached(feeder)
+        harness.until("them to be taken", lambda: self.source()["taken"] == before + 1000)
+        self.ends(feeder)
+        return feeder
+
+    def test_an_end_that_cannot_be_saved_is_tried_thirty_times_and_undone_by_the_next_run(self):
+        self.start_on(runtime=self.NEVER)
+        saved = self.fed(1)
+        self.until_saved()
+        self.fed(2)
+        self.assertEqual(self.saves()["failed"], 0)
+        self.machine.fail("extents", FLUSH, errno.EIO, NOT, times=machine.ALWAYS)
+        self.ringctl("drain", "p", want=1)
+        self.assertEqual(self.pipeline.process.wait(timeout=harness.PATIENCE), 1)
+        said = self.said_since(0)
+        self.assertEqual(said.count(FAILED), 30, said)
+        self.assertRegex(said, r"what was taken since checkpoint \d+ is in none")
+        super(restarts.Restarts, self).start(runtime=self.NEVER, args=restarts.OFTEN)
+        self.pipeline.end()
+        self.check_all([saved])
+
+
 if __name__ == "__main__":
     harness.main()
