@@ -30,7 +30,7 @@
 #define PEERS   6u
 #define STEPS   64u  // of a script
 #define FDS_MAX 7u   // sent with one message
-#define ANSWER  20   // seconds for an honest request; then the server stands still
+#define ANSWER  120  // seconds for an honest request; then the server stands still
 #define TRIES   3000
 #define OF_OWN  96  // descriptors that may come to stay: groups outlive their members
 

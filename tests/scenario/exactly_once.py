@@ -56,7 +56,8 @@ class Saving(restarts.Restarts):
 
     def until_published(self, feeders, count=1000):
         harness.until(f"{count} records of each feeder",
-                      lambda: all(self.progress(f)[1] >= count for f in feeders))
+                      lambda: all(self.progress(f)[1] >= count for f in feeders),
+                      while_moves=lambda: [min(self.progress(f)[1], count) for f in feeders])
 
     def end_feeders(self, feeders):
         for feeder in feeders:

@@ -95,11 +95,15 @@ class Feeding(harness.Scenario):
         harness.until("all descriptors to be closed", lambda: self.fds() == self.fds_at_start)
 
     def until_taken(self, count):
+        seen = {}
+
         def taken():
             source, = self.pipeline.look("status")["sources"]
+            seen.update(source)
             return source["taken"] == count == source["published"]
 
-        harness.until(f"{count} records to be taken", taken)
+        harness.until(f"{count} records to be taken", taken,
+                      while_moves=lambda: (seen["published"], seen["taken"]))
 
     def stand_still(self):
         """Stop the engine, all threads of it, until go_on."""

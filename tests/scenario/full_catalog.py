@@ -25,6 +25,15 @@ class Catalogs(full_disk.Full):
     def catalog(self):
         return self.saves()["catalog"]
 
+    def until_grown(self, least):
+        seen = []
+
+        def has_grown():
+            seen[:] = [self.catalog()["bytes"]]
+            return seen[0] > least
+
+        harness.until(f"the catalog to have more than {least} bytes", has_grown, while_moves=lambda: tuple(seen))
+
     def looker(self):
         """Somebody who holds a state."""
         looker = self.spawn(harness.LOOKER, self.dir / "state" / "catalog.mdb", stdin=subprocess.PIPE)
@@ -147,7 +156,7 @@ class Growing(Catalogs, tables.Tables):
         self.until_saved_again(3)
         pager = self.spawn(harness.RINGCTL, "results", "p", "all", "--format", "jsonl")  # into a pipe that nobody reads
         looker = self.looker()
-        harness.until("the catalog to fill most of its map", lambda: self.catalog()["bytes"] > 40 * MIB)
+        self.until_grown(40 * MIB)  # most of its map
         self.assertEqual(self.catalog()["readers"], 1)  # who waits for a pager is none
         unlock = self.lock_room()
         self.until_said("bytes of it cannot be mapped: Cannot allocate memory", 0)
@@ -157,7 +166,7 @@ class Growing(Catalogs, tables.Tables):
         self.assertGreater(len(self.table("fixed", "p")), 0)
         unlock()
         self.until_saved()
-        harness.until("the catalog to outgrow its first map", lambda: self.catalog()["bytes"] > 65 * MIB)
+        self.until_grown(65 * MIB)  # more than its first map
         looker.kill()
         seen = harness.rows_of_jsonl(pager.communicate(timeout=harness.PATIENCE)[0])
         self.assertEqual(pager.returncode, 0)

@@ -30,7 +30,7 @@ MEMBER = BUILD / "tests" / "scenario" / "member"
 EXAMPLES = BUILD / "tests" / "scenario"
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
 PIPE_BYTES = 1 << 20  # so much may be said before the end, when somebody reads it
-PATIENCE = float(os.environ.get("RML_PATIENCE", "60"))  # seconds; a sanitizer's build on a busy machine is slow
+PATIENCE = float(os.environ.get("RML_PATIENCE", "120"))  # seconds; a sanitizer's build on a busy machine is slow
 
 
 def until(what, condition, seconds=PATIENCE, while_moves=None):
@@ -49,6 +49,30 @@ def until(what, condition, seconds=PATIENCE, while_moves=None):
         if time.monotonic() > end:
             raise AssertionError(f"waited {seconds} s for {what}, in vain" + (f": {now}" if while_moves else ""))
         time.sleep(0.005)
+
+
+def work_of(pid):
+    """How much a process and its children have worked, in ticks of its processor time."""
+    ticks = 0
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        for one in [pid, *children]:
+            fields = pathlib.Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+            ticks += sum(int(field) for field in fields[11:15])
+    return ticks
+
+
+def end_of(child):
+    """What a child still says until its end, which is waited for as long as it has work to do."""
+    said = []
+
+    def is_over():
+        with contextlib.suppress(subprocess.TimeoutExpired):  # which loses nothing
+            said.append(child.communicate(timeout=0.2))
+        return said
+
+    until(f"the end of {child.args}", is_over, while_moves=lambda: work_of(child.pid))
+    return said[0]
 
 
 def rest_of(child):
@@ -115,7 +139,7 @@ class Running:
         """Ask it to drain, wait, and see that it left nothing behind. Returns what it said."""
         if self.process.poll() is None:
             self.process.send_signal(with_signal)
-        out, err = self.process.communicate(timeout=PATIENCE)
+        out, err = end_of(self.process)
         self.scenario.assertEqual(self.process.returncode, want, err)
         self.scenario.assertEqual(self.scenario.left_behind(), [])
         return out, err

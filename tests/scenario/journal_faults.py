@@ -193,11 +193,20 @@ class GivenUp(Faulty):
 class Full(Faulty):
     RUNTIME = ", state: ./state, checkpoint: {every: 1h, min_pause: 1ms}, journal: {max: 16MiB}"
 
+    def until_written(self, least):
+        seen = []
+
+        def is_written():
+            seen[:] = [self.journal()["bytes"]]
+            return seen[0] > least
+
+        harness.until(f"more than {least} bytes to be journaled", is_written, while_moves=lambda: tuple(seen))
+
     def test_a_journal_that_fills_has_checkpoints_taken_and_goes_round(self):
         self.start_journaled(self.RUNTIME, 1 << 20)
         feeder = self.feeder(2, exactly_once.ENDLESS, "keys", 8, "batch", 300, "wait", -1, "until-told")
         self.attached(feeder)
-        harness.until("it to have gone round three times", lambda: self.journal()["bytes"] > 3 * (16 << 20))
+        self.until_written(3 * (16 << 20))  # it has gone round three times
         status = self.pipeline.look("status")
         self.assertGreater(status["checkpoints"]["wanted"]["journal"], 1)
         self.assertLessEqual(status["journal"]["file_bytes"], 17 << 20)
@@ -217,7 +226,7 @@ class Full(Faulty):
         written = self.journal()["bytes"]
         self.assertLessEqual(written, 16 << 20)
         self.machine.mend()
-        harness.until("it to go round once more", lambda: self.journal()["bytes"] > written + (16 << 20))
+        self.until_written(written + (16 << 20))  # once more round
         self.end_feeders([feeder])
         self.pipeline.end()
         self.assertEqual(self.records(), sorted(self.made([feeder]), key=lambda r: r["id"]))
