@@ -531,6 +531,8 @@ class Impostors(Ctl):
                     peer.recv(65536)
                     for data, descriptors in answers:
                         socket.send_fds(peer, [data], descriptors)
+                    if not answers:
+                        listener.close()  # who is hung up on looks again
 
             server = threading.Thread(target=serve)
             server.start()
