@@ -515,8 +515,8 @@ static int open_first(struct rml_checkpointer *c, struct rml_err *err)
     struct rml_vault_options options = vault_options(c);
     options.mending = &mending;
     int rc = rml_vault_open(&c->vault, c->options.folder, &options, err);
-    // an engine before this one has found what was there, and may have given it up
-    fitting->found = c->options.again ? UINT64_MAX : mend.found;
+    // names are for the first engine of a life to find: the next ones no longer have what it gave up
+    fitting->known = c->options.again ? UINT64_MAX : mend.found;
     rml_table_mend_fini(&mend);
     return rc;
 }

@@ -181,7 +181,7 @@ static int check_names(const struct fit *fit, struct rml_err *err)
     const struct rml_plan *plan = fit->options->plan;
     for (uint32_t i = 0; i < fit->options->name_count; i++) {
         const char *name = fit->options->names[i], *names[RML_STAGES_MAX];
-        if (is_known(fit, name) || (fit->options->found >> i & 1) != 0)
+        if (is_known(fit, name) || (fit->options->known >> i & 1) != 0)
             continue;
         for (uint32_t s = 0; s < plan->stage_count; s++)
             names[s] = plan->stages[s].name;
@@ -215,7 +215,7 @@ static void say_name(const struct fit *fit)
 static int fit_all(struct fit *fit, struct rml_err *err)
 {
     const struct rml_plan *plan = fit->options->plan;
-    int rc = fit->is_same_life ? 0 : check_names(fit, err);
+    int rc = check_names(fit, err);
     if (rc == 0)
         rc = fit_whole(fit, err);
     if (rc < 0)

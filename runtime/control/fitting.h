@@ -24,7 +24,9 @@ struct rml_fitting_options {
     const char *folder;        // of the state, for sentences
     const char *const *names;  // stages whose state is given up, of the plan or of the state
     uint32_t name_count;
-    uint64_t found;  // by bit, of names: nothing need be known of it, but a table that was given up
+    /* By bit, of names: those that need not be found in the plan or the state. An engine of this life has found them,
+     * or a table of that name was given up. */
+    uint64_t known;
     /* Which life asks. What was given up is given up once: a state that this life has written fits as it
      * is, whatever the names say. */
     uint64_t life;
