@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -71,10 +72,19 @@ static int accept_next(const struct rml_server *s)
     return accept4(s->options.claim->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 }
 
-// Out of descriptors: who waits would wake us for ever, so give up the spare one to tell them.
-static void turn_away(struct rml_server *s)
+static void have_spare(struct rml_server *s)
 {
-    close(s->spare_fd);
+    if (s->spare_fd < 0)
+        s->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
+// Out of descriptors: who waits would wake us for ever, so give up the spare one to tell them. False: another thread has
+// taken that, and nobody can be told until one comes free, which may be ours to see to.
+static bool turn_away(struct rml_server *s)
+{
+    if (s->spare_fd >= 0)
+        close(s->spare_fd);
+    s->spare_fd = -1;
     int socket = accept_next(s);
     if (socket >= 0) {
         rml_wire_send_refused(socket, EMFILE,
@@ -82,18 +92,21 @@ static void turn_away(struct rml_server *s)
                               s->options.plan->name);
         close(socket);
     }
-    s->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    have_spare(s);
+    return socket >= 0;
 }
 
 void rml_server_accept_all(struct rml_server *s)
 {
+    have_spare(s);
     for (;;) {
         int socket = accept_next(s);
         if (socket >= 0)
             accept_one(s, socket);
-        else if (errno == EMFILE || errno == ENFILE)
-            turn_away(s);
-        else if (errno != ECONNABORTED && errno != EINTR)
+        else if (errno == EMFILE || errno == ENFILE) {
+            if (!turn_away(s))
+                return;
+        } else if (errno != ECONNABORTED && errno != EINTR)
             return;
     }
 }

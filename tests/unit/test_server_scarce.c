@@ -3,6 +3,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "operators/registry.h"
@@ -59,21 +62,34 @@ static void *serve(void *context)
     return served_run(context);
 }
 
-/* One request; does it come to an answer? */
-static bool ask(const char *text)
+/* The type of the next message of this connection; 0 for none. */
+static int hear(int peer)
+{
+    _Alignas(8) unsigned char reply[RML_WIRE_BYTES_MAX];
+    uint32_t none;
+    int type = rml_wire_receive(peer, reply, sizeof reply, NULL, 0, &none, NULL);
+    return type > 0 ? type : 0;
+}
+
+/* Of the answer to a request over it. */
+static int ask_over(int peer, const char *text)
 {
     _Alignas(8) unsigned char message[sizeof(struct rml_wire_head) + 16] = {0};
-    _Alignas(8) unsigned char reply[RML_WIRE_BYTES_MAX];
     size_t bytes = sizeof(struct rml_wire_head) + strlen(text) + 1;
     assert_true(bytes <= sizeof message);
     const struct rml_wire_head head = rml_wire_head(RML_WIRE_HELLO_CONTROL, bytes);
     memcpy(message, &head, sizeof head);
     memcpy(message + sizeof head, text, strlen(text) + 1);
+    return rml_wire_send(peer, (const void *)message, NULL, 0) == 0 ? hear(peer) : 0;
+}
+
+/* One request; does it come to an answer? */
+static bool ask(const char *text)
+{
     int peer = rml_wire_connect("scarce", INT64_C(20000000000), NULL);
     if (peer < 0)
         return false;
-    bool is_answered = rml_wire_send(peer, (const void *)message, NULL, 0) == 0
-                       && recv(peer, reply, sizeof reply, 0) > (ssize_t)sizeof head;
+    bool is_answered = ask_over(peer, text) != 0;
     close(peer);
     return is_answered;
 }
@@ -228,6 +244,60 @@ static void a_pipeline_that_is_refused_anything_goes_on_and_serves_who_comes_nex
     refuse_each_call_once();
 }
 
+/* No descriptor, not even to say so */
+
+static int connect_later(struct sockaddr_un *ret_address)
+{
+    *ret_address = (struct sockaddr_un){.sun_family = AF_UNIX};
+    size_t length = strlen(claim.socket);
+    assert_true(length < sizeof ret_address->sun_path);
+    memcpy(ret_address->sun_path, claim.socket, length);
+    int peer = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    assert_true(peer >= 0);
+    return peer;
+}
+
+static void be_short_of_descriptors(struct rlimit *ret_before)
+{
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, ret_before), 0);
+    int lowest_free = dup(STDERR_FILENO);
+    struct rlimit none = *ret_before;
+    none.rlim_cur = (rlim_t)lowest_free;
+    close(lowest_free);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+}
+
+static void where_the_spare_descriptor_is_gone_too_those_who_have_come_are_served_on(void **state)
+{
+    (void)state;
+    struct sockaddr_un address;
+    struct rlimit before;
+    int there = rml_wire_connect("scarce", INT64_C(20000000000), NULL);
+    assert_int_equal(ask_over(there, "refresh"), RML_WIRE_REPLY);
+    int told = connect_later(&address), waits = connect_later(&address);
+    const struct sockaddr *to = (const void *)&address;
+    be_short_of_descriptors(&before);
+
+    // it gives up the spare one to say so, and does not get it back
+    refusal_begin(0);
+    assert_int_equal(connect(told, to, sizeof address), 0);
+    assert_int_equal(hear(told), RML_WIRE_REFUSED);
+    assert_int_equal(ask_over(there, "refresh"), RML_WIRE_REPLY);
+    assert_string_equal(refusal_end(), "open");
+    int taken = dup(STDERR_FILENO);  // by another thread, as it were
+    assert_true(taken >= 0);
+
+    assert_int_equal(connect(waits, to, sizeof address), 0);
+    for (int i = 0; i < 10; i++)
+        assert_int_equal(ask_over(there, "refresh"), RML_WIRE_REPLY);
+    close(taken);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    assert_int_equal(ask_over(waits, "refresh"), RML_WIRE_REPLY);
+    close(there);
+    close(told);
+    close(waits);
+}
+
 int main(void)
 {
     const struct CMUnitTest claims[] = {
@@ -236,6 +306,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(
             a_pipeline_that_is_refused_anything_goes_on_and_serves_who_comes_next, start_refusing,
             stop),
+        cmocka_unit_test_setup_teardown(
+            where_the_spare_descriptor_is_gone_too_those_who_have_come_are_served_on,
+            start_refusing, stop),
     };
     return cmocka_run_group_tests(claims, NULL, NULL);
 }
