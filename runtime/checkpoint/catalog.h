@@ -127,7 +127,8 @@ int rml_catalog_manifest(struct rml_catalog_view *view, uint64_t epoch,
 /*
  * The row of that key, or with `or_next` of the first key from there on, in this table or, where
  * `table` is NULL, of the first row of all. It lies in the view's memory. 0, -ENOENT, or -EBADMSG for a
- * damaged one (`ret_row` says which, so that one can go on behind it).
+ * damaged one (`ret_row` says which, so that one can go on behind it; its key is NULL where that cannot be said, because a
+ * page on the way is damaged, or leads back to rows before `key`).
  */
 int rml_catalog_row(struct rml_catalog_view *view, const char *table, const void *key,
                     uint32_t key_bytes, bool or_next, struct rml_table_row *ret_row,

@@ -108,6 +108,8 @@ int rml_catalog_epochs(struct rml_catalog_view *view, uint64_t *epochs, uint32_t
             break;
         key = make_epoch_key(&start, epoch + 1, '\0', NULL, 0);
         rc = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE);
+        if (rc == 0 && epoch_of(&key) <= epoch)  // a damaged page leads elsewhere
+            rc = MDB_CORRUPTED;
     }
     mdb_cursor_close(cursor);
     return rc == 0 || rc == MDB_NOTFOUND ? (int)count : rml_catalog_code(rc);

@@ -97,6 +97,13 @@ static int take_row(const struct rml_catalog_view *view, int rc, MDB_val *key, M
                             view->catalog->path, (int)ret_row->table_bytes, ret_row->table);
 }
 
+// A damaged page leads elsewhere. Whoever goes on from there would come by here again, without end.
+static int fail_out_of_order(const struct rml_catalog_view *view, struct rml_err *err)
+{
+    return RML_FAIL(err, -EBADMSG, "%.250s is damaged: its rows are not in order",
+                    view->catalog->path);
+}
+
 int rml_catalog_row(struct rml_catalog_view *view, const char *table, const void *key,
                     uint32_t key_bytes, bool or_next, struct rml_table_row *ret_row,
                     struct rml_err *err)
@@ -104,9 +111,12 @@ int rml_catalog_row(struct rml_catalog_view *view, const char *table, const void
     if (table != NULL && (strlen(table) >= RML_TABLE_NAME_BYTES || key_bytes > RML_TABLE_KEY_BYTES))
         return -ENOENT;
     struct row_key start;
-    MDB_val value, at = make_row_key(&start, table != NULL ? table : "",
-                                     table != NULL ? (uint32_t)strlen(table) : 0, key, key_bytes);
+    const MDB_val asked = make_row_key(&start, table != NULL ? table : "",
+                                       table != NULL ? (uint32_t)strlen(table) : 0, key, key_bytes);
+    MDB_val value, at = asked;
     int rc = mdb_cursor_get(view->cursor, &at, &value, or_next ? MDB_SET_RANGE : MDB_SET_KEY);
+    if (rc == 0 && is_before(at.mv_data, at.mv_size, &asked))
+        return fail_out_of_order(view, err);
     if (rc == 0 && table != NULL
         && (at.mv_size <= strlen(table) + 1
             || memcmp(at.mv_data, start.bytes, strlen(table) + 1) != 0))
@@ -122,10 +132,13 @@ int rml_catalog_row_before(struct rml_catalog_view *view, const char *table, con
     uint32_t table_bytes = (uint32_t)strlen(table);
     RML_CHECK(table_bytes < RML_TABLE_NAME_BYTES && key_bytes <= RML_TABLE_KEY_BYTES);
     memset(behind_all, 0xff, sizeof behind_all);
-    MDB_val value, at = make_row_key(&start, table, table_bytes, key != NULL ? key : behind_all,
-                                     key != NULL ? key_bytes : RML_TABLE_KEY_BYTES);
+    const MDB_val asked = make_row_key(&start, table, table_bytes, key != NULL ? key : behind_all,
+                                       key != NULL ? key_bytes : RML_TABLE_KEY_BYTES);
+    MDB_val value, at = asked;
     int rc = mdb_cursor_get(view->cursor, &at, &value, MDB_SET_RANGE);
     rc = mdb_cursor_get(view->cursor, &at, &value, rc == 0 ? MDB_PREV : MDB_LAST);
+    if (rc == 0 && !is_before(at.mv_data, at.mv_size, &asked))
+        return fail_out_of_order(view, err);
     if (rc == 0
         && (at.mv_size <= table_bytes + 1 || memcmp(at.mv_data, start.bytes, table_bytes + 1) != 0))
         return -ENOENT;

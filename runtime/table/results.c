@@ -57,6 +57,10 @@ static int read_note(struct rml_checkpoints *checkpoints, struct listed *at, str
     if (rc < 0)
         return rc;
     rc = rml_catalog_row(view, RML_SHAPE_TABLES, at->name, at->bytes, true, &row, err);
+    if (rc == -EBADMSG && row.key == NULL) {
+        rml_catalog_view_close(view);
+        return rc;
+    }
     if ((rc == 0 || rc == -EBADMSG) && !is_of(&row, RML_SHAPE_TABLES))
         rc = -ENOENT;
     at->why = (struct rml_err){0};
@@ -295,12 +299,14 @@ static int go_back(struct reading *r)
     const struct place begin = r->at;
     struct place here;
     bool has_place = find_end(r, &here);
+    bool is_lost = false;
     r->is_counting = true;
     r->row_count = 0;
     while (r->row_count < r->query->last) {
         struct rml_table_row row = {0};
         rc = rml_catalog_row_before(r->view, r->table, has_place ? here.key : NULL, here.bytes,
                                     &row, r->err);
+        is_lost = rc == -EBADMSG && row.key == NULL;
         if (row.key == NULL || !is_behind(row.key, row.key_bytes, &begin))
             break;
         if (!r->has_end)
@@ -313,7 +319,7 @@ static int go_back(struct reading *r)
     }
     rml_catalog_view_close(r->view);
     r->is_counting = false;
-    return rc < 0 && rc != -ENOENT && rc != -EBADMSG ? rc : 0;
+    return is_lost || (rc < 0 && rc != -ENOENT && rc != -EBADMSG) ? rc : 0;
 }
 
 static void find_begin(struct reading *r)
