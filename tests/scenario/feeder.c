@@ -14,7 +14,7 @@
  * `until-told` as long as that does not end; with `hold` it stays attached, with nothing more to say, until its standard input ends.
  * With `asks` it says in FILE-durable, after each publish, how many of its records it has been told are durable; with
  * `settles` it waits before that until all are, for as long as `wait` says.
- * With `one-by-one`, and as the only producer of its pipeline, it waits after each publish until the engine has taken that:
+ * With `one-by-one`, and as the only producer of its source, it waits after each publish until the engine has taken that:
  * no step of a partition is of more than a batch then, however slow the engine is.
  * With `threads` it is so many producers, each in a thread of its own, with the seeds that follow SEED; their
  * progress files have the seed behind the name.
@@ -197,10 +197,14 @@ static bool is_taken(const struct settings *s, uint64_t published)
     struct rml_board_totals totals;
     if (!s->one_by_one)
         return true;
-    rml_board_total(&s->view.board, &totals);
+    const struct rml_board *board = &s->view.board;
+    const char *source = s->place + strcspn(s->place, "/") + 1;
+    rml_board_total(board, &totals);
     uint64_t taken = 0;
-    for (uint32_t i = 0; i < RML_SOURCES_MAX; i++)
-        taken += totals.source[i][RML_SOURCE_taken];
+    for (uint32_t i = 0; i < board->head->sources; i++) {
+        if (strcmp(board->sources[i].name, source) == 0)
+            taken = totals.source[i][RML_SOURCE_taken];
+    }
     return taken >= published;
 }
 

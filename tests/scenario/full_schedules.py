@@ -10,6 +10,12 @@ import restarts
 STEPS = 1 << 17  # of one partition
 HALVES = int(os.environ.get("RML_SCHEDULES", "2"))  # checkpoints that are waited for, each for half of a schedule
 RUNTIME = ", partitions: 1, workers: 1, state: ./state, checkpoint: {every: 1h, min_pause: %s}"
+# Records of the same partition that are in nobody's way.
+OTHERS = {
+    "sources": "others: {schema: event, event_time: ts, partition_by: [key], cells: 8192}",
+    "stages": "rest: {from: others, filter: true}",
+    "sinks": "rest: {from: rest, type: csv, path: rest.csv}",
+}
 
 
 class FullSchedules(exactly_once.Saving):
@@ -17,6 +23,8 @@ class FullSchedules(exactly_once.Saving):
         text = feeding.PIPELINE % {"schema": feeding.stream.SCHEMA, "aggregates": feeding.stream.AGGREGATES,
                                    "runtime": "", "source": f", cells: {2 * STEPS}", "records": "records.csv"}
         text = text.replace("partitions: 3, workers: 2", (RUNTIME % min_pause)[2:])
+        for part, more in OTHERS.items():
+            text = text.replace(f"{part}:\n", f"{part}:\n  {more}\n")
         with open(self.dir / "said", "w") as said:
             super(restarts.Restarts, self).start_text(text, args=restarts.OFTEN, stderr=said)
 
@@ -26,15 +34,13 @@ class FullSchedules(exactly_once.Saving):
         self.attached(feeder)
         return feeder
 
-    def stuck(self, feeders):
+    def stuck(self):
         """How much was taken when the one checkpoint that may be is durable, and records of others wait."""
         saves = self.saves()
         if saves["durable"] == 0 or saves["schedules_full"] == 0:
             return None
         taken = self.taken()
-        other = self.feeder(len(feeders) + 1, 5000, "keys", 1)
-        feeders.append(other)
-        self.attached(other)
+        other = self.spawn(harness.FEEDER, "p/others", self.hash, 2, 5000, "keys", 1)
         self.assertEqual(other.wait(timeout=harness.PATIENCE), 0)
         return taken if self.taken() == taken else None
 
@@ -45,8 +51,7 @@ class FullSchedules(exactly_once.Saving):
         return [r for f in feeders for r in feeding.stream.events(f.seed, self.progress(f)[1], 1)]
 
     def taken(self):
-        source, = self.pipeline.look("status")["sources"]
-        return source["taken"]
+        return sum(source["taken"] for source in self.pipeline.look("status")["sources"])
 
     def words(self):
         return (self.dir / "said").read_text()
@@ -64,9 +69,9 @@ class FullSchedules(exactly_once.Saving):
 
     def test_where_none_may_be_taken_the_partition_waits_and_goes_on_with_the_next(self):
         self.start_with("1h")
-        feeders = [self.step_by_step()]
-        taken = harness.until("the schedule to be full", lambda: self.stuck(feeders), while_moves=self.taken)
-        self.ends(feeders[0])
+        feeder = self.step_by_step()
+        taken = harness.until("the schedule to be full", self.stuck, while_moves=self.taken)
+        self.ends(feeder)
         self.assertIn("a schedule is full of steps that no checkpoint covers yet: its partition waits", self.words())
         self.assertRegex(self.pipeline.ctl("status").stdout, r"[1-9]\d* times a schedule")
         times = self.saves()["schedules_full"]
@@ -79,7 +84,7 @@ class FullSchedules(exactly_once.Saving):
         drained = self.spawn(harness.RINGCTL, "drain", "p")
         self.pipeline.process.wait(timeout=harness.PATIENCE)
         self.assertEqual(drained.wait(timeout=harness.PATIENCE), 0)
-        self.check_all(feeders)
+        self.check_all([feeder])
 
 
 if __name__ == "__main__":
