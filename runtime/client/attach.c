@@ -120,8 +120,8 @@ static int await(int socket, int64_t wait_ns, struct rml_err *err)
                 "stopped, or the machine too busy?",
                 (long long)(wait_ns / 1000000));
         }
-        is_over =
-            left_ns <= 0;  // a last look: it may be us who were held up, and the answer is there
+        // when it is over, a last look: it may be us who were held up, and the answer is there
+        is_over = left_ns <= 0;
         left_ns = is_over ? 0 : left_ns;
         struct timespec left = {.tv_sec = left_ns / 1000000000, .tv_nsec = left_ns % 1000000000};
         struct pollfd answer = {.fd = socket, .events = POLLIN};

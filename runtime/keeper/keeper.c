@@ -145,8 +145,8 @@ static int become_engine(struct rml_keeper *k, int channel, pid_t keeper,
     sigset_t blocked;
     rml_endings(&blocked);
     sigorset(&blocked, &blocked, &k->before);
-    pthread_sigmask(SIG_SETMASK, &blocked,
-                    NULL);  // at once: one that is passed on now would end it
+    // in one step: a signal that is passed on between two would end it
+    pthread_sigmask(SIG_SETMASK, &blocked, NULL);
     *ret_keeping = keeping;
     return 1;
 }
