@@ -26,13 +26,7 @@ class Catalogs(full_disk.Full):
         return self.saves()["catalog"]
 
     def until_grown(self, least):
-        seen = []
-
-        def has_grown():
-            seen[:] = [self.catalog()["bytes"]]
-            return seen[0] > least
-
-        harness.until(f"the catalog to have more than {least} bytes", has_grown, while_moves=lambda: tuple(seen))
+        harness.until_more("bytes of the catalog", lambda: self.catalog()["bytes"], least)
 
     def looker(self):
         """Somebody who holds a state."""

@@ -51,6 +51,17 @@ def until(what, condition, seconds=PATIENCE, while_moves=None):
         time.sleep(0.005)
 
 
+def until_more(what, count, least):
+    """Look until `count()` is more than `least`, for as long as it gets there."""
+    seen = []
+
+    def is_more():
+        seen[:] = [count()]
+        return seen[0] > least
+
+    until(f"more than {least} {what}", is_more, while_moves=lambda: tuple(seen))
+
+
 def work_of(pid):
     """How much a process and its children have worked, in ticks of its processor time."""
     ticks = 0

@@ -194,13 +194,7 @@ class Full(Faulty):
     RUNTIME = ", state: ./state, checkpoint: {every: 1h, min_pause: 1ms}, journal: {max: 16MiB}"
 
     def until_written(self, least):
-        seen = []
-
-        def is_written():
-            seen[:] = [self.journal()["bytes"]]
-            return seen[0] > least
-
-        harness.until(f"more than {least} bytes to be journaled", is_written, while_moves=lambda: tuple(seen))
+        harness.until_more("bytes to be journaled", lambda: self.journal()["bytes"], least)
 
     def test_a_journal_that_fills_has_checkpoints_taken_and_goes_round(self):
         self.start_journaled(self.RUNTIME, 1 << 20)
