@@ -23,6 +23,7 @@
 #ifndef RML_CHECKPOINT_CATALOG_H
 #define RML_CHECKPOINT_CATALOG_H
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -133,6 +134,12 @@ int rml_catalog_manifest(struct rml_catalog_view *view, uint64_t epoch,
 int rml_catalog_row(struct rml_catalog_view *view, const char *table, const void *key,
                     uint32_t key_bytes, bool or_next, struct rml_table_row *ret_row,
                     struct rml_err *err);
+
+/* Of what that returned: is no row known there, because a page on the way is damaged? */
+static inline bool rml_catalog_is_out_of_reach(int rc, const struct rml_table_row *row)
+{
+    return rc == -EBADMSG && row->key == NULL;
+}
 
 /* The last row of the table whose key lies before `key`; of all of its rows where `key` is NULL.
  * Likewise. */

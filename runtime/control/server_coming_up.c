@@ -59,9 +59,10 @@ static void look(struct rml_server *s)
         else if (about == ABOUT_SIGNALS)
             rml_server_read_signals(s);
     }
-    if (!s->is_ending && rml_board_wanted_end(s->board) != 0)
+    if (!s->is_ending && rml_board_wanted_end(s->board) != 0) {
+        s->is_ending = true;
         rml_keeping_ending(s->options.keeping);
-    s->is_ending |= rml_board_wanted_end(s->board) != 0;
+    }
 }
 
 static int begin(struct rml_server *s, struct rml_board *board, struct rml_err *err)

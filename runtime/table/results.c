@@ -57,7 +57,7 @@ static int read_note(struct rml_checkpoints *checkpoints, struct listed *at, str
     if (rc < 0)
         return rc;
     rc = rml_catalog_row(view, RML_SHAPE_TABLES, at->name, at->bytes, true, &row, err);
-    if (rc == -EBADMSG && row.key == NULL) {
+    if (rml_catalog_is_out_of_reach(rc, &row)) {
         rml_catalog_view_close(view);
         return rc;
     }
@@ -306,7 +306,7 @@ static int go_back(struct reading *r)
         struct rml_table_row row = {0};
         rc = rml_catalog_row_before(r->view, r->table, has_place ? here.key : NULL, here.bytes,
                                     &row, r->err);
-        is_lost = rc == -EBADMSG && row.key == NULL;
+        is_lost = rml_catalog_is_out_of_reach(rc, &row);
         if (row.key == NULL || !is_behind(row.key, row.key_bytes, &begin))
             break;
         if (!r->has_end)

@@ -356,11 +356,6 @@ static int put_value(const struct putting *p, const struct change *change)
 }
 
 // LMDB does not get to where a row would lie. A row that is damaged itself has its key.
-static bool is_out_of_reach(int rc, const struct rml_table_row *row)
-{
-    return rc == -EBADMSG && row->key == NULL;
-}
-
 static int fail_to_reach(const struct putting *p, const char *what)
 {
     char sentence[200];
@@ -382,7 +377,7 @@ static int look_up(const struct putting *p, const unsigned char *id, uint32_t id
     int rc = rml_catalog_row(p->view, p->table->shape.name, id, id_bytes, false, &row, p->err);
     if (rc == -ENOENT)
         return 0;
-    if (is_out_of_reach(rc, &row)) {
+    if (rml_catalog_is_out_of_reach(rc, &row)) {
         char name[RML_SHAPE_ROW_TEXT];
         rml_shape_name_row(&p->table->shape, id, id_bytes, name);
         return fail_to_reach(p, name);
@@ -500,7 +495,7 @@ static int next_listed(const struct putting *p, struct listed *listed)
     do {
         int rc = rml_catalog_row(p->view, p->table->shape.by_time, listed->next, listed->next_bytes,
                                  true, &row, p->err);
-        if (is_out_of_reach(rc, &row))
+        if (rml_catalog_is_out_of_reach(rc, &row))
             return fail_to_reach(p, "the list of its rows by time");
         listed->is_there = rc == 0 || rc == -EBADMSG;
         if (!listed->is_there)
