@@ -85,7 +85,8 @@ bool rml_ctl_read(struct rml_ctl *ctl, const struct rml_args *args, int argc, ch
         ctl->epoch = ctl->pipeline;  // no pipeline has such a name
         ctl->pipeline = NULL;
     }
-    ctl->timeout_ns = ctl->answer_ns = RML_CTL_TIMEOUT_NONE;
+    ctl->timeout_ns = RML_CTL_TIMEOUT_NONE;
+    ctl->answer_ns = ctl->answer_ns > 0 ? ctl->answer_ns : RML_CTL_ANSWER_NS;
     const char *answer = getenv(RML_CTL_ANSWER);
     bool is_said = answer != NULL && answer[0] != '\0';
     if ((timeout_count > 0 && !rml_ctl_duration("--timeout", timeout, LEAST_NS, &ctl->timeout_ns))
@@ -98,12 +99,11 @@ bool rml_ctl_read(struct rml_ctl *ctl, const struct rml_args *args, int argc, ch
 
 int64_t rml_ctl_answer_ns(const struct rml_ctl *ctl)
 {
-    int64_t usual_ns = ctl->answer_ns != RML_CTL_TIMEOUT_NONE ? ctl->answer_ns : RML_CTL_ANSWER_NS;
     if (ctl->timeout_ns == RML_CTL_TIMEOUT_NONE)
-        return usual_ns;
+        return ctl->answer_ns;
     // where it limits something longer, an answer has its own limit within
     bool is_for_more = ctl->timeout_sentence != NULL;
-    return is_for_more && ctl->timeout_ns > usual_ns ? usual_ns : ctl->timeout_ns;
+    return is_for_more && ctl->timeout_ns > ctl->answer_ns ? ctl->answer_ns : ctl->timeout_ns;
 }
 
 int rml_ctl_fail(int rc, const char *sentence)

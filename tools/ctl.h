@@ -21,8 +21,9 @@ struct rml_ctl {
     const char *to_end;  // told to a pipeline, be it up or not; NULL: nothing that ends it
 
     bool as_json;
-    int64_t timeout_ns;    // of --timeout, or RML_CTL_TIMEOUT_NONE
-    int64_t answer_ns;     // of $RINGCTL_ANSWER, likewise
+    int64_t timeout_ns;  // of --timeout, or RML_CTL_TIMEOUT_NONE
+    int64_t
+        answer_ns;  // that an answer may usually take, as it was set or 0; read: or as $RINGCTL_ANSWER says
     const char *pipeline;  // the word; NULL: none was given
     const char *stage;     // likewise, if wanted
     const char *verb, *epoch;

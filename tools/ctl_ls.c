@@ -172,9 +172,7 @@ static int list(const struct rml_ctl *ctl, const struct rml_pipelines *pipelines
     struct seen *seen = calloc(pipelines->count + 1, sizeof *seen);
     if (seen == NULL)
         return rml_ctl_fail(-ENOMEM, "no memory for a list of pipelines");
-    // one that is silent holds up the lines of all others, so the usual wait is shorter here
-    int64_t usual_ns = ctl->answer_ns != RML_CTL_TIMEOUT_NONE ? ctl->answer_ns : ANSWER_NS;
-    int64_t answer_ns = ctl->timeout_ns != RML_CTL_TIMEOUT_NONE ? ctl->timeout_ns : usual_ns;
+    int64_t answer_ns = ctl->timeout_ns != RML_CTL_TIMEOUT_NONE ? ctl->timeout_ns : ctl->answer_ns;
     for (uint32_t i = 0; i < pipelines->count; i++) {
         seen[i].pipeline = &pipelines->list[i];
         open_one(&seen[i], answer_ns);
@@ -196,6 +194,8 @@ int rml_ctl_cmd_ls(int argc, char **argv)
                     "so far and a rate, and those that died there.",
     };
     struct rml_ctl ctl = {
+        .answer_ns =
+            ANSWER_NS,  // less than usual: one that is silent holds up the lines of all others
         .timeout_sentence =
             "Wait at most so long for each pipeline's answer (1s, or as $" RML_CTL_ANSWER
             " says); it is silent then."};
