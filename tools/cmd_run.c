@@ -22,6 +22,7 @@
 #include "runtime/plan/plan.h"
 #include "runtime/plan/units.h"
 #include "runtime/time/time.h"
+#include "tools/aftermath.h"
 #include "tools/args.h"
 #include "tools/balance.h"
 #include "tools/commands.h"
@@ -166,15 +167,12 @@ static void keeper_pauses(void *context, const char *why)
 static void say_how_to_go_on(struct rml_plan *plan)
 {
     char sentence[800];
+    const char *aftermath = rml_aftermath(plan->state != NULL, plan->journals);
     if (plan->state == NULL)
-        snprintf(sentence, sizeof sentence,
-                 "its file names no state: what windows held and what lay in lanes is lost");
+        snprintf(sentence, sizeof sentence, "its file names no state: %s", aftermath);
     else
-        snprintf(
-            sentence, sizeof sentence,
-            "once that is put right, `ringmill run %.400s` goes on from the last checkpoint%s; of "
-            "what is durable nothing is lost, and what else producers had published is",
-            plan->path, plan->journals ? ", and with what the journal has behind it" : "");
+        snprintf(sentence, sizeof sentence, "once that is put right, `ringmill run %.400s` %s",
+                 plan->path, aftermath);
     complain(plan, sentence);
 }
 

@@ -8,6 +8,7 @@
 #include "runtime/base/err.h"
 #include "runtime/time/clock.h"
 #include "runtime/time/time.h"
+#include "tools/aftermath.h"
 #include "tools/balance.h"
 #include "tools/ctl.h"
 #include "tools/exit.h"
@@ -97,15 +98,9 @@ static void say_what_died(const struct rml_board *board)
                 death.why);
     for (uint32_t s = 0; s < board->head->sources; s++)
         has_journal |= board->sources[s].has_journal != 0;
-    if (board->head->state_folder[0] == '\0')
-        fprintf(stderr,
-                "ringctl: it keeps no state: what windows held and what lay in lanes is lost\n");
-    else
-        fprintf(
-            stderr,
-            "ringctl: the next run goes on from the last checkpoint%s; of what is durable nothing is "
-            "lost, and what else producers had published is\n",
-            has_journal ? ", and with what the journal has behind it" : "");
+    bool has_state = board->head->state_folder[0] != '\0';
+    fprintf(stderr, "ringctl: %s %s\n", has_state ? "the next run" : "it keeps no state:",
+            rml_aftermath(has_state, has_journal));
 }
 
 static void print_text(const struct rml_view *view, const char *how, uint64_t left, uint64_t lost,
