@@ -77,7 +77,7 @@ class ComingUp(journal_faults.Faulty):
                 process, go_on = self.catch_waiting()
                 tries = self.tries()
                 self.pipeline.process.send_signal(number)
-                harness.until("the keeper to pass it on", lambda p=process: self.is_signalled(p))
+                harness.until("the keeper to pass it on", lambda p=process: restarts.pending(p))
                 go_on()
                 self.check_gave_up()
                 self.assertEqual(self.tries(), tries)

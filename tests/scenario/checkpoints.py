@@ -91,6 +91,7 @@ class Checkpoints(feeding.Feeding):
         self.assertIn("PARTITION", self.ringctl("checkpoint", "show", "p").stdout)
         self.assertIn("checkpoint 999999 is not kept",
                       self.ringctl("checkpoint", "show", "999999", want=3).stderr)
+
         def verified():
             """How many were read to their end: all are dropped where the engine is much faster than who reads."""
             read = self.checkpoint("verify", "p")["checkpoints"]

@@ -5,6 +5,7 @@ import os
 import random
 
 import exactly_once
+import hardships
 import harness
 import machine
 import restarts
@@ -56,11 +57,6 @@ class Faulty(exactly_once.Saving):
             if f"not told to {request} yet" not in first:
                 return ctl, first
             ctl.communicate(timeout=harness.PATIENCE)
-
-    def is_signalled(self, process):
-        """Does this process have a signal that it has not read?"""
-        with open(f"/proc/{process}/status") as status:
-            return any(int(line.split()[1], 16) for line in status if line.startswith("ShdPnd:"))
 
     def stop_without_saving(self, feeders):
         """Stop a pipeline that cannot save, which it does not wait for; what it said."""
@@ -285,8 +281,6 @@ class Rings(Faulty):
 
 
 class Unsaved(Faulty):
-    NEVER = ", state: ./state, checkpoint: {every: 1h, min_pause: 1h}"
-
     def fed(self, seed):
         """Feed so many records, all of which have been taken by the end of this."""
         before = self.source()["taken"]
@@ -297,7 +291,7 @@ class Unsaved(Faulty):
         return feeder
 
     def test_an_end_that_cannot_be_saved_is_tried_thirty_times_and_undone_by_the_next_run(self):
-        self.start_on(runtime=self.NEVER)
+        self.start_on(runtime=hardships.NEVER)
         saved = self.fed(1)
         self.until_saved()
         self.fed(2)
@@ -308,7 +302,7 @@ class Unsaved(Faulty):
         said = self.said_since(0)
         self.assertEqual(said.count(FAILED), 30, said)
         self.assertRegex(said, r"what was taken since checkpoint \d+ is in none")
-        super(restarts.Restarts, self).start(runtime=self.NEVER, args=restarts.OFTEN)
+        super(restarts.Restarts, self).start(runtime=hardships.NEVER, args=restarts.OFTEN)
         self.pipeline.end()
         self.check_all([saved])
 

@@ -160,7 +160,7 @@ class ComingUp(Full):
         harness.signal.pidfd_send_signal(stopped, harness.signal.SIGSTOP)
         self.pipeline.process.send_signal(harness.signal.SIGTERM)
         before = self.said_bytes()
-        harness.until("the keeper to have passed the signal on", lambda: self.is_signalled(self.pipeline.engine))
+        harness.until("the keeper to have passed the signal on", lambda: restarts.pending(self.pipeline.engine))
         harness.signal.pidfd_send_signal(stopped, harness.signal.SIGKILL)  # it has not read it
         self.assertIn("stopping: signalled as it comes up", self.ended(before))
         self.check_goes_on(saved)

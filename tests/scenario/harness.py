@@ -137,10 +137,7 @@ class Running:
         return dead
 
     def ctl(self, command, *args, want=0):
-        """An engine that comes up answers nobody who looks before it is there."""
-        waits = command in ("status", "lanes", "balance", "groups") and "--timeout" not in args
-        return self.scenario.ringctl(command, self.name, *(["--timeout", f"{PATIENCE:.0f}s"] if waits else []), *args,
-                                     want=want)
+        return self.scenario.ringctl(command, self.name, *args, want=want)
 
     def look(self, command, *args, want=0):
         """What a look-command says, as Python values."""
@@ -162,7 +159,7 @@ class Scenario(unittest.TestCase):
     def setUp(self):
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="ringmill-scenario-"))
         self.rundir = self.dir / "run"
-        # Who asks an engine on a busy machine gives it time, but for those who say --timeout.
+        # Who asks an engine that comes up, or on a busy machine, gives it time, but for those who say --timeout.
         self.env = dict(os.environ, RINGMILL_RUNDIR=str(self.rundir), RINGCTL_ANSWER=f"{PATIENCE / 2:.0f}s")
         self.shm_before = set(os.listdir("/dev/shm"))
         self.children = []

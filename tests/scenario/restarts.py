@@ -38,10 +38,15 @@ sinks:
 """
 
 
+def status_of(pid, word):
+    """What the kernel says of a process under this word."""
+    lines = pathlib.Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(line.split()[1] for line in lines if line.startswith(f"{word}:"))
+
+
 def pending(pid):
     """Signals that a process has been sent and has not read."""
-    status = pathlib.Path(f"/proc/{pid}/status").read_text()
-    mask = int(re.search(r"ShdPnd:\s*(\w+)", status)[1], 16)
+    mask = int(status_of(pid, "ShdPnd"), 16)
     return {number for number in range(1, 65) if mask >> (number - 1) & 1}
 
 
@@ -70,18 +75,14 @@ class Restarts(feeding.Feeding):
                 return 0
             with contextlib.suppress(ProcessLookupError, FileNotFoundError):  # it may have ended
                 os.kill(process, signal.SIGSTOP)
-                harness.until("it to stand still", lambda: self.status_of(process, "State") in "TZ")
-                if self.status_of(process, "Name") == "ringmill-waits":
+                harness.until("it to stand still", lambda: status_of(process, "State") in "TZ")
+                if status_of(process, "Name") == "ringmill-waits":
                     return process
                 os.kill(process, signal.SIGCONT)
             return 0
 
         caught = harness.until("a process that waits for its turn", stand_still)
         return caught, lambda: os.kill(caught, signal.SIGCONT)
-
-    def status_of(self, process, word):
-        lines = pathlib.Path(f"/proc/{process}/status").read_text().splitlines()
-        return next(line.split()[1] for line in lines if line.startswith(f"{word}:"))
 
     def keeper_fds(self):
         return len(os.listdir(f"/proc/{self.pipeline.process.pid}/fd"))

@@ -9,8 +9,9 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "runtime/time/clock.h"
 
 #define PATIENCE_S 120
 
@@ -31,19 +32,13 @@ struct patience {
     int64_t looked_ns, quiet_ns;
 };
 
-static inline int64_t patience_now_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
-}
-
 /* Have others got on, or can they still? `progress` is another number whenever they have. */
 static inline bool patience_lasts(struct patience *p, uint64_t progress)
 {
-    const int64_t away_ns =
-        1000000000;  // between two looks: more than that, and it was us who did not run
-    int64_t now_ns = patience_now_ns(), since_ns = p->looked_ns == 0 ? 0 : now_ns - p->looked_ns;
+    // between two looks: more than that, and it was us who did not run
+    const int64_t away_ns = 1000000000;
+    int64_t now_ns = rml_clock_system.monotonic_ns(NULL);
+    int64_t since_ns = p->looked_ns == 0 ? 0 : now_ns - p->looked_ns;
     p->looked_ns = now_ns;
     p->quiet_ns = progress != p->seen ? 0 : p->quiet_ns + (since_ns < away_ns ? since_ns : away_ns);
     p->seen = progress;
